@@ -1,0 +1,1 @@
+"""The method of AdaPaD (arXiv:2605.10741). Imports jax and optax alone."""
