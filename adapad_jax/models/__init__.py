@@ -1,0 +1,1 @@
+"""Pretrained models as flax nnx modules with the module names of torch."""

@@ -1,0 +1,176 @@
+"""Layers that every family shares.
+
+Axis letters of this package: B rows of a batch, L query positions, M key positions,
+D hidden features, N attention heads, G key/value heads, H features of one head,
+V vocabulary, C classes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'gelu': lambda x: jax.nn.gelu(x, approximate=False),
+  'gelu_new': lambda x: jax.nn.gelu(x, approximate=True),
+  'gelu_pytorch_tanh': lambda x: jax.nn.gelu(x, approximate=True),
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+  'swish': jax.nn.silu,
+  'tanh': jnp.tanh,
+}
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+  """The elementwise function that a config.json calls `name`.
+
+  Raises:
+    ValueError: for a name without an implementation here.
+  """
+  if name not in ACTIVATIONS:
+    raise ValueError(f'unknown activation {name!r}; choose from {sorted(ACTIVATIONS)}')
+  return ACTIVATIONS[name]
+
+
+def dropout(
+  x: jax.Array, keys_B: jax.Array | None, rate: float, site: int | jax.Array
+) -> jax.Array:
+  """Zeroes each element with probability `rate` and rescales the rest.
+
+  Every row draws from its own key, folded with the number of this call's `site` in
+  the model, so the mask of a row depends neither on the rows beside it nor on how
+  the batch is sharded.
+
+  Args:
+    x: (B, ...) activations.
+    keys_B: one PRNG key per row; None leaves x as it is.
+    rate: probability in [0, 1), rounded to a multiple of 1/65536.
+    site: number that no other call in the model shares.
+  """
+  drop = round(rate * 65536)
+  if keys_B is None or drop == 0:
+    return x
+  draw = lambda key: jax.random.bits(
+    jax.random.fold_in(key, site), x.shape[1:], jnp.uint16
+  )
+  keep = jax.vmap(draw)(keys_B) >= drop
+  return jnp.where(keep, x * (65536 / (65536 - drop)), jnp.zeros_like(x))
+
+
+def linear(
+  in_features: int,
+  out_features: int,
+  *,
+  bias: bool = True,
+  dtype: jnp.dtype = jnp.float32,
+  rngs: nnx.Rngs,
+) -> nnx.Linear:
+  """A dense layer whose parameters and arithmetic are in `dtype`."""
+  return nnx.Linear(
+    in_features, out_features, use_bias=bias, dtype=dtype, param_dtype=dtype, rngs=rngs
+  )
+
+
+def embedding(
+  rows: int, features: int, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs
+) -> nnx.Embed:
+  """A lookup table in `dtype`."""
+  return nnx.Embed(rows, features, dtype=dtype, param_dtype=dtype, rngs=rngs)
+
+
+class LayerNorm(nnx.Module):
+  """Layer normalisation in float32, whatever the dtype of its input.
+
+  y = (x - mean(x)) / sqrt(var(x) + eps) * scale + bias, over the last axis.
+  """
+
+  def __init__(self, features: int, eps: float) -> None:
+    self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+    self.eps = eps
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises the last axis; keeps the dtype."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    y = centred * jax.lax.rsqrt(variance + self.eps)
+    return (_rows(self.scale, y) * y + _rows(self.bias, y)).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+  """Root-mean-square normalisation in float32: x / sqrt(mean(x^2) + eps) * scale."""
+
+  def __init__(self, features: int, eps: float) -> None:
+    self.scale = nnx.Param(jnp.ones(features, jnp.float32))
+    self.eps = eps
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises the last axis; keeps the dtype."""
+    wide = x.astype(jnp.float32)
+    power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    y = wide * jax.lax.rsqrt(power + self.eps)
+    return (_rows(self.scale, y) * y).astype(x.dtype)
+
+
+def _rows(param: nnx.Param, like: jax.Array) -> jax.Array:
+  """Gives a vector the leading axes that rank promotion would add silently."""
+  return jnp.reshape(param[...], (1,) * (like.ndim - 1) + (-1,))
+
+
+def split_heads(x_BLD: jax.Array, heads: int) -> jax.Array:
+  """(B, L, N * H) -> (B, L, N, H)."""
+  return x_BLD.reshape(*x_BLD.shape[:-1], heads, -1)
+
+
+def merge_heads(x_BLNH: jax.Array) -> jax.Array:
+  """(B, L, N, H) -> (B, L, N * H)."""
+  return x_BLNH.reshape(*x_BLNH.shape[:-2], -1)
+
+
+def mask_bias(mask_BM: jax.Array) -> jax.Array:
+  """(B, 1, 1, M) float32 bias that removes the keys whose mask is zero."""
+  floor = jnp.finfo(jnp.float32).min
+  return jnp.where(mask_BM[:, None, None, :] > 0, 0.0, floor).astype(jnp.float32)
+
+
+def attention(
+  q_BLNH: jax.Array,
+  k_BMGH: jax.Array,
+  v_BMGH: jax.Array,
+  bias: jax.Array,
+  *,
+  scale: float,
+  keys_B: jax.Array | None = None,
+  rate: float = 0.0,
+  site: int | jax.Array = 0,
+) -> jax.Array:
+  """softmax(scale q k^T + bias) v with the softmax in float32.
+
+  Args:
+    q_BLNH: queries.
+    k_BMGH: keys; head n of N reads key/value head n // (N / G).
+    v_BMGH: values.
+    bias: added to the scaled scores, broadcastable to (B, N, L, M), all four axes
+      present; very negative where attention is not allowed.
+    scale: factor of the scores, usually H^-0.5.
+    keys_B: PRNG keys of the rows, None without dropout.
+    rate: dropout rate of the probabilities.
+    site: dropout site.
+
+  Returns:
+    (B, L, N, H) in the dtype of the values.
+  """
+  batch, length, heads, size = q_BLNH.shape
+  groups = k_BMGH.shape[2]
+  q_BLGnH = (q_BLNH * scale).reshape(batch, length, groups, heads // groups, size)
+  scores = jnp.einsum(
+    'BLGnH,BMGH->BGnLM', q_BLGnH, k_BMGH, preferred_element_type=jnp.float32
+  )
+  scores_BNLM = scores.reshape(batch, heads, length, -1) + bias
+  probs_BNLM = jax.nn.softmax(scores_BNLM, axis=-1).astype(v_BMGH.dtype)
+  probs_BNLM = dropout(probs_BNLM, keys_B, rate, site)
+  probs = probs_BNLM.reshape(batch, groups, heads // groups, length, -1)
+  out = jnp.einsum('BGnLM,BMGH->BLGnH', probs, v_BMGH)
+  return out.reshape(batch, length, heads, size)
