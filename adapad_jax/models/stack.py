@@ -1,22 +1,24 @@
 """Equal layers run in turn, unrolled or as one scanned layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+STACKED = 'stacked'  # the attribute in the path of a leaf with a layer axis
+
 
 class Stacked(nnx.Module):
   """`size` equal blocks as one, every leaf with a leading layer axis.
 
   A parameter of block i, `layer.{i}.dense.kernel` when unrolled, is slice i of
-  `layer.block.dense.kernel`.
+  `layer.stacked.dense.kernel`.
   """
 
   def __init__(self, block: nnx.Module, size: int) -> None:
-    self.block = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), block)
+    self.stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *x.shape)), block)
     self.size = size
 
 
@@ -49,7 +51,19 @@ def run_blocks(
     step = jax.checkpoint(step)
   if isinstance(blocks, Stacked):
     body = lambda x, item: (step(item[0], x, item[1]), None)
-    return jax.lax.scan(body, x, (blocks.block, jnp.arange(blocks.size)))[0]
+    return jax.lax.scan(body, x, (blocks.stacked, jnp.arange(blocks.size)))[0]
   for index, block in enumerate(blocks):
     x = step(block, x, index)
   return x
+
+
+def unrolled_paths(path: Sequence[str], shape: Sequence[int]) -> list[str]:
+  """The dotted names that a leaf, or its slices, have in the unrolled model.
+
+  ('layer', 'stacked', 'dense', 'kernel') of shape (2, I, O) gives
+  ['layer.0.dense.kernel', 'layer.1.dense.kernel']; any other path gives itself.
+  """
+  dotted = '.'.join(path)
+  if STACKED not in path:
+    return [dotted]
+  return [dotted.replace(f'.{STACKED}.', f'.{i}.') for i in range(shape[0])]

@@ -1,0 +1,157 @@
+"""The one door through which pretrained models come in."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.models import checkpoint_files, sources, weights
+from adapad_jax.models.families import family_of
+from adapad_jax.models.family import Family, Runtime
+from adapad_jax.models.head import Head
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """A loaded model and what is known about it.
+
+  Attributes:
+    model: module with `model(batch, keys_B=None) -> logits`.
+    config: the family's frozen dataclass.
+    family: name of the family, the `model_type` of config.json.
+    hf_config: config.json as read.
+    source_dir: folder it was loaded from.
+    head_modules: paths of the modules that are trained with the adapters.
+    targets: short name -> regex that matches the whole path of its linear layers.
+    initialised: torch names of the tensors that were drawn, not read.
+  """
+
+  model: nnx.Module
+  config: Any
+  family: str
+  hf_config: Mapping[str, Any]
+  source_dir: pathlib.Path
+  head_modules: tuple[str, ...]
+  targets: Mapping[str, str]
+  initialised: tuple[str, ...]
+
+
+def load(
+  source: str,
+  head: Head,
+  *,
+  dtype: str = 'float32',
+  hidden_dropout: float | None = None,
+  attention_dropout: float | None = None,
+  seed: int = 0,
+  random_weights: bool = False,
+  fresh_head: bool = False,
+  scan: bool = False,
+  remat: bool = False,
+) -> Pretrained:
+  """Loads a model from a package, a directory or the hub.
+
+  Needs memory for the parameters and about one more tensor.
+
+  Args:
+    source: 'package:NAME/FOLDER', a directory in Hugging Face layout, or a hub id.
+    head: what the model computes.
+    dtype: 'float32' or 'bfloat16', of the frozen parameters and the activations;
+      norms, softmax and the head stay in float32.
+    hidden_dropout: replaces the model's own rate, None keeps it.
+    attention_dropout: likewise for the attention probabilities.
+    seed: draws the tensors that the checkpoint lacks.
+    random_weights: draw all tensors; only config.json is read.
+    fresh_head: draw the head even if the checkpoint has one.
+    scan: run the layers as one scanned layer.
+    remat: recompute each layer in the backward pass.
+
+  Raises:
+    ValueError: if the source, its model type, the head, dtype or a rate is not one
+      that works, or the tensors do not fit (all of them in one message).
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f'unknown dtype {dtype!r}; choose from {sorted(DTYPES)}')
+  folder = sources.resolve(source, weights=not random_weights)
+  raw = read_hf_config(folder)
+  family = family_of(str(raw.get('model_type')))
+  if head.kind not in family.heads:
+    raise ValueError(
+      f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
+    )
+  config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
+  runtime = Runtime(DTYPES[dtype], scan, remat)
+  module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
+  model, initialised = _fill(
+    module, family, head, None if random_weights else folder, seed, fresh_head, config
+  )
+  return Pretrained(
+    model=model,
+    config=config,
+    family=family.name,
+    hf_config=raw,
+    source_dir=folder,
+    head_modules=family.head_modules(head),
+    targets=family.targets,
+    initialised=initialised,
+  )
+
+
+def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:
+  """Reads config.json of a folder.
+
+  Raises:
+    ValueError: if it is missing or not JSON.
+  """
+  path = folder / 'config.json'
+  if not path.is_file():
+    raise ValueError(f'{folder} has no config.json, so it is not a model folder')
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON: {error}') from error
+
+
+def _with_rates(config: Any, hidden: float | None, attention: float | None) -> Any:
+  given = {
+    'hidden_dropout_prob': hidden,
+    'attention_probs_dropout_prob': attention,
+  }
+  given = {name: rate for name, rate in given.items() if rate is not None}
+  for name, rate in given.items():
+    if not 0 <= rate < 1:
+      raise ValueError(f'{name} must be in [0, 1), got {rate}')
+  return dataclasses.replace(config, **given)
+
+
+def _fill(
+  module: nnx.Module,
+  family: Family,
+  head: Head,
+  folder: pathlib.Path | None,
+  seed: int,
+  fresh_head: bool,
+  config: Any,
+) -> tuple[nnx.Module, tuple[str, ...]]:
+  """Fills a module from a folder, or without one from the seed alone."""
+  slots = weights.slots_of(module)
+  files = checkpoint_files.open_tensors(folder) if folder else _no_tensors()
+  with files as stored:
+    if folder:
+      stored = weights.match(
+        slots, stored, family, family.head_modules(head), fresh_head
+      )
+    model = weights.fill(module, slots, stored, seed, config.initializer_range)
+  drawn = sorted(n for slot in slots for n in slot.names if n not in stored)
+  return model, tuple(drawn)
+
+
+def _no_tensors() -> contextlib.AbstractContextManager[dict]:
+  return contextlib.nullcontext({})

@@ -1,0 +1,158 @@
+"""Fills a module with the tensors of a checkpoint, or with random ones."""
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+
+import jax
+import numpy as np
+from flax import nnx
+
+from adapad_jax.models import stack
+from adapad_jax.models.checkpoint_files import StoredTensor
+from adapad_jax.models.family import Family
+
+# Last part of a module path -> what torch calls the tensor.
+_TORCH_LEAF = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """One leaf of a module and the torch tensors that fill it.
+
+  Attributes:
+    path: of the leaf in the module's state.
+    names: torch's names; several if the leaf stacks several layers.
+    shape: torch's shape of each tensor.
+    leaf: shape and dtype of the leaf.
+    kind: last part of the path: 'kernel', 'bias', 'scale', 'embedding' or other.
+  """
+
+  path: tuple
+  names: tuple[str, ...]
+  shape: tuple[int, ...]
+  leaf: jax.ShapeDtypeStruct
+  kind: str
+
+
+def slots_of(module: nnx.Module) -> list[Slot]:
+  """Lists the leaves of an abstract or filled module, the largest first."""
+  state = nnx.to_flat_state(nnx.state(module, nnx.Param))
+  slots = [_slot(path, param) for path, param in state]
+  return sorted(slots, key=lambda s: -s.leaf.size * s.leaf.dtype.itemsize)
+
+
+def _slot(path: tuple, param: nnx.Param) -> Slot:
+  parts = [str(part) for part in path]
+  kind = parts[-1]
+  parts[-1] = _TORCH_LEAF.get(kind, kind)
+  shape = param.shape[1:] if stack.STACKED in parts else param.shape
+  shape = shape[::-1] if kind == 'kernel' else shape
+  names = tuple(stack.unrolled_paths(parts, param.shape))
+  leaf = jax.ShapeDtypeStruct(param.shape, param.dtype)
+  return Slot(path, names, tuple(shape), leaf, kind)
+
+
+def match(
+  slots: Iterable[Slot],
+  stored: Mapping[str, StoredTensor],
+  family: Family,
+  head_modules: tuple[str, ...],
+  fresh_head: bool,
+) -> dict[str, StoredTensor]:
+  """Finds the stored tensor of every slot.
+
+  Returns:
+    torch name in the module -> tensor. Names of head modules may be absent.
+
+  Raises:
+    ValueError: one error with every missing, unexpected and mis-shaped tensor.
+  """
+  wanted = {name: slot.shape for slot in slots for name in slot.names}
+  found = {_canonical(name, family, wanted): t for name, t in stored.items()}
+  of_head = lambda name: name.startswith(tuple(f'{m}.' for m in head_modules))
+  if fresh_head:
+    found = {name: t for name, t in found.items() if not of_head(name)}
+  ignorable = re.compile('|'.join(family.ignorable) or r'(?!)')
+  missing = sorted(n for n in wanted if n not in found and not of_head(n))
+  unexpected = sorted(
+    n for n in found if n not in wanted and not ignorable.fullmatch(n)
+  )
+  misshaped = sorted(
+    f'{n} is {found[n].shape}, the model needs {wanted[n]}'
+    for n in wanted
+    if n in found and found[n].shape != wanted[n]
+  )
+  _refuse(missing, unexpected, misshaped, head_modules)
+  return {name: found[name] for name in wanted if name in found}
+
+
+def _canonical(name: str, family: Family, wanted: Mapping[str, object]) -> str:
+  for pattern, replacement in family.renames:
+    name = re.sub(pattern, replacement, name)
+  prefixed = f'{family.prefix}.{name}'
+  return prefixed if name not in wanted and prefixed in wanted else name
+
+
+def _refuse(
+  missing: list[str],
+  unexpected: list[str],
+  misshaped: list[str],
+  head_modules: tuple[str, ...],
+) -> None:
+  problems = {'missing': missing, 'unexpected': unexpected, 'mis-shaped': misshaped}
+  lines = [
+    f'  {kind} ({len(names)}): ' + '; '.join(names)
+    for kind, names in problems.items()
+    if names
+  ]
+  if any(line.startswith(head_modules) for line in misshaped):
+    lines.append('  fresh_head=True starts the head anew instead of reading it')
+  if lines:
+    raise ValueError('the checkpoint does not fit the model:\n' + '\n'.join(lines))
+
+
+def fill(
+  module: nnx.Module,
+  slots: Iterable[Slot],
+  stored: Mapping[str, StoredTensor],
+  seed: int,
+  std: float,
+) -> nnx.Module:
+  """Gives an abstract module its arrays; what is not stored is drawn.
+
+  Drawn tensors are N(0, std^2), biases zero, scales one. A draw depends on the seed
+  and the tensor's name alone. The largest leaf comes first, because reading one
+  takes its size again for a moment.
+  """
+  graph, state = nnx.split(module)
+  flat = dict(nnx.to_flat_state(state))
+  for slot in slots:
+    parts = [
+      stored[name].read() if name in stored else _draw(name, slot, seed, std)
+      for name in slot.names
+    ]
+    flat[slot.path] = flat[slot.path].replace(_assemble(parts, slot))
+  return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _assemble(parts: list[np.ndarray], slot: Slot) -> jax.Array:
+  if slot.kind == 'kernel':
+    parts = [part.T for part in parts]
+  if stack.STACKED in slot.path:
+    host = np.empty(slot.leaf.shape, slot.leaf.dtype)
+    for index, part in enumerate(parts):
+      host[index] = part
+  else:
+    host = parts[0].astype(slot.leaf.dtype, copy=False)
+  return jax.block_until_ready(jax.device_put(host))
+
+
+def _draw(name: str, slot: Slot, seed: int, std: float) -> np.ndarray:
+  if slot.kind == 'scale':
+    return np.ones(slot.shape, np.float32)
+  if slot.kind == 'bias':
+    return np.zeros(slot.shape, np.float32)
+  rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+  return rng.standard_normal(slot.shape, np.float32) * np.float32(std)
