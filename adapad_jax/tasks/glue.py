@@ -1,0 +1,213 @@
+"""The GLUE tasks: one row of a table each, from the hub or the official files."""
+
+import dataclasses
+import functools
+import logging
+import pathlib
+from collections.abc import Callable
+
+from adapad_jax.tasks import metrics
+from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
+from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
+from adapad_jax.tasks.labels import Classes
+from adapad_jax.tasks.source import Source
+from adapad_jax.tasks.table import Table
+
+HUB = 'nyu-mll/glue'
+_SINGLE = {'train': 'train', 'validation': 'dev', 'test': 'test'}
+_MATCHED = {
+  'train': 'train',
+  'validation': 'dev_matched',
+  'validation_mm': 'dev_mismatched',
+  'test': 'test_matched',
+  'test_mm': 'test_mismatched',
+}
+_HUB_NAMES = {'validation_mm': 'validation_mismatched', 'test_mm': 'test_mismatched'}
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueTask:
+  """One task: how the hub and the official files spell it, and how it is scored.
+
+  Attributes:
+    folder: name of the official folder.
+    text: text columns on the hub.
+    labels: class names in the official order; None means regression.
+    metrics: the official metrics.
+    metric: the one that tells the best checkpoint.
+    official: official column names of `text` and of the label, where they differ.
+    header: column names of official train and dev files that have no header line.
+    files: official file stem by split.
+  """
+
+  folder: str
+  text: tuple[str, ...]
+  labels: tuple[str, ...] | None
+  metrics: metrics.Metric
+  metric: str
+  official: dict[str, str] = dataclasses.field(default_factory=dict)
+  header: tuple[str, ...] | None = None
+  files: dict[str, str] = dataclasses.field(default_factory=lambda: _SINGLE)
+
+
+_SENTENCES = ('sentence1', 'sentence2')
+TASKS = {
+  'cola': GlueTask(
+    'CoLA',
+    ('sentence',),
+    ('unacceptable', 'acceptable'),
+    metrics.matthews,
+    'matthews_correlation',
+    header=('source', 'label', 'judgement', 'sentence'),
+  ),
+  'sst2': GlueTask(
+    'SST-2', ('sentence',), ('negative', 'positive'), metrics.accuracy, 'accuracy'
+  ),
+  'mrpc': GlueTask(
+    'MRPC',
+    _SENTENCES,
+    ('not_equivalent', 'equivalent'),
+    metrics.accuracy_f1,
+    'accuracy',
+    official={'sentence1': '#1 String', 'sentence2': '#2 String', 'label': 'Quality'},
+  ),
+  'stsb': GlueTask(
+    'STS-B',
+    _SENTENCES,
+    None,
+    metrics.pearson_spearman,
+    'pearson',
+    official={'label': 'score'},
+  ),
+  'qqp': GlueTask(
+    'QQP',
+    ('question1', 'question2'),
+    ('not_duplicate', 'duplicate'),
+    metrics.accuracy_f1,
+    'accuracy',
+    official={'label': 'is_duplicate'},
+  ),
+  'mnli': GlueTask(
+    'MNLI',
+    ('premise', 'hypothesis'),
+    ('entailment', 'neutral', 'contradiction'),
+    metrics.accuracy,
+    'accuracy',
+    official={
+      'premise': 'sentence1',
+      'hypothesis': 'sentence2',
+      'label': 'gold_label',
+    },
+    files=_MATCHED,
+  ),
+  'qnli': GlueTask(
+    'QNLI',
+    ('question', 'sentence'),
+    ('entailment', 'not_entailment'),
+    metrics.accuracy,
+    'accuracy',
+  ),
+  'rte': GlueTask(
+    'RTE', _SENTENCES, ('entailment', 'not_entailment'), metrics.accuracy, 'accuracy'
+  ),
+}
+
+
+def load(config: DataConfig) -> Source:
+  """The source of a GLUE task, from `config.path` or else from the hub."""
+  glue = TASKS[config.task]
+  classes = None
+  if glue.labels:
+    codes = {str(i): name for i, name in enumerate(glue.labels)}
+    classes = Classes(glue.labels, codes)
+  return Source(
+    name=config.task,
+    tables=_tables(config, glue),
+    text=glue.text,
+    label='label',
+    classes=classes,
+    metrics=glue.metrics,
+    metric=glue.metric,
+    read=functools.partial(_read, glue),
+    blank_ok=True,
+    missing=('-1',),
+  )
+
+
+def official_table(glue: GlueTask, path: pathlib.Path) -> Table:
+  """Reads an official .tsv file into the hub's columns.
+
+  Rows that lack a text are dropped with a warning: the official QQP files have some.
+  """
+  header = glue.header
+  if header and _has_header(path):
+    header = None  # CoLA's test file has a header line, its others have none.
+  raw = read_tsv(path, header, ragged=True)
+  names = [*glue.text, 'label']
+  spelled = {name: glue.official.get(name, name) for name in names}
+  if spelled['label'] not in raw.columns:  # A test file.
+    del spelled['label']
+  table = Table({name: raw[column] for name, column in spelled.items()}, raw.source)
+  whole = [
+    i
+    for i, row in enumerate(zip(*table.columns.values(), strict=True))
+    if None not in row
+  ]
+  if len(whole) == len(table):
+    return table
+  logging.getLogger(__name__).warning(
+    '%s: dropped %d rows that lack a column', path, len(table) - len(whole)
+  )
+  return table.take(whole)
+
+
+def _has_header(path: pathlib.Path) -> bool:
+  with path.open(encoding='utf-8-sig') as file:
+    return 'sentence' in file.readline().rstrip('\n').split('\t')
+
+
+def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]]:
+  if config.path:
+    return _folder_tables(pathlib.Path(config.path).expanduser(), glue)
+  instead = (
+    f'give a folder with the official files: data.path=FOLDER, where {glue.folder}/'
+    f'{glue.files["train"]}.tsv lies'
+  )
+  tables = hub_tables(HUB, config.task, instead)
+  if 'validation_matched' in tables:
+    tables['validation'] = tables['validation_matched']
+    tables['test'] = tables['test_matched']
+  names = {name: _HUB_NAMES.get(name, name) for name in glue.files}
+  return {name: tables[hub] for name, hub in names.items()}
+
+
+def _folder_tables(
+  folder: pathlib.Path, glue: GlueTask
+) -> dict[str, Callable[[], Table]]:
+  """Reads a saved dataset, official files, or files named after splits."""
+  if not folder.is_dir():
+    raise ValueError(f'data.path={folder}: there is no such folder')
+  if is_saved(folder):
+    return saved_tables(folder)
+  for place in (folder, folder / glue.folder):
+    found = {
+      name: functools.partial(official_table, glue, place / f'{stem}.tsv')
+      for name, stem in glue.files.items()
+      if (place / f'{stem}.tsv').is_file()
+    }
+    found = folder_tables(place, glue.files) | found
+    if 'train' in found and 'validation' in found:
+      return found
+  wanted = [f'{stem}.tsv' for stem in glue.files.values()]
+  raise ValueError(
+    f'data.path={folder}: found no training and validation data; expected {wanted[:2]}'
+    f' there or in {glue.folder}/, a folder saved by datasets, or files such as'
+    f' train.csv and validation.csv; it has {sorted(p.name for p in folder.iterdir())}'
+  )
+
+
+def _read(glue: GlueTask, path: pathlib.Path) -> Table:
+  if path.suffix == '.tsv' and path.is_file():
+    return official_table(glue, path)
+  return read_table(path)

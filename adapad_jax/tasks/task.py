@@ -1,0 +1,118 @@
+"""A task: data, a loss and a metric, and nothing about how it is trained."""
+
+import dataclasses
+import difflib
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from adapad_jax.models.head import Head
+
+Outputs = dict[str, np.ndarray]
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Rows of one split as arrays of fixed shapes, in the order of the source.
+
+  Attributes:
+    name: what the task calls it, e.g. 'validation_mm'.
+    columns: (N, ...) arrays: int32 ids_NL and mask_NL (1 = token), types_NL where
+      the tokenizer has segments, and what the loss reads, under the names that a
+      batch has: 'ids_BL', 'mask_BL', 'types_BL', 'label_B', 'weight_B'. A row of
+      zeros in every column has weight zero: that is how a batch is padded.
+    truncated: number of rows that were longer than the maximum length.
+    host: what evaluation needs beside the columns; never sent to a device.
+  """
+
+  name: str
+  columns: dict[str, np.ndarray]
+  truncated: int = 0
+  host: Any = None
+
+  def __len__(self) -> int:
+    return len(self.columns['ids_BL'])
+
+
+class Splits(Mapping[str, Split]):
+  """Splits by name, each made when it is first asked for and kept.
+
+  A test split of hundreds of thousands of rows so costs nothing in training.
+
+  Raises:
+    ValueError: on a name that is not there; lists the ones that are.
+  """
+
+  def __init__(self, makers: Mapping[str, Callable[[], Split]]) -> None:
+    self._makers = {name: functools.cache(maker) for name, maker in makers.items()}
+
+  def __getitem__(self, name: str) -> Split:
+    if name not in self._makers:
+      near = difflib.get_close_matches(str(name), self._makers, n=1)
+      hint = f'; did you mean {near[0]!r}?' if near else ''
+      raise ValueError(
+        f'unknown split {name!r}; this task has {sorted(self._makers)}{hint}'
+      )
+    return self._makers[name]()
+
+  def __contains__(self, name: object) -> bool:
+    return name in self._makers
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._makers)
+
+  def __len__(self) -> int:
+    return len(self._makers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+  """What a predictor that never reads the text reaches on the validation split.
+
+  Attributes:
+    name: how it predicts, e.g. 'majority class'.
+    metrics: the task's metrics of its predictions.
+  """
+
+  name: str
+  metrics: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """Data, loss and metric of one task.
+
+  Attributes:
+    name: the name it was loaded by.
+    head: the model head that the loss reads.
+    label_names: class names by index; None where there are no classes.
+    splits: 'train', 'validation' and what else the source has.
+    loss: (model, batch, keys_B) -> (loss_B, weight_B): each row's summed loss and
+      the weight to divide by, both summed over all rows first. keys_B None: no
+      dropout.
+    predict: (model, batch) -> arrays with one row per row of the batch.
+    evaluate: (split, outputs of predict, in the split's order and without padding
+      rows) -> metrics; a metric that does not exist for them is NaN.
+    metric: the metric that tells the best checkpoint; higher is better.
+    baseline: the text-blind baseline.
+    read: (path) -> a split 'input' of a user's own file, labels optional.
+    write_predictions: (split, outputs, path) writes them; the suffix of the path
+      tells the format.
+  """
+
+  name: str
+  head: Head
+  label_names: tuple[str, ...] | None
+  splits: Splits
+  loss: Callable[..., tuple[jax.Array, jax.Array]]
+  predict: Callable[[Any, Batch], dict[str, jax.Array]]
+  evaluate: Callable[[Split, Outputs], dict[str, float]]
+  metric: str
+  baseline: Baseline
+  read: Callable[[str | pathlib.Path], Split]
+  write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
