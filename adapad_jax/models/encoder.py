@@ -337,7 +337,7 @@ BERT = Family(
   read_config=read_config,
   build=BertModel,
   heads=_HEADS,
-  prefix='bert',
+  prefixes=('bert',),
   head_modules=lambda head: (
     ('qa_outputs',) if head.kind == 'span' else ('bert.pooler', 'classifier')
   ),
@@ -350,7 +350,7 @@ ROBERTA = Family(
   read_config=_read_roberta,
   build=RobertaModel,
   heads=_HEADS,
-  prefix='roberta',
+  prefixes=('roberta',),
   head_modules=lambda head: ('qa_outputs' if head.kind == 'span' else 'classifier',),
   targets=TARGETS,
   renames=_RENAMES,

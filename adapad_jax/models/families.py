@@ -2,11 +2,18 @@
 
 import difflib
 
-from adapad_jax.models import encoder
+from adapad_jax.models import deberta, decoder, encoder
 from adapad_jax.models.family import Family
 
 FAMILIES: dict[str, Family] = {
-  family.name: family for family in (encoder.BERT, encoder.ROBERTA)
+  family.name: family
+  for family in (
+    encoder.BERT,
+    encoder.ROBERTA,
+    deberta.DEBERTA,
+    decoder.QWEN3,
+    decoder.LLAMA,
+  )
 }
 
 

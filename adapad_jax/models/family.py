@@ -36,8 +36,8 @@ class Family:
     build: (config, head, runtime, rngs) -> module whose attribute paths are the
       torch module names; parameters are called kernel, bias, scale, embedding.
     heads: kinds of head that `build` knows.
-    prefix: name of the backbone inside a model with a head ('bert'); a checkpoint
-      of the bare backbone lacks it.
+    prefixes: names of the backbone inside a model with a head ('bert'), by kind of
+      head; a checkpoint of the bare backbone lacks them.
     head_modules: head -> paths of the modules that are trained with the adapters.
     targets: short name -> regex that a module path must match as a whole.
     renames: (regex, replacement) pairs applied in turn to tensor names.
@@ -48,7 +48,7 @@ class Family:
   read_config: Callable[[Mapping[str, Any]], Any]
   build: Callable[[Any, Head, Runtime, nnx.Rngs], nnx.Module]
   heads: tuple[str, ...]
-  prefix: str
+  prefixes: tuple[str, ...]
   head_modules: Callable[[Head], tuple[str, ...]]
   targets: Mapping[str, str]
   renames: tuple[tuple[str, str], ...] = ()

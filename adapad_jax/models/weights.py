@@ -91,8 +91,8 @@ def match(
 def _canonical(name: str, family: Family, wanted: Mapping[str, object]) -> str:
   for pattern, replacement in family.renames:
     name = re.sub(pattern, replacement, name)
-  prefixed = f'{family.prefix}.{name}'
-  return prefixed if name not in wanted and prefixed in wanted else name
+  candidates = [name, *(f'{prefix}.{name}' for prefix in family.prefixes)]
+  return next((n for n in candidates if n in wanted), name)
 
 
 def _refuse(

@@ -1,0 +1,380 @@
+"""DeBERTa-v2 and v3: an encoder whose attention knows relative positions alone.
+
+Follows He et al. (2021), arXiv:2006.03654 (disentangled attention), and He et al.
+(2023), arXiv:2111.09543 (v3), as the Hugging Face checkpoints name and compute them.
+Beside the axis letters of `layers`, R counts relative distances, 2 L - 1 of them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.models import distances, layers, stack
+from adapad_jax.models.encoder import Dense, Output, span_logits
+from adapad_jax.models.family import Family, Runtime
+from adapad_jax.models.head import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class DebertaConfig:
+  """Sizes, rates and switches of DeBERTa-v2/v3, under the names of config.json.
+
+  Attributes:
+    position_buckets: distances told apart on either side, logarithmically far away;
+      below one, every distance up to `max_relative_positions` is its own.
+    max_relative_positions: largest distance; below one, max_position_embeddings.
+    pos_att_type: 'c2p' (a query looks at distances), 'p2c' (a distance looks at
+      keys), or both.
+    share_att_key: distances pass through the query and key projections themselves.
+    position_biased_input: absolute positions are added to the embeddings.
+    embedding_size: width of the token table, None for the hidden size.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  intermediate_size: int
+  max_position_embeddings: int = 512
+  type_vocab_size: int = 0
+  hidden_act: str = 'gelu'
+  layer_norm_eps: float = 1e-7
+  relative_attention: bool = False
+  position_buckets: int = -1
+  max_relative_positions: int = -1
+  pos_att_type: tuple[str, ...] = ()
+  share_att_key: bool = False
+  norm_rel_ebd: str = 'none'
+  position_biased_input: bool = True
+  embedding_size: int | None = None
+  pooler_hidden_act: str = 'gelu'
+  hidden_dropout_prob: float = 0.1
+  attention_probs_dropout_prob: float = 0.1
+  pooler_dropout: float = 0.0
+  cls_dropout: float | None = None
+  initializer_range: float = 0.02
+
+  @property
+  def max_length(self) -> int:
+    """Longest input in tokens."""
+    return self.max_position_embeddings
+
+  @property
+  def max_distance(self) -> int:
+    """Largest distance that the buckets tell apart."""
+    if self.max_relative_positions < 1:
+      return self.max_position_embeddings
+    return self.max_relative_positions
+
+  @property
+  def span(self) -> int:
+    """Half the rows of the table of relative positions."""
+    return self.position_buckets if self.position_buckets > 0 else self.max_distance
+
+  @property
+  def scale(self) -> float:
+    """Factor of the scores: each kind of attention adds one unit of variance."""
+    size = self.hidden_size // self.num_attention_heads
+    return (size * (1 + len(self.pos_att_type))) ** -0.5
+
+
+# Sites of dropout, told apart inside one layer; layer i adds 4 * i.
+_EMBEDDING_SITE, _POOLER_SITE, _HEAD_SITE, _FIRST_LAYER_SITE = 0, 1, 2, 4
+_PROBS_SITE, _ATTENTION_SITE, _OUTPUT_SITE = 0, 1, 2
+
+
+class Embeddings(nnx.Module):
+  """Token embeddings, normalised, zero where the mask is."""
+
+  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    width = config.embedding_size or config.hidden_size
+    table = lambda rows: layers.embedding(rows, width, dtype=dtype, rngs=rngs)
+    self.word_embeddings = table(config.vocab_size)
+    if config.position_biased_input:
+      self.position_embeddings = table(config.max_position_embeddings)
+    if config.type_vocab_size > 0:
+      self.token_type_embeddings = table(config.type_vocab_size)
+    if width != config.hidden_size:
+      self.embed_proj = layers.linear(
+        width, config.hidden_size, bias=False, dtype=dtype, rngs=rngs
+      )
+    self.LayerNorm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
+    self.config = config
+
+  def __call__(
+    self, batch: Mapping[str, jax.Array], keys_B: jax.Array | None
+  ) -> jax.Array:
+    """Embedded tokens (B, L, D) of a batch."""
+    ids_BL = batch['ids_BL']
+    x_BLD = self.word_embeddings(ids_BL)
+    if self.config.position_biased_input:
+      x_BLD += self.position_embeddings(jnp.arange(ids_BL.shape[1]))[None]
+    if self.config.type_vocab_size > 0:
+      types_BL = batch.get('types_BL', jnp.zeros_like(ids_BL))
+      x_BLD += self.token_type_embeddings(types_BL)
+    if self.word_embeddings.features != self.config.hidden_size:
+      x_BLD = self.embed_proj(x_BLD)
+    x_BLD = self.LayerNorm(x_BLD)
+    x_BLD *= batch['mask_BL'][..., None].astype(x_BLD.dtype)
+    return layers.dropout(
+      x_BLD, keys_B, self.config.hidden_dropout_prob, _EMBEDDING_SITE
+    )
+
+
+class SelfAttention(nnx.Module):
+  """Disentangled attention: content to content, to position, and position to it.
+
+  score(i, j) = scale (q_i . k_j + q_i . K[i - j] + k_j . Q[i - j]), with K and Q the
+  relative positions through the key and query projections (eq. 4 of the paper).
+  """
+
+  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    size = config.hidden_size
+    make = lambda: layers.linear(size, size, dtype=dtype, rngs=rngs)
+    self.query_proj, self.key_proj, self.value_proj = make(), make(), make()
+    if config.relative_attention and not config.share_att_key:
+      if 'c2p' in config.pos_att_type:
+        self.pos_key_proj = make()
+      if 'p2c' in config.pos_att_type:
+        self.pos_query_proj = make()
+    self.config = config
+
+  def __call__(
+    self,
+    x_BLD: jax.Array,
+    bias_B11M: jax.Array,
+    relative_RD: jax.Array | None,
+    keys_B: jax.Array | None,
+    site: Any,
+  ) -> jax.Array:
+    """Mixed values (B, L, D), before their output projection."""
+    heads = self.config.num_attention_heads
+    q_BLNH, k_BLNH, v_BLNH = (
+      layers.split_heads(project(x_BLD), heads)
+      for project in (self.query_proj, self.key_proj, self.value_proj)
+    )
+    q_BLNH *= self.config.scale
+    bias = bias_B11M
+    if relative_RD is not None:
+      bias += self._position_scores(q_BLNH, k_BLNH, relative_RD)
+    out_BLNH = layers.attention(
+      q_BLNH,
+      k_BLNH,
+      v_BLNH,
+      bias,
+      scale=1.0,
+      keys_B=keys_B,
+      rate=self.config.attention_probs_dropout_prob,
+      site=site,
+    )
+    return layers.merge_heads(out_BLNH)
+
+  def _position_scores(
+    self, q_BLNH: jax.Array, k_BLNH: jax.Array, relative_RD: jax.Array
+  ) -> jax.Array:
+    """Scores (B, N, L, L) that involve relative positions; the queries are scaled."""
+    config, rows = self.config, q_BLNH.shape[0]
+    scores = 0.0
+    if 'c2p' in config.pos_att_type:
+      linear = self.key_proj if config.share_att_key else self.pos_key_proj
+      # A query's row of the scores runs over j, along which i - j falls.
+      table = distances.project(linear, relative_RD[::-1], rows)
+      keys = layers.split_heads(table, config.num_attention_heads)
+      scores += distances.scores(q_BLNH, keys)
+    if 'p2c' in config.pos_att_type:
+      linear = self.query_proj if config.share_att_key else self.pos_query_proj
+      table = distances.project(linear, relative_RD, rows) * config.scale
+      queries = layers.split_heads(table, config.num_attention_heads)
+      scores += jnp.swapaxes(distances.scores(k_BLNH, queries), -1, -2)
+    return scores
+
+
+class Attention(nnx.Module):
+  """Self-attention and its output projection, under torch's names."""
+
+  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    # torch calls this submodule `self`, so that is its name here too.
+    self.self = SelfAttention(config, dtype, rngs)
+    self.output = Output(config.hidden_size, config, dtype, rngs)
+
+
+class Layer(nnx.Module):
+  """One encoder layer: disentangled attention, then a two-layer perceptron."""
+
+  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    self.attention = Attention(config, dtype, rngs)
+    self.intermediate = Dense(hidden, inner, config.hidden_act, dtype, rngs)
+    self.output = Output(inner, config, dtype, rngs)
+
+  def __call__(
+    self,
+    x_BLD: jax.Array,
+    bias_B11M: jax.Array,
+    relative_RD: jax.Array | None,
+    keys_B: jax.Array | None,
+    index: Any,
+  ) -> jax.Array:
+    """Hidden states (B, L, D) after layer `index`."""
+    site = _FIRST_LAYER_SITE + 4 * index
+    mixed_BLD = self.attention.self(
+      x_BLD, bias_B11M, relative_RD, keys_B, site + _PROBS_SITE
+    )
+    x_BLD = self.attention.output(mixed_BLD, x_BLD, keys_B, site + _ATTENTION_SITE)
+    return self.output(self.intermediate(x_BLD), x_BLD, keys_B, site + _OUTPUT_SITE)
+
+
+class Encoder(nnx.Module):
+  """The layers, as `layer.{i}`, and the table of relative positions they share."""
+
+  def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
+    make = lambda: Layer(config, runtime.dtype, rngs)
+    self.layer = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
+    self.remat = runtime.remat
+    self.config = config
+    if config.relative_attention:
+      self.rel_embeddings = layers.embedding(
+        2 * config.span, config.hidden_size, dtype=runtime.dtype, rngs=rngs
+      )
+      if self._normalised:
+        self.LayerNorm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+  @property
+  def _normalised(self) -> bool:
+    kinds = [kind.strip() for kind in self.config.norm_rel_ebd.lower().split('|')]
+    return 'layer_norm' in kinds
+
+  def __call__(
+    self, x_BLD: jax.Array, mask_BL: jax.Array, keys_B: jax.Array | None
+  ) -> jax.Array:
+    """Last hidden states (B, L, D); keys are tokens where the mask is 1."""
+    bias_B11M = layers.mask_bias(mask_BL)
+    relative_RD = self._relative(x_BLD.shape[1])
+    step = lambda layer, x_BLD, index: layer(
+      x_BLD, bias_B11M, relative_RD, keys_B, index
+    )
+    return stack.run_blocks(self.layer, step, x_BLD, remat=self.remat)
+
+  def _relative(self, length: int) -> jax.Array | None:
+    """One embedding per distance from 1 - L up to L - 1, or None without any."""
+    config = self.config
+    if not config.relative_attention:
+      return None
+    rows_R = distances.rows(length, config.position_buckets, config.max_distance)
+    table_RD = self.rel_embeddings(rows_R)
+    return self.LayerNorm(table_RD) if self._normalised else table_RD
+
+
+class Backbone(nnx.Module):
+  """Embeddings and encoder."""
+
+  def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
+    self.embeddings = Embeddings(config, runtime.dtype, rngs)
+    self.encoder = Encoder(config, runtime, rngs)
+
+  def __call__(
+    self, batch: Mapping[str, jax.Array], keys_B: jax.Array | None = None
+  ) -> jax.Array:
+    """Last hidden states (B, L, D)."""
+    x_BLD = self.embeddings(batch, keys_B)
+    return self.encoder(x_BLD, batch['mask_BL'], keys_B)
+
+
+class DebertaModel(nnx.Module):
+  """DeBERTa with a classification, regression or span head."""
+
+  def __init__(
+    self, config: DebertaConfig, head: Head, runtime: Runtime, rngs: nnx.Rngs
+  ) -> None:
+    size = config.hidden_size
+    self.head = head
+    self.config = config
+    self.deberta = Backbone(config, runtime, rngs)
+    if head.kind == 'span':
+      self.qa_outputs = layers.linear(size, head.outputs, rngs=rngs)
+    else:
+      self.pooler = Dense(size, size, config.pooler_hidden_act, jnp.float32, rngs)
+      self.classifier = layers.linear(size, head.outputs, rngs=rngs)
+
+  def __call__(
+    self, batch: Mapping[str, jax.Array], keys_B: jax.Array | None = None
+  ) -> Any:
+    """Logits of a batch; see `Head` for their shapes."""
+    hidden_BLD = self.deberta(batch, keys_B)
+    if self.head.kind == 'span':
+      return span_logits(self.qa_outputs(hidden_BLD))
+    first_BD = layers.dropout(
+      hidden_BLD[:, 0], keys_B, self.config.pooler_dropout, _POOLER_SITE
+    )
+    pooled_BD = self.pooler(first_BD)
+    pooled_BD = layers.dropout(pooled_BD, keys_B, self._head_rate, _HEAD_SITE)
+    return self.classifier(pooled_BD)
+
+  @property
+  def _head_rate(self) -> float:
+    for rate in (self.head.dropout, self.config.cls_dropout):
+      if rate is not None:
+        return rate
+    return self.config.hidden_dropout_prob
+
+
+def read_config(raw: Mapping[str, Any]) -> DebertaConfig:
+  """Picks the fields of config.json that the model has.
+
+  Raises:
+    ValueError: for a variant of the architecture that is not implemented.
+  """
+  if raw.get('conv_kernel_size', 0) > 0:
+    raise ValueError(
+      f'conv_kernel_size {raw["conv_kernel_size"]} in config.json: the convolution of'
+      ' the v2 xlarge models is not implemented; choose a v3 model'
+    )
+  size = raw['hidden_size'] // raw['num_attention_heads']
+  for name, only in (
+    ('attention_head_size', size),
+    ('pooler_hidden_size', raw['hidden_size']),
+  ):
+    if raw.get(name, only) != only:
+      raise ValueError(f'{name} {raw[name]} in config.json; only {only} is implemented')
+  names = {field.name for field in dataclasses.fields(DebertaConfig)}
+  fields = {name: value for name, value in raw.items() if name in names}
+  kinds = raw.get('pos_att_type') or ()
+  if isinstance(kinds, str):
+    kinds = [kind.strip() for kind in kinds.lower().split('|')]
+  unknown = sorted(set(kinds) - {'c2p', 'p2c'})
+  if unknown:
+    raise ValueError(f'pos_att_type {unknown} in config.json; choose c2p, p2c or both')
+  return DebertaConfig(**fields | {'pos_att_type': tuple(kinds)})
+
+
+_LAYER = r'.*encoder\.layer\.\d+\.'
+TARGETS = {
+  'query': _LAYER + r'attention\.self\.query_proj',
+  'key': _LAYER + r'attention\.self\.key_proj',
+  'value': _LAYER + r'attention\.self\.value_proj',
+  'attention.output': _LAYER + r'attention\.output\.dense',
+  'intermediate': _LAYER + r'intermediate\.dense',
+  'layer.output': _LAYER + r'output\.dense',
+}
+
+DEBERTA = Family(
+  name='deberta-v2',
+  read_config=read_config,
+  build=DebertaModel,
+  heads=('classification', 'regression', 'span'),
+  prefixes=('deberta',),
+  head_modules=lambda head: (
+    ('qa_outputs',) if head.kind == 'span' else ('pooler', 'classifier')
+  ),
+  targets=TARGETS,
+  ignorable=(
+    r'.*embeddings\.position_ids',
+    # v3 checkpoints carry the generator's absolute positions, which v3 never adds.
+    r'.*embeddings\.position_embeddings\..*',
+    r'(cls|lm_predictions|mask_predictions|pooler|classifier|qa_outputs)\..*',
+  ),
+)

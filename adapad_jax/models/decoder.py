@@ -1,0 +1,338 @@
+"""Qwen3 and Llama: one causal decoder with switches.
+
+Follows Touvron et al. (2023), arXiv:2302.13971, and Yang et al. (2025),
+arXiv:2505.09388, as the Hugging Face checkpoints name and compute them. M, the key
+positions of `layers`, counts a cache's slots where there is one.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.models import layers, rotary, stack
+from adapad_jax.models.cache import Cache
+from adapad_jax.models.encoder import span_logits
+from adapad_jax.models.family import Family, Runtime
+from adapad_jax.models.head import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Sizes, rates and switches of a decoder, mostly under the names of config.json.
+
+  Attributes:
+    qk_norm: queries and keys are normalised per head (Qwen3).
+    hidden_dropout_prob: of what each block adds to the residual; zero in
+      pretraining.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  intermediate_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  num_key_value_heads: int
+  head_dim: int
+  max_position_embeddings: int
+  rope: rotary.Rotary
+  qk_norm: bool
+  rms_norm_eps: float = 1e-6
+  hidden_act: str = 'silu'
+  attention_bias: bool = False
+  mlp_bias: bool = False
+  tie_word_embeddings: bool = False
+  hidden_dropout_prob: float = 0.0
+  attention_probs_dropout_prob: float = 0.0
+  initializer_range: float = 0.02
+
+  @property
+  def max_length(self) -> int:
+    """Longest input in tokens."""
+    return self.max_position_embeddings
+
+
+# Sites of dropout, told apart inside one layer; layer i adds 4 * i.
+_HEAD_SITE, _FIRST_LAYER_SITE = 0, 4
+_PROBS_SITE, _ATTENTION_SITE, _OUTPUT_SITE = 0, 1, 2
+
+
+class Attention(nnx.Module):
+  """Grouped-query attention with rotary positions."""
+
+  def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    size, bias = config.head_dim, config.attention_bias
+    make = lambda inputs, outputs: layers.linear(
+      inputs, outputs, bias=bias, dtype=dtype, rngs=rngs
+    )
+    inner = config.num_attention_heads * size
+    self.q_proj = make(config.hidden_size, inner)
+    self.k_proj = make(config.hidden_size, config.num_key_value_heads * size)
+    self.v_proj = make(config.hidden_size, config.num_key_value_heads * size)
+    self.o_proj = make(inner, config.hidden_size)
+    if config.qk_norm:
+      self.q_norm = layers.RMSNorm(size, config.rms_norm_eps)
+      self.k_norm = layers.RMSNorm(size, config.rms_norm_eps)
+    self.config = config
+
+  def __call__(
+    self,
+    x_BLD: jax.Array,
+    cache: Cache | None,
+    turn: jax.Array,
+    bias_B1LM: jax.Array,
+    keys_B: jax.Array | None,
+    index: Any,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Mixed values (B, L, D), and the cache with this layer's keys and values."""
+    config = self.config
+    q_BLNH = layers.split_heads(self.q_proj(x_BLD), config.num_attention_heads)
+    k_BMGH = layers.split_heads(self.k_proj(x_BLD), config.num_key_value_heads)
+    v_BMGH = layers.split_heads(self.v_proj(x_BLD), config.num_key_value_heads)
+    if config.qk_norm:
+      q_BLNH, k_BMGH = self.q_norm(q_BLNH), self.k_norm(k_BMGH)
+    q_BLNH, k_BMGH = rotary.rotate(q_BLNH, turn), rotary.rotate(k_BMGH, turn)
+    if cache is not None:
+      cache, k_BMGH, v_BMGH = cache.store(index, k_BMGH, v_BMGH)
+    out_BLNH = layers.attention(
+      q_BLNH,
+      k_BMGH,
+      v_BMGH,
+      bias_B1LM,
+      scale=config.head_dim**-0.5,
+      keys_B=keys_B,
+      rate=config.attention_probs_dropout_prob,
+      site=_FIRST_LAYER_SITE + 4 * index + _PROBS_SITE,
+    )
+    return self.o_proj(layers.merge_heads(out_BLNH)), cache
+
+
+class GatedPerceptron(nnx.Module):
+  """down(act(gate(x)) * up(x))."""
+
+  def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    make = lambda inputs, outputs: layers.linear(
+      inputs, outputs, bias=config.mlp_bias, dtype=dtype, rngs=rngs
+    )
+    self.gate_proj = make(hidden, inner)
+    self.up_proj = make(hidden, inner)
+    self.down_proj = make(inner, hidden)
+    self.act = layers.activation(config.hidden_act)
+
+  def __call__(self, x_BLD: jax.Array) -> jax.Array:
+    """Transformed states (B, L, D)."""
+    return self.down_proj(self.act(self.gate_proj(x_BLD)) * self.up_proj(x_BLD))
+
+
+class Layer(nnx.Module):
+  """One pre-norm decoder layer."""
+
+  def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+    norm = lambda: layers.RMSNorm(config.hidden_size, config.rms_norm_eps)
+    self.self_attn = Attention(config, dtype, rngs)
+    self.mlp = GatedPerceptron(config, dtype, rngs)
+    self.input_layernorm = norm()
+    self.post_attention_layernorm = norm()
+    self.rate = config.hidden_dropout_prob
+
+  def __call__(
+    self,
+    x_BLD: jax.Array,
+    cache: Cache | None,
+    turn: jax.Array,
+    bias_B1LM: jax.Array,
+    keys_B: jax.Array | None,
+    index: Any,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Hidden states (B, L, D) after layer `index`, and the cache."""
+    site = _FIRST_LAYER_SITE + 4 * index
+    mixed_BLD, cache = self.self_attn(
+      self.input_layernorm(x_BLD), cache, turn, bias_B1LM, keys_B, index
+    )
+    x_BLD += layers.dropout(mixed_BLD, keys_B, self.rate, site + _ATTENTION_SITE)
+    mixed_BLD = self.mlp(self.post_attention_layernorm(x_BLD))
+    x_BLD += layers.dropout(mixed_BLD, keys_B, self.rate, site + _OUTPUT_SITE)
+    return x_BLD, cache
+
+
+class Backbone(nnx.Module):
+  """Embedding, layers and the last norm."""
+
+  def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
+    make = lambda: Layer(config, runtime.dtype, rngs)
+    self.embed_tokens = layers.embedding(
+      config.vocab_size, config.hidden_size, dtype=runtime.dtype, rngs=rngs
+    )
+    self.layers = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
+    self.norm = layers.RMSNorm(config.hidden_size, config.rms_norm_eps)
+    self.config = config
+    self.dtype = runtime.dtype
+    self.remat = runtime.remat
+
+  def __call__(
+    self,
+    batch: Mapping[str, jax.Array],
+    keys_B: jax.Array | None = None,
+    cache: Cache | None = None,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Last hidden states (B, L, D), and the cache where one came in.
+
+    Positions count the tokens before them, so padding may stand anywhere.
+    """
+    mask_BL = batch['mask_BL']
+    if cache is None:
+      mask_BM, first = mask_BL, 0
+    else:
+      first = cache.used
+      cache = cache.append(mask_BL)
+      mask_BM = cache.mask_BM
+    positions_BM = jnp.maximum(jnp.cumsum(mask_BM, axis=1) - 1, 0)
+    positions_BL = jax.lax.dynamic_slice_in_dim(
+      positions_BM, first, mask_BL.shape[1], axis=1
+    )
+    turn = rotary.rotation(self.config.rope, positions_BL, self.config.head_dim)
+    bias_B1LM = _causal_bias(mask_BM, mask_BL.shape[1], first)
+    step = lambda layer, carry, index: layer(*carry, turn, bias_B1LM, keys_B, index)
+    start = (self.embed_tokens(batch['ids_BL']), cache)
+    x_BLD, cache = stack.run_blocks(self.layers, step, start, remat=self.remat)
+    return self.norm(x_BLD), cache
+
+  def empty_cache(self, rows: int, slots: int) -> Cache:
+    """A cache for `rows` sequences of `slots` tokens, padding included."""
+    config = self.config
+    shape = (config.num_hidden_layers, rows, slots)
+    shape += (config.num_key_value_heads, config.head_dim)
+    return Cache.empty(shape, self.dtype)
+
+
+def _causal_bias(mask_BM: jax.Array, length: int, first: int | jax.Array) -> jax.Array:
+  """(B, 1, L, M) bias: slot first + l sees the tokens in slots up to its own."""
+  query_L1 = first + jnp.arange(length)[:, None]
+  seen_LM = query_L1 >= jnp.arange(mask_BM.shape[1])[None]
+  floor = jnp.finfo(jnp.float32).min
+  return layers.mask_bias(mask_BM) + jnp.where(seen_LM, 0.0, floor)[None, None]
+
+
+class DecoderModel(nnx.Module):
+  """A decoder with a classification, regression, span or language-model head."""
+
+  def __init__(
+    self, config: DecoderConfig, head: Head, runtime: Runtime, rngs: nnx.Rngs
+  ) -> None:
+    self.head = head
+    self.config = config
+    backbone = Backbone(config, runtime, rngs)
+    if head.kind == 'span':
+      # transformers has another name for the backbone under this head alone.
+      self.transformer = backbone
+      self.qa_outputs = layers.linear(config.hidden_size, head.outputs, rngs=rngs)
+      return
+    self.model = backbone
+    if head.kind != 'lm':
+      self.score = layers.linear(
+        config.hidden_size, head.outputs, bias=False, rngs=rngs
+      )
+    elif not config.tie_word_embeddings:
+      self.lm_head = layers.linear(
+        config.hidden_size,
+        config.vocab_size,
+        bias=False,
+        dtype=runtime.dtype,
+        rngs=rngs,
+      )
+
+  def __call__(
+    self, batch: Mapping[str, jax.Array], keys_B: jax.Array | None = None
+  ) -> Any:
+    """Logits of a batch; see `Head` for their shapes."""
+    if self.head.kind == 'span':
+      return span_logits(self.qa_outputs(self.transformer(batch, keys_B)[0]))
+    hidden_BLD, _ = self.model(batch, keys_B)
+    if self.head.kind == 'lm':
+      return self.token_logits(hidden_BLD)
+    last_BD = _last_token(hidden_BLD, batch['mask_BL'])
+    return self.score(
+      layers.dropout(last_BD, keys_B, self.head.dropout or 0.0, _HEAD_SITE)
+    )
+
+  def token_logits(self, hidden_BLD: jax.Array) -> jax.Array:
+    """Next-token logits (B, L, V) in float32, from a head that may be tied."""
+    if not self.config.tie_word_embeddings:
+      return self.lm_head(hidden_BLD).astype(jnp.float32)
+    table_VD = self.model.embed_tokens.embedding[...]
+    return jnp.einsum(
+      'BLD,VD->BLV', hidden_BLD, table_VD, preferred_element_type=jnp.float32
+    )
+
+
+def _last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
+  """States (B, D) of each row's last token, wherever its padding stands."""
+  place_L = jnp.arange(mask_BL.shape[1])
+  last_B = jnp.max(jnp.where(mask_BL > 0, place_L[None], 0), axis=1)
+  return jnp.take_along_axis(x_BLD, last_B[:, None, None], axis=1)[:, 0]
+
+
+def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
+  """Picks the fields of config.json that a decoder has.
+
+  Raises:
+    ValueError: for a variant of the architecture that is not implemented.
+  """
+  if raw.get('use_sliding_window') or 'sliding_attention' in (
+    raw.get('layer_types') or ()
+  ):
+    raise ValueError(
+      'config.json asks for sliding-window attention; only full attention is'
+      ' implemented'
+    )
+  heads = raw['num_attention_heads']
+  derived = {
+    'num_key_value_heads': raw.get('num_key_value_heads') or heads,
+    'head_dim': raw.get('head_dim') or raw['hidden_size'] // heads,
+    'rope': rotary.read_rotary(raw),
+    'attention_probs_dropout_prob': raw.get('attention_dropout') or 0.0,
+  }
+  names = {field.name for field in dataclasses.fields(DecoderConfig)}
+  fields = {name: value for name, value in raw.items() if name in names}
+  return DecoderConfig(**fields | derived | switches)
+
+
+_LAYER = r'.*layers\.\d+\.'
+TARGETS = {
+  'q': _LAYER + r'self_attn\.q_proj',
+  'k': _LAYER + r'self_attn\.k_proj',
+  'v': _LAYER + r'self_attn\.v_proj',
+  'o': _LAYER + r'self_attn\.o_proj',
+  'gate': _LAYER + r'mlp\.gate_proj',
+  'up': _LAYER + r'mlp\.up_proj',
+  'down': _LAYER + r'mlp\.down_proj',
+}
+_HEAD_MODULES = {
+  'classification': ('score',),
+  'regression': ('score',),
+  'span': ('qa_outputs',),
+  'lm': (),
+}
+
+
+def _family(name: str, **switches: Any) -> Family:
+  return Family(
+    name=name,
+    read_config=lambda raw: _read(raw, **switches),
+    build=DecoderModel,
+    heads=tuple(_HEAD_MODULES),
+    prefixes=('model', 'transformer'),
+    head_modules=lambda head: _HEAD_MODULES[head.kind],
+    targets=TARGETS,
+    renames=((r'^(model|transformer)\.', ''),),
+    ignorable=(r'.*rotary_emb\.inv_freq', r'(lm_head|score|qa_outputs)\..*'),
+  )
+
+
+# Checkpoints of Qwen3 name no biases of the perceptron: it has none.
+QWEN3 = _family('qwen3', qk_norm=True, mlp_bias=False)
+LLAMA = _family('llama', qk_norm=False)
