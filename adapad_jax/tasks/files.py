@@ -40,7 +40,7 @@ def _from_lines(
   """Pads short lines with None; a line with too many cells is an error."""
   columns: dict[str, list[str | None]] = {name: [] for name in names}
   for number, cells in enumerate(lines):
-    if not any(cells):
+    if cells in ([], ['']):  # A blank line.
       continue
     if len(cells) > len(names):
       raise ValueError(

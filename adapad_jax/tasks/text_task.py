@@ -63,9 +63,14 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
   """
   tables = _tables(source, config)
   encode = functools.partial(_encode, source)
-  labels = {name: encode(table, required=True) for name, table in tables.items()}
   names = source.classes.names if source.classes else None
-  check_train(labels['train'], names, tables['train'].source)
+  train = encode(tables['train'], required=True)
+  check_train(train, names, tables['train'].source)
+  labels = {'train': train}
+  for name, table in tables.items():
+    _texts(source, table)
+    if name != 'train':
+      labels[name] = encode(table, required=True)
   split = functools.partial(_split, source, config, tokenizer)
   makers: dict[str, Callable[[], Split]] = {
     name: functools.partial(split, name, table, labels[name])
@@ -129,6 +134,10 @@ def _encode(source: Source, table: Table, *, required: bool) -> Labels:
   return encode(table, source.label, required=required, missing=source.missing)
 
 
+def _texts(source: Source, table: Table) -> list[list[str]]:
+  return [texts(table, column, blank_ok=source.blank_ok) for column in source.text]
+
+
 def _split(
   source: Source,
   config: DataConfig,
@@ -137,7 +146,7 @@ def _split(
   table: Table,
   labels: Labels,
 ) -> Split:
-  text = [texts(table, column, blank_ok=source.blank_ok) for column in source.text]
+  text = _texts(source, table)
   second = text[1] if len(text) > 1 else None
   tokens = tokenise(tokenizer, text[0], second, config.max_length)
   columns = {

@@ -1,0 +1,271 @@
+"""GLUE from the official files, a saved dataset and the hub's door; real files too."""
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+
+from adapad_jax.tasks import DataConfig, load_task
+from adapad_jax.tasks.glue import TASKS, official_table
+
+# The header, two labelled lines and a test file of every official layout.
+OFFICIAL = {
+  'cola': (
+    None,
+    ['gj04\t1\t\tA "B C.', 'gj04\t0\t*\tD E.'],
+    ('index\tsentence', '0\tF G.'),
+  ),
+  'sst2': (
+    'sentence\tlabel',
+    ['a " film\t0', 'great\t1'],
+    ('index\tsentence', '0\tF G.'),
+  ),
+  'mrpc': (
+    '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String',
+    ['1\t7\t8\tA one\tA two', '0\t7\t8\tB one\tB two'],
+    ('index\t#1 ID\t#2 ID\t#1 String\t#2 String', '0\t1\t2\tC one\tC two'),
+  ),
+  'stsb': (
+    'index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2'
+    '\tscore',
+    ['0\tg\tf\ty\to\ts\ts\tA one\tA two\t5.000', '1\tg\tf\ty\to\ts\ts\tB\tC\t0.25'],
+    (
+      'index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2',
+      '0\tg\tf\ty\to\ts\ts\tC one\tC two',
+    ),
+  ),
+  'qqp': (
+    'id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate',
+    ['0\t1\t2\tA one?\t\t1', '1\t3\t4\tB one?\tB two?\t0'],
+    ('id\tquestion1\tquestion2', '0\tC one\tC two'),
+  ),
+  'mnli': (
+    'index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\t'
+    'sentence1_parse\tsentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label',
+    [
+      '0\tp\tp\tg\tb\tb\tp\tp\tA one\tA two\tneutral\tcontradiction',
+      '1\tp\tp\tg\tb\tb\tp\tp\tB one\tB two\tentailment\tentailment',
+    ],
+    (
+      'index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\t'
+      'sentence1_parse\tsentence2_parse\tsentence1\tsentence2',
+      '0\tp\tp\tg\tb\tb\tp\tp\tC one\tC two',
+    ),
+  ),
+  'qnli': (
+    'index\tquestion\tsentence\tlabel',
+    ['0\tA one?\tA two.\tnot_entailment', '1\tB one?\tB two.\tentailment'],
+    ('index\tquestion\tsentence', '0\tC one\tC two'),
+  ),
+  'rte': (
+    'index\tsentence1\tsentence2\tlabel',
+    ['0\tA one.\tA two.\tnot_entailment', '1\tB one.\tB two.\tentailment'],
+    ('index\tsentence1\tsentence2', '0\tC one\tC two'),
+  ),
+}
+LABELS = {
+  'cola': [1, 0],
+  'sst2': [0, 1],
+  'mrpc': [1, 0],
+  'stsb': [5.0, 0.25],
+  'qqp': [1, 0],
+  'mnli': [2, 0],
+  'qnli': [1, 0],
+  'rte': [1, 0],
+}
+
+
+def write_official(root, name):
+  folder = root / TASKS[name].folder
+  folder.mkdir()
+  header, lines, test = OFFICIAL[name]
+  labelled = '\n'.join([*([header] if header else []), *lines]) + '\n'
+  for stem in TASKS[name].files.values():
+    text = '\n'.join(test) + '\n' if stem.startswith('test') else labelled
+    (folder / f'{stem}.tsv').write_text(text, encoding='utf-8')
+  return folder
+
+
+@pytest.mark.parametrize('name', list(TASKS))
+def test_every_official_layout(name, tmp_path, tokenizer):
+  write_official(tmp_path, name)
+  task = load_task(DataConfig(task=name, path=str(tmp_path), max_length=16), tokenizer)
+  assert set(task.splits) == set(TASKS[name].files)
+  train = task.splits['train']
+  np.testing.assert_array_equal(train.columns['label_B'], LABELS[name])
+  np.testing.assert_array_equal(train.columns['weight_B'], [1, 1])
+  text = tokenizer.decode(train.columns['ids_BL'][0], skip_special_tokens=True)
+  assert text.startswith('a') and ('"' in text) == (name in ('cola', 'sst2'))
+  if len(TASKS[name].text) == 2 and name != 'qqp':
+    assert 'one' in text and 'two' in text and train.columns['types_BL'].any()
+  test = task.splits['test']
+  np.testing.assert_array_equal(test.columns['weight_B'], [0])
+  first = tokenizer.decode(test.columns['ids_BL'][0], skip_special_tokens=True)
+  assert first.startswith('c one') or first == 'f g.'
+
+
+def test_folder_may_be_the_task_folder_itself(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'rte')
+  task = load_task(DataConfig(task='rte', path=str(folder), max_length=16), tokenizer)
+  assert len(task.splits['train']) == 2
+  read = task.read(folder / 'test.tsv')
+  assert read.name == 'input' and len(read) == 1
+
+
+def test_mismatched_metrics_end_in_mm(tmp_path, tokenizer):
+  write_official(tmp_path, 'mnli')
+  task = load_task(
+    DataConfig(task='mnli', path=str(tmp_path), max_length=16), tokenizer
+  )
+  outputs = {'logits_BC': np.eye(3, dtype=np.float32)[[2, 1]]}
+  assert task.evaluate(task.splits['validation'], outputs) == {'accuracy': 0.5}
+  assert task.evaluate(task.splits['validation_mm'], outputs) == {'accuracy_mm': 0.5}
+  with pytest.raises(ValueError, match='1 of 1 rows have no label; write predictions'):
+    task.evaluate(task.splits['test'], {'logits_BC': outputs['logits_BC'][:1]})
+
+
+def test_unlabelled_test_split_is_written_as_run_glue_does(tmp_path, tokenizer):
+  write_official(tmp_path, 'qnli')
+  task = load_task(
+    DataConfig(task='qnli', path=str(tmp_path), max_length=16), tokenizer
+  )
+  outputs = {'logits_BC': np.float32([[0, 1]])}
+  task.write_predictions(task.splits['test'], outputs, tmp_path / 'p.tsv')
+  assert (tmp_path / 'p.tsv').read_text() == 'index\tprediction\n0\tnot_entailment\n'
+
+
+def test_lines_that_lack_a_column_are_dropped_aloud(tmp_path, tokenizer, caplog):
+  folder = write_official(tmp_path, 'qqp')
+  with (folder / 'train.tsv').open('a') as file:
+    file.write('5\t6\t7\tno second\n')
+  with caplog.at_level(logging.WARNING):
+    task = load_task(
+      DataConfig(task='qqp', path=str(tmp_path), max_length=16), tokenizer
+    )
+  assert len(task.splits['train']) == 2
+  assert 'dropped 1 rows that lack a column' in caplog.text
+
+
+def test_saved_dataset_with_class_names(tmp_path, tokenizer):
+  datasets = pytest.importorskip('datasets')
+  features = datasets.Features(
+    sentence=datasets.Value('string'),
+    label=datasets.ClassLabel(names=['unacceptable', 'acceptable']),
+  )
+
+  def split(labels):
+    columns = {'sentence': [f's {i}' for i in range(len(labels))], 'label': labels}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+  datasets.DatasetDict(
+    train=split([1, 0, 0]), validation=split([1]), test=split([-1, -1])
+  ).save_to_disk(str(tmp_path / 'saved'))
+  task = load_task(
+    DataConfig(task='cola', path=str(tmp_path / 'saved'), max_length=16), tokenizer
+  )
+  np.testing.assert_array_equal(task.splits['train'].columns['label_B'], [1, 0, 0])
+  np.testing.assert_array_equal(task.splits['test'].columns['weight_B'], [0, 0])
+
+
+def test_files_named_after_splits(tmp_path, tokenizer):
+  for name in ('train', 'validation'):
+    with (tmp_path / f'{name}.csv').open('w', newline='') as file:
+      writer = csv.writer(file)
+      writer.writerows([['sentence', 'label'], ['a', '0'], ['b', 'positive']])
+  task = load_task(
+    DataConfig(task='sst2', path=str(tmp_path), max_length=16), tokenizer
+  )
+  np.testing.assert_array_equal(task.splits['train'].columns['label_B'], [0, 1])
+
+
+def test_hub_splits_get_our_names(monkeypatch, tokenizer):
+  """The hub's door, with a dataset made here in the place of the download."""
+  datasets = pytest.importorskip('datasets')
+  features = datasets.Features(
+    premise=datasets.Value('string'),
+    hypothesis=datasets.Value('string'),
+    label=datasets.ClassLabel(names=['entailment', 'neutral', 'contradiction']),
+  )
+  asked = []
+
+  def load_dataset(repo, name):
+    asked.append((repo, name))
+    rows = {'premise': ['a', 'b'], 'hypothesis': ['c', 'd']}
+    return datasets.DatasetDict(
+      {
+        split: datasets.Dataset.from_dict({**rows, 'label': label}, features=features)
+        for split, label in [
+          ('train', [0, 2]),
+          ('validation_matched', [1, 1]),
+          ('validation_mismatched', [2, 2]),
+          ('test_matched', [-1, -1]),
+          ('test_mismatched', [-1, -1]),
+        ]
+      }
+    )
+
+  monkeypatch.setattr(datasets, 'load_dataset', load_dataset)
+  task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
+  assert asked == [('nyu-mll/glue', 'mnli')]
+  assert set(task.splits) == set(TASKS['mnli'].files)
+  for name, label in [('validation', 1), ('validation_mm', 2)]:
+    assert task.splits[name].columns['label_B'].tolist() == [label] * 2
+  assert not task.splits['test_mm'].columns['weight_B'].any()
+
+
+def test_unreachable_hub_names_the_alternative(tokenizer, tmp_path, monkeypatch):
+  monkeypatch.setenv('HF_DATASETS_CACHE', str(tmp_path))
+  with pytest.raises(
+    ValueError, match=r'nyu-mll/glue \(cola\) .*data.path=FOLDER, where CoLA/train.tsv'
+  ):
+    load_task(DataConfig(task='cola', max_length=16), tokenizer)
+
+
+def test_folder_without_the_files_is_refused(tmp_path, tokenizer):
+  (tmp_path / 'notes.txt').write_text('')
+  with pytest.raises(ValueError, match=r"expected \['train.tsv', .*it has \['notes"):
+    load_task(DataConfig(task='rte', path=str(tmp_path), max_length=16), tokenizer)
+  with pytest.raises(ValueError, match='no such folder'):
+    load_task(DataConfig(task='rte', path=str(tmp_path / 'x')), tokenizer)
+
+
+def test_label_outside_the_set_is_refused_before_tokenising(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'rte')
+  with (folder / 'dev.tsv').open('a') as file:
+    file.write('2\ta\tb\tentailed\n')
+  with pytest.raises(ValueError, match=r"dev.tsv: label 'entailed' in row 2 .*did you"):
+    load_task(DataConfig(task='rte', path=str(tmp_path), max_length=16), tokenizer)
+
+
+# Rows of the official training and development files.
+REAL = {
+  'cola': (8551, 1043),
+  'sst2': (67349, 872),
+  'mrpc': (3668, 408),
+  'stsb': (5749, 1500),
+  'rte': (2490, 277),
+}
+
+
+@pytest.mark.parametrize('name', list(REAL))
+def test_real_official_files(name, shared, tokenizer):
+  folder = shared / 'data/glue'
+  config = DataConfig(task=name, path=str(folder), max_length=32, max_train_rows=500)
+  task = load_task(config, tokenizer)
+  train = official_table(TASKS[name], folder / TASKS[name].folder / 'train.tsv')
+  assert (len(train), len(task.splits['validation'])) == REAL[name]
+  assert len(task.splits['train']) == 500
+  held = task.splits['validation']
+  label = held.columns['label_B']
+  if task.label_names is None:
+    assert 0 <= label.min() < 1 and 4 < label.max() <= 5
+    perfect = {'value_B': label}
+    constant = {'value_B': np.full(len(held), 2.5, np.float32)}
+  else:
+    perfect = {'logits_BC': np.eye(2)[label]}
+    commonest = np.bincount(task.splits['train'].columns['label_B']).argmax()
+    constant = {'logits_BC': np.eye(2)[np.full(len(held), commonest)]}
+  assert task.evaluate(held, perfect)[task.metric] == pytest.approx(1)
+  found = task.evaluate(held, constant)
+  assert found == pytest.approx(task.baseline.metrics, nan_ok=True)
