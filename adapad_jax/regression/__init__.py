@@ -1,0 +1,28 @@
+"""Low-rank linear regression and PCA by parallel deflation (arXiv:2505.22602 and
+arXiv:2605.10741): find W = sum_k b_k a_k^T that minimises 1/2 ||Y - W X||_F^2.
+
+Examples are rows here, so X^T and Y^T of the papers are `x_NI` and `y_NO`. Axis
+letters beside those of `adapad_jax.deflation.components`: N examples, T estimates
+that a worker may read (all workers, times the versions kept), L rounds.
+
+Imports jax, optax and numpy alone; `estimator` adds scikit-learn.
+"""
+
+from adapad_jax.regression.fit import Fit, fit
+from adapad_jax.regression.moments import Moments, gather_moments
+from adapad_jax.regression.schedule import Schedule
+from adapad_jax.regression.solvers import Alternating, Gradient, Power
+from adapad_jax.regression.stream import Stream, partial_fit
+
+__all__ = [
+  'Alternating',
+  'Fit',
+  'Gradient',
+  'Moments',
+  'Power',
+  'Schedule',
+  'Stream',
+  'fit',
+  'gather_moments',
+  'partial_fit',
+]

@@ -1,0 +1,192 @@
+"""Fits from data on the host: checks, precision, and the way back."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapad_jax import sharding
+from adapad_jax.deflation.components import Component
+from adapad_jax.regression import program, rounds
+from adapad_jax.regression.moments import Moments, add_ridge, gather_moments
+from adapad_jax.regression.schedule import Schedule, Traffic, perfect_traffic
+from adapad_jax.regression.solvers import Power, Solver
+
+DTYPES = ('float32', 'float64')
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+  """The outcome of a fit, in host memory.
+
+  Attributes:
+    a_RI: input directions, one a component.
+    b_RO: output directions.
+    objective_LR: see `rounds.History`; only the rounds that were run.
+    moved_LR: likewise.
+    mismatch_LR: likewise; None unless asked for.
+    active: components that broadcast; those beyond are not part of the fit.
+  """
+
+  a_RI: np.ndarray
+  b_RO: np.ndarray
+  objective_LR: np.ndarray
+  moved_LR: np.ndarray
+  mismatch_LR: np.ndarray | None
+  active: int
+
+  def weight(self, rank: int | None = None) -> np.ndarray:
+    """W = sum_k b_k a_k^T, (O, I), of the first `rank` active components."""
+    rank = self.active if rank is None else min(rank, self.active)
+    return self.b_RO[:rank].T @ self.a_RI[:rank]
+
+  def predict(self, x_NI: np.ndarray, rank: int | None = None) -> np.ndarray:
+    """The outputs (N, O) for inputs (N, I), without forming W."""
+    rank = self.active if rank is None else min(rank, self.active)
+    return (x_NI @ self.a_RI[:rank].T) @ self.b_RO[:rank]
+
+
+def precision(dtype: str) -> contextlib.AbstractContextManager:
+  """A context in which arrays of this dtype exist.
+
+  JAX has float64 behind a global switch; it is on inside the context alone.
+
+  Raises:
+    ValueError: for a dtype other than float32 and float64.
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype={dtype!r} is not one of {DTYPES}')
+  return jax.enable_x64(True) if dtype == 'float64' else contextlib.nullcontext()
+
+
+def checked(
+  x_NI: np.ndarray, y_NO: np.ndarray, rank: int, dtype: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """The data in the wanted dtype, copied only where it has another.
+
+  Raises:
+    ValueError: for a rank below one, or shapes that do not belong together.
+  """
+  x_NI, y_NO = np.asarray(x_NI), np.asarray(y_NO)
+  if rank < 1:
+    raise ValueError(f'rank={rank} must be at least 1')
+  if x_NI.ndim != 2 or y_NO.ndim != 2 or x_NI.shape[0] != y_NO.shape[0]:
+    raise ValueError(
+      'expected inputs (n, d) and outputs (n, m) with one example a row, got'
+      f' {x_NI.shape} and {y_NO.shape}'
+    )
+  if 0 in x_NI.shape + y_NO.shape:
+    raise ValueError(f'no data: inputs {x_NI.shape}, outputs {y_NO.shape}')
+  return x_NI.astype(dtype, copy=False), y_NO.astype(dtype, copy=False)
+
+
+def check_finite(moments: Moments) -> None:
+  """Refuses sums that are not finite, which takes no second pass over the data.
+
+  Raises:
+    ValueError: if an input or an output was NaN or infinite, or too large to square.
+  """
+  finite = {
+    'inputs': jnp.isfinite(jnp.diag(moments.s_II)).all(),
+    'outputs': jnp.isfinite(moments.yy),
+  }
+  bad = [name for name, value in finite.items() if not bool(value)]
+  if bad:
+    raise ValueError(
+      f'the {" and the ".join(bad)} contain NaN, infinity or values whose squares'
+      f' overflow {moments.s_II.dtype}; clean or rescale the data'
+    )
+
+
+def fit(
+  x_NI: np.ndarray,
+  y_NO: np.ndarray,
+  rank: int,
+  *,
+  solver: Solver | None = None,
+  schedule: Schedule | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: str = 'float32',
+  ridge: float = 0.0,
+  seed: int = 0,
+  traffic: Traffic | None = None,
+  measure_mismatch: bool = False,
+) -> Fit:
+  """Fits min_W 1/2 ||Y - W X||_F^2 + ridge/2 ||W||_F^2 at rank W <= rank.
+
+  Each of `rank` workers owns one rank-one term, deflates by its predecessors as
+  last broadcast, and improves its own for H local steps a round (arXiv:2605.10741).
+
+  Args:
+    x_NI: inputs, one example a row. Not centred here.
+    y_NO: outputs.
+    rank: number of components; those beyond the data's rank come out as zero.
+    solver: local steps; `Power()` unless given.
+    schedule: rounds, activation and when to stop.
+    mesh: devices over which the workers are split; one device unless given.
+    dtype: 'float32' or 'float64'.
+    ridge: penalty on ||W||_F^2.
+    seed: of the random start.
+    traffic: lateness and absences of workers.
+    measure_mismatch: whether to record ||Y_{k,l} - Y_k*||_F, for which the exact
+      components are computed.
+
+  Raises:
+    ValueError: for data or settings that cannot be fitted.
+  """
+  with precision(dtype):
+    moments = gather_moments(*checked(x_NI, y_NO, rank, dtype))
+    check_finite(moments)
+    moments = add_ridge(moments, ridge) if ridge else moments
+    return fit_moments(
+      moments, rank, solver, schedule, mesh, seed, traffic, measure_mismatch
+    )
+
+
+def fit_moments(
+  moments: Moments,
+  rank: int,
+  solver: Any = None,
+  schedule: Schedule | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  seed: int = 0,
+  traffic: Traffic | None = None,
+  measure_mismatch: bool = False,
+) -> Fit:
+  """`fit` from second moments, in whatever precision they have."""
+  schedule = schedule or Schedule()
+  plan = program.Plan(solver or Power(), schedule, rank, mesh or sharding.make_mesh())
+  traffic = traffic or perfect_traffic(schedule.rounds, rank)
+  if traffic.late_LR.shape != (schedule.rounds, rank):
+    raise ValueError(
+      f'traffic is for (rounds, workers) = {traffic.late_LR.shape}, the run has'
+      f' {(schedule.rounds, rank)}'
+    )
+  yy, problem = moments.yy, program.prepare(moments, plan)
+  del moments  # lets C and S go where the solver whitens
+  exact = program.exact_in(problem, plan) if measure_mismatch else None
+  progress = program.begin(problem, jax.random.key(seed), plan, traffic.bound + 1)
+  progress, history = program.advance(problem, yy, exact, traffic, progress, plan)
+  return collect(plan, problem, progress, history)
+
+
+def collect(
+  plan: program.Plan, problem: Any, progress: rounds.Progress, history: rounds.History
+) -> Fit:
+  """Copies a finished run to the host."""
+  newest = jax.tree.map(lambda x: x[0, : plan.rank], progress.kept)
+  own: Component = plan.solver.component(problem, newest)
+  own, history, sent = jax.device_get((own, history, progress.sent_V[0]))
+  done_L = ~np.isnan(history.moved_LR[:, 0])
+  cut = lambda x_LR: None if x_LR is None else np.asarray(x_LR)[done_L]
+  return Fit(
+    a_RI=np.asarray(own.a_RI),
+    b_RO=np.asarray(own.b_RO),
+    objective_LR=cut(history.objective_LR),
+    moved_LR=cut(history.moved_LR),
+    mismatch_LR=cut(history.mismatch_LR),
+    active=min(int(sent), plan.rank),
+  )

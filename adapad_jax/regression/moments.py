@@ -1,0 +1,104 @@
+"""Second moments of the data: all that any round of regression reads of it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+# Accelerators round the inputs of float32 products unless told otherwise, and the
+# deflated targets are differences of such products.
+einsum = functools.partial(jnp.einsum, precision='highest')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moments:
+  """Sums over examples from which every step is computed, whatever their number.
+
+  Attributes:
+    c_OI: C = Y X^T.
+    s_II: S = X X^T.
+    yy: tr(Y Y^T).
+    count: number of examples.
+    mean_I: mean input subtracted from every example; zero where not centred.
+    mean_O: mean output, likewise.
+  """
+
+  c_OI: jax.Array
+  s_II: jax.Array
+  yy: jax.Array
+  count: jax.Array
+  mean_I: jax.Array
+  mean_O: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames='centre')
+def gather_moments(x_NI: jax.Array, y_NO: jax.Array, centre: bool = False) -> Moments:
+  """Sums one batch of examples; the only pass over the data."""
+  mean_I, mean_O = jnp.zeros_like(x_NI[0]), jnp.zeros_like(y_NO[0])
+  if centre:
+    mean_I, mean_O = x_NI.mean(0), y_NO.mean(0)
+    x_NI, y_NO = x_NI - mean_I[None], y_NO - mean_O[None]
+  return Moments(
+    c_OI=einsum('no,ni->oi', y_NO, x_NI),
+    s_II=einsum('ni,nj->ij', x_NI, x_NI),
+    yy=jnp.sum(jnp.square(y_NO)),
+    count=jnp.asarray(x_NI.shape[0], x_NI.dtype),
+    mean_I=mean_I,
+    mean_O=mean_O,
+  )
+
+
+def merge(old: Moments, new: Moments, decay: float = 1.0) -> Moments:
+  """The moments of two batches together, the old one weighted by `decay`.
+
+  Centred sums need the term n_1 n_2 / (n_1 + n_2) delta delta^T, delta being the
+  difference of the means (Chan, Golub and LeVeque 1983).
+  """
+  kept = decay * old.count
+  count = kept + new.count
+  delta_I, delta_O = new.mean_I - old.mean_I, new.mean_O - old.mean_O
+  weight, share = kept * new.count / count, new.count / count
+  return Moments(
+    c_OI=decay * old.c_OI + new.c_OI + weight * jnp.outer(delta_O, delta_I),
+    s_II=decay * old.s_II + new.s_II + weight * jnp.outer(delta_I, delta_I),
+    yy=decay * old.yy + new.yy + weight * jnp.sum(jnp.square(delta_O)),
+    count=count,
+    mean_I=old.mean_I + share * delta_I,
+    mean_O=old.mean_O + share * delta_O,
+  )
+
+
+def add_ridge(moments: Moments, ridge: float) -> Moments:
+  """The moments with the penalty ridge/2 ||W||_F^2 folded into S.
+
+  The penalty equals d further examples sqrt(ridge) e_i with outputs zero.
+  """
+  size = moments.s_II.shape[0]
+  eye_II = jnp.eye(size, dtype=moments.s_II.dtype)
+  return dataclasses.replace(moments, s_II=moments.s_II + ridge * eye_II)
+
+
+def whitener(s_II: jax.Array) -> jax.Array:
+  """A matrix T with T T^T = S^+, the pseudo-inverse of a positive matrix.
+
+  By Cholesky, T = L^-T, and by eigenvectors where S is numerically singular:
+  directions whose eigenvalue is below size * eps * (the largest) count as absent.
+  """
+  size, eps = s_II.shape[0], jnp.finfo(s_II.dtype).eps
+  lower_II = jnp.linalg.cholesky(s_II)
+  pivot_I = jnp.square(jnp.diag(lower_II))
+  regular = pivot_I.min() > 10 * size * eps * pivot_I.max()  # False for NaN
+
+  def by_cholesky(s_II: jax.Array, lower_II: jax.Array) -> jax.Array:
+    eye_II = jnp.eye(size, dtype=s_II.dtype)
+    return jax.scipy.linalg.solve_triangular(lower_II, eye_II, lower=True).T
+
+  def by_eigenvectors(s_II: jax.Array, lower_II: jax.Array) -> jax.Array:
+    value_I, vector_II = jnp.linalg.eigh(s_II)
+    keep_I = value_I > size * eps * value_I.max()
+    root_I = jnp.where(keep_I, jax.lax.rsqrt(jnp.where(keep_I, value_I, 1)), 0)
+    return vector_II * root_I[None]
+
+  return jax.lax.cond(regular, by_cholesky, by_eigenvectors, s_II, lower_II)

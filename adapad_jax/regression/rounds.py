@@ -1,0 +1,177 @@
+"""The rounds of parallel deflation, as one program on a sharded worker axis."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import all_gather
+from adapad_jax.regression.estimates import (
+  Estimate,
+  View,
+  mismatches,
+  moved,
+  objectives,
+)
+from adapad_jax.regression.schedule import Schedule, Traffic, sees
+from adapad_jax.sharding import WORKER
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class History:
+  """What each round left behind; rows of rounds that were not run are NaN.
+
+  Attributes:
+    objective_LR: 1/2 ||Y - sum_{j<=k} b_j a_j^T X||_F^2 of the terms broadcast.
+    moved_LR: how far ||b_k a_k^T X||_F moved in the round.
+    mismatch_LR: ||Y_{k,l} - Y_k*||_F of the target worker k faces next; None
+      unless the exact components were given.
+  """
+
+  objective_LR: jax.Array
+  moved_LR: jax.Array
+  mismatch_LR: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """The carry of a run.
+
+  Attributes:
+    round: rounds done, past calls included.
+    active: workers that broadcast at the end of the next round.
+    state: solver state of this device's workers.
+    kept: the last broadcasts, newest first, a leading version axis V.
+    sent_V: how many workers took part in each of them.
+  """
+
+  round: jax.Array
+  active: jax.Array
+  state: Any
+  kept: Estimate
+  sent_V: jax.Array
+
+
+def begin(
+  solver: Any, problem: Any, key: jax.Array, schedule: Schedule, rank: int, keep: int
+) -> Progress:
+  """The state before the first round. Runs inside shard_map; `rank` is padded."""
+  count = rank // jax.lax.axis_size(WORKER)
+  rank_r = jax.lax.axis_index(WORKER) * count + jnp.arange(count)
+  state = solver.start(problem, key, rank_r)
+  silent = lambda x: jnp.zeros((keep, rank, *x.shape[1:]), x.dtype)
+  return Progress(
+    round=jnp.int32(0),
+    active=jnp.int32(schedule.rule.first(rank)),
+    state=state,
+    kept=jax.tree.map(silent, state.message()),
+    sent_V=jnp.zeros(keep, jnp.int32),
+  )
+
+
+def one_round(
+  solver: Any, problem: Any, schedule: Schedule, traffic: Traffic, now: Progress
+) -> tuple[Any, Estimate]:
+  """Local steps against what was heard, then the broadcast: one all-gather."""
+  count = jax.tree.leaves(now.state)[0].shape[0]
+  size = now.kept.b_SO.shape[1]
+  first = jax.lax.axis_index(WORKER) * count
+  rank_r = first + jnp.arange(count)
+  row_r = lambda x_LR: jax.lax.dynamic_slice_in_dim(x_LR[now.round], first, count)
+  merge_versions = lambda x: x.reshape(-1, *x.shape[2:])
+  mask_rT = sees(rank_r, row_r(traffic.late_LR), now.sent_V, size)
+  view = View(
+    jax.tree.map(merge_versions, now.kept), mask_rT.astype(now.kept.b_SO.dtype)
+  )
+  step = lambda _, state: solver.step(problem, view, state)
+  state = jax.lax.fori_loop(0, schedule.local_steps, step, now.state)
+  trains_r = ~row_r(traffic.absent_LR)
+  if not schedule.advance:
+    trains_r &= rank_r < now.active
+  keep = lambda new, old: jnp.where(
+    trains_r.reshape(-1, *[1] * (new.ndim - 1)), new, old
+  )
+  state = jax.tree.map(keep, state, now.state)
+  return state, all_gather(state.message(), WORKER)
+
+
+def run(
+  solver: Any,
+  schedule: Schedule,
+  rank: int,
+  problem: Any,
+  yy: jax.Array,
+  exact: Estimate | None,
+  traffic: Traffic,
+  now: Progress,
+) -> tuple[Progress, History]:
+  """All rounds, inside shard_map.
+
+  Args:
+    solver: how workers improve their terms, see `solvers`.
+    schedule: the rounds.
+    rank: number of components; workers beyond it only fill up the devices.
+    problem: what `solver.prepare` made of the data.
+    yy: tr(Y Y^T).
+    exact: exact components to measure the mismatch against, or None.
+    traffic: lateness and absences, one row a round.
+    now: where to start from.
+  """
+  first, rows = now.round, (schedule.rounds, now.kept.b_SO.shape[1])
+  empty_LR = jnp.full(rows, jnp.nan, yy.dtype)
+  history = History(empty_LR, empty_LR, None if exact is None else empty_LR)
+  real_S = jnp.arange(rows[1]) < rank
+
+  def body(carry: tuple) -> tuple:
+    now, history, _ = carry
+    here = dataclasses.replace(now, round=now.round - first)
+    state, news = one_round(solver, problem, schedule, traffic, here)
+    moved_S = moved(news, jax.tree.map(lambda x: x[0], now.kept))
+    visible_S = real_S & (jnp.arange(rows[1]) < now.active)
+    history = _record(history, here.round, yy, news, moved_S, visible_S, exact)
+    energy_S = jnp.sum(news.a_SI * news.sa_SI, 1) * jnp.sum(jnp.square(news.b_SO), 1)
+    following = schedule.rule.following(now.active, energy_S, moved_S)
+    active = jnp.minimum(following, rank)
+    shift = lambda new, old: jnp.concatenate([new[None], old[:-1]])
+    ahead = Progress(
+      round=now.round + 1,
+      active=active,
+      state=state,
+      kept=jax.tree.map(shift, news, now.kept),
+      sent_V=shift(now.active, now.sent_V),
+    )
+    still = jnp.where(visible_S, moved_S, 0).max() <= schedule.tolerance * jnp.sqrt(yy)
+    return ahead, history, still & (active == now.active)
+
+  def unfinished(carry: tuple) -> jax.Array:
+    more = carry[0].round - first < schedule.rounds
+    # Left out where nothing can stop a run early, so that many runs mapped
+    # together need not wait for, and mask, each other.
+    return more & ~carry[2] if schedule.tolerance else more
+
+  start = now, history, jnp.bool_(False)
+  now, history, _ = jax.lax.while_loop(unfinished, body, start)
+  return now, jax.tree.map(lambda x: x[:, :rank], history)
+
+
+def _record(
+  history: History,
+  l: jax.Array,
+  yy: jax.Array,
+  news: Estimate,
+  moved_S: jax.Array,
+  visible_S: jax.Array,
+  exact: Estimate | None,
+) -> History:
+  """The history with round l filled in."""
+  mismatch_LR = history.mismatch_LR
+  if exact is not None:
+    mismatch_LR = mismatch_LR.at[l].set(mismatches(news, exact, visible_S))
+  return History(
+    history.objective_LR.at[l].set(objectives(yy, news, visible_S)),
+    history.moved_LR.at[l].set(moved_S),
+    mismatch_LR,
+  )

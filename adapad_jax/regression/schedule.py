@@ -1,0 +1,184 @@
+"""When a worker trains, when others see it, and how late they hear of it."""
+
+import dataclasses
+import difflib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Staggered:
+  """Worker k joins the broadcast at round k: one more a round."""
+
+  def first(self, rank: int) -> int:
+    """Workers that broadcast at the end of the first round."""
+    del rank
+    return 1
+
+  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
+    """Workers that broadcast at the end of the next round."""
+    del energy_S, moved_S
+    return active + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+  """All workers broadcast from the first round on."""
+
+  def first(self, rank: int) -> int:
+    """Workers that broadcast at the end of the first round."""
+    return rank
+
+  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
+    """Workers that broadcast at the end of the next round."""
+    del energy_S, moved_S
+    return active
+
+
+@dataclasses.dataclass(frozen=True)
+class AboveNoise:
+  """One more worker joins once the last one explains more than noise can.
+
+  Attributes:
+    threshold: least energy ||b_k a_k^T X||_F^2 that noise alone would not reach.
+  """
+
+  threshold: float
+
+  def first(self, rank: int) -> int:
+    """Workers that broadcast at the end of the first round."""
+    del rank
+    return 1
+
+  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
+    """Workers that broadcast at the end of the next round."""
+    del moved_S
+    return active + (energy_S[active - 1] > self.threshold)
+
+
+ACTIVATION = {'staggered': Staggered(), 'together': Together()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """The rounds of a run.
+
+  Attributes:
+    rounds: communication rounds at most.
+    local_steps: solver steps H a worker takes in a round.
+    activation: 'staggered', 'together', or a rule such as `AboveNoise`.
+    advance: whether a worker trains privately before it joins.
+    tolerance: a run ends when no term b_k a_k^T X moved in a round by more than
+      this share of ||Y||_F; 0 runs all rounds.
+
+  Raises:
+    ValueError: for values out of range.
+  """
+
+  rounds: int = 100
+  local_steps: int = 1
+  activation: str | Staggered | Together | AboveNoise = 'staggered'
+  advance: bool = True
+  tolerance: float = 0.0
+
+  def __post_init__(self) -> None:
+    if self.rounds < 1 or self.local_steps < 1:
+      raise ValueError(
+        f'rounds={self.rounds} and local_steps={self.local_steps} must be at least 1'
+      )
+    if not self.tolerance >= 0:
+      raise ValueError(f'tolerance={self.tolerance} must not be negative')
+    if isinstance(self.activation, str) and self.activation not in ACTIVATION:
+      close = difflib.get_close_matches(self.activation, ACTIVATION)
+      hint = f'; did you mean {close[0]!r}?' if close else ''
+      raise ValueError(
+        f'activation={self.activation!r} is not one of {sorted(ACTIVATION)}{hint}'
+      )
+
+  @property
+  def rule(self) -> Staggered | Together | AboveNoise:
+    """The activation as an object."""
+    if isinstance(self.activation, str):
+      return ACTIVATION[self.activation]
+    return self.activation
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+  """What goes wrong between workers: late news and absences.
+
+  Attributes:
+    late_LR: in round l worker k reads what was broadcast at the end of round
+      l - 1 - late.
+    absent_LR: in round l worker k neither trains nor broadcasts anything new.
+    bound: the largest lateness; so many old versions are kept.
+  """
+
+  late_LR: jax.Array | np.ndarray
+  absent_LR: jax.Array | np.ndarray
+  bound: int = dataclasses.field(metadata={'static': True})
+
+
+def perfect_traffic(rounds: int, rank: int) -> Traffic:
+  """Everybody hears of everything at once."""
+  quiet_LR = np.zeros((rounds, rank), np.int32)
+  return Traffic(quiet_LR, quiet_LR.astype(bool), 0)
+
+
+def late_traffic(
+  rounds: int, rank: int, bound: int, seed: int | None = None
+) -> Traffic:
+  """Bounded staleness: everybody `bound` rounds late, or 0..bound at random.
+
+  Args:
+    rounds: rounds of the run.
+    rank: number of workers.
+    bound: the staleness tau in rounds.
+    seed: None for the fixed delay; else each worker draws anew every round.
+  """
+  late_LR = np.full((rounds, rank), bound, np.int32)
+  if seed is not None:
+    draw = np.random.default_rng(seed)
+    late_LR = draw.integers(0, bound + 1, (rounds, rank), np.int32)
+  return Traffic(late_LR, np.zeros((rounds, rank), bool), bound)
+
+
+def absent_traffic(
+  rounds: int, rank: int, share: float, length: int, seed: int
+) -> Traffic:
+  """Workers that drop out for `length` rounds and come back.
+
+  Each worker leaves with such a probability that it misses about `share` of the
+  rounds.
+  """
+  # On average 1/p rounds present, then `length` absent: share = length/(length+1/p).
+  leave = share / max(length * (1 - share), 1e-9)
+  draw = np.random.default_rng(seed)
+  absent_LR = np.zeros((rounds, rank), bool)
+  for k in range(rank):
+    l = 0
+    while l < rounds:
+      if draw.random() < leave:
+        absent_LR[l : l + length, k] = True
+        l += length
+      l += 1
+  return Traffic(np.zeros((rounds, rank), np.int32), absent_LR, 0)
+
+
+def sees(
+  rank_r: jax.Array, late_r: jax.Array, active_V: jax.Array, size: int
+) -> jax.Array:
+  """The (r, V * S) mask of the estimates by which workers deflate.
+
+  Worker k sees predecessor j in version v (0 the newest) if j < k, v is as old as
+  k's news, and j was among those who broadcast then.
+  """
+  version_V, s_S = jnp.arange(active_V.shape[0]), jnp.arange(size)
+  before_rS = s_S[None] < rank_r[:, None]
+  heard_rV = version_V[None] == late_r[:, None]
+  sent_VS = s_S[None] < active_V[:, None]
+  mask_rVS = before_rS[:, None] & heard_rV[:, :, None] & sent_VS[None]
+  return mask_rVS.reshape(rank_r.shape[0], -1)

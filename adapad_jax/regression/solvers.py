@@ -1,0 +1,207 @@
+"""Local solvers: how a worker improves its rank-one term against its target.
+
+All of them see the target Y_k = Y - sum_{j<k} b_j a_j^T X through
+
+    D_k = C - sum_{j<k} b_j (S a_j)^T
+
+applied to a vector: D_k a takes one product with C and one masked (r, R) Gram
+matrix, and no step ever forms D_k or the outer products. A solver carries h = C a
+and g = S a from step to step, so a step costs three products with large matrices
+(two where the inputs are white), and what it broadcasts costs none.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.regression.estimates import Estimate, View
+from adapad_jax.regression.moments import Moments, einsum, whitener
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """Moments in the coordinates of a solver.
+
+  Attributes:
+    c_OI: C, or C T where the inputs are whitened by T, T T^T = S^+.
+    s_II: S, or None where the inputs are white.
+    best_OI: C S^+ for solvers that need it.
+    t_II: T for solvers that whiten.
+  """
+
+  c_OI: jax.Array
+  s_II: jax.Array | None = None
+  best_OI: jax.Array | None = None
+  t_II: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """One device's workers between steps.
+
+  Attributes:
+    a_rI: input directions.
+    b_rO: output directions.
+    h_rO: C a.
+    g_rI: S a; None where the inputs are white.
+    opt: optimiser state, a leading worker axis on every leaf.
+  """
+
+  a_rI: jax.Array
+  b_rO: jax.Array
+  h_rO: jax.Array
+  g_rI: jax.Array | None = None
+  opt: Any = None
+
+  def message(self) -> Estimate:
+    """What the workers broadcast."""
+    gain_r = jnp.sum(self.b_rO * self.h_rO, 1)
+    return Estimate(self.a_rI, self.b_rO, gain_r, self.g_rI)
+
+
+def _place(problem: Problem, a_rI: jax.Array, b_rO: jax.Array, opt: Any) -> State:
+  """A state with the products of its inputs."""
+  h_rO = einsum('ri,oi->ro', a_rI, problem.c_OI)
+  g_rI = problem.s_II
+  if g_rI is not None:
+    g_rI = einsum('ri,ij->rj', a_rI, problem.s_II)
+  return State(a_rI, b_rO, h_rO, g_rI, opt)
+
+
+def _random(problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
+  """Gaussian a and zero b; each worker's draw depends on its rank alone."""
+  size_O, size_I = problem.c_OI.shape
+  dtype = problem.c_OI.dtype
+  draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), (size_I,), dtype)
+  a_rI = jax.vmap(draw)(rank_r) / jnp.sqrt(jnp.asarray(size_I, dtype))
+  return _place(problem, a_rI, jnp.zeros((rank_r.shape[0], size_O), dtype), None)
+
+
+def _unit(x_rX: jax.Array) -> jax.Array:
+  """Rows of length one; a zero row stays zero."""
+  # Scaling by the largest entry first keeps tiny float32 rows from underflowing.
+  top_r1 = jnp.max(jnp.abs(x_rX), 1, keepdims=True)
+  x_rX = x_rX / jnp.where(top_r1 > 0, top_r1, 1)
+  norm_r1 = jnp.sqrt(jnp.sum(jnp.square(x_rX), 1, keepdims=True))
+  return x_rX / jnp.where(norm_r1 > 0, norm_r1, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradient:
+  """Gradient steps on a and b by any optax optimiser.
+
+  grad_b = -D_k a + b (a^T S a),  grad_a = -D_k^T b + S a (b^T b).
+
+  Attributes:
+    tx: the optimiser; every worker has its own state.
+  """
+
+  tx: optax.GradientTransformation
+
+  def prepare(self, moments: Moments) -> Problem:
+    """Nothing beyond C and S."""
+    return Problem(moments.c_OI, moments.s_II)
+
+  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
+    """A random start."""
+    state = _random(problem, key, rank_r)
+    opt = jax.vmap(self.tx.init)(Component(state.a_rI, state.b_rO))
+    return dataclasses.replace(state, opt=opt)
+
+  def step(self, problem: Problem, view: View, state: State) -> State:
+    """One optimiser step on (a, b) at once."""
+    a_rI, b_rO = state.a_rI, state.b_rO
+    energy_r1 = jnp.sum(a_rI * state.g_rI, 1, keepdims=True)
+    square_r1 = jnp.sum(jnp.square(b_rO), 1, keepdims=True)
+    target_O = state.h_rO - view.explained_outputs(a_rI)
+    target_I = einsum('ro,oi->ri', b_rO, problem.c_OI)
+    target_I -= view.explained_inputs(b_rO, view.seen.sa_SI)
+    grad = Component(
+      a_RI=state.g_rI * square_r1 - target_I, b_RO=b_rO * energy_r1 - target_O
+    )
+    own = Component(a_rI, b_rO)
+    update, opt = jax.vmap(self.tx.update)(grad, state.opt, own)
+    own = optax.apply_updates(own, update)
+    return _place(problem, own.a_RI, own.b_RO, opt)
+
+  def rebase(self, problem: Problem, state: State) -> State:
+    """The same components on changed data."""
+    return _place(problem, state.a_rI, state.b_rO, state.opt)
+
+  def component(self, problem: Problem, now: Estimate) -> Component:
+    """The estimate in original coordinates."""
+    del problem
+    return Component(now.a_SI, now.b_SO)
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternating:
+  """Alternating least squares: b the unit vector along D_k a, then a = S^+ D_k^T b.
+
+  S^+ C^T is formed once, so a step takes no solve. Scaling b to length one in
+  between leaves the term b a^T as it is and cannot overflow.
+  """
+
+  def prepare(self, moments: Moments) -> Problem:
+    """C, S and C S^+."""
+    t_II = whitener(moments.s_II)
+    best_OI = einsum('oj,ij->oi', einsum('oi,ij->oj', moments.c_OI, t_II), t_II)
+    return Problem(moments.c_OI, moments.s_II, best_OI)
+
+  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
+    """A random start."""
+    return _random(problem, key, rank_r)
+
+  def step(self, problem: Problem, view: View, state: State) -> State:
+    """Best b for a, then best a for b."""
+    b_rO = _unit(state.h_rO - view.explained_outputs(state.a_rI))
+    a_rI = einsum('ro,oi->ri', b_rO, problem.best_OI)
+    a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
+    return _place(problem, a_rI, b_rO, None)
+
+  def rebase(self, problem: Problem, state: State) -> State:
+    """The same components on changed data."""
+    return _place(problem, state.a_rI, state.b_rO, state.opt)
+
+  def component(self, problem: Problem, now: Estimate) -> Component:
+    """The estimate in original coordinates."""
+    del problem
+    return Component(now.a_SI, now.b_SO)
+
+
+@dataclasses.dataclass(frozen=True)
+class Power:
+  """Power iteration on D_k S^+ D_k^T: the alternating steps in white inputs.
+
+  With T T^T = S^+ and a = T w the problem in w has S = 1 and C T for C, and a step
+  takes two large products where `Alternating` takes three. The iterates agree.
+  """
+
+  def prepare(self, moments: Moments) -> Problem:
+    """C T and T."""
+    t_II = whitener(moments.s_II)
+    return Problem(einsum('oi,ij->oj', moments.c_OI, t_II), t_II=t_II)
+
+  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
+    """A random start."""
+    return _random(problem, key, rank_r)
+
+  def step(self, problem: Problem, view: View, state: State) -> State:
+    """One multiplication by D_k S^+ D_k^T, split in two."""
+    b_rO = _unit(state.h_rO - view.explained_outputs(state.a_rI))
+    a_rI = einsum('ro,oi->ri', b_rO, problem.c_OI)
+    a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
+    return _place(problem, a_rI, b_rO, None)
+
+  def component(self, problem: Problem, now: Estimate) -> Component:
+    """The estimate in original coordinates."""
+    return Component(einsum('sj,ij->si', now.a_SI, problem.t_II), now.b_SO)
+
+
+Solver = Gradient | Alternating | Power

@@ -1,0 +1,90 @@
+"""Fits on data that arrive in batches."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from adapad_jax import sharding
+from adapad_jax.regression import program, rounds
+from adapad_jax.regression.fit import Fit, check_finite, checked, collect, precision
+from adapad_jax.regression.moments import Moments, gather_moments, merge
+from adapad_jax.regression.schedule import Schedule, perfect_traffic
+from adapad_jax.regression.solvers import Alternating, Gradient
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """What `partial_fit` hands from batch to batch.
+
+  Attributes:
+    moments: sums over all batches so far, decayed.
+    progress: the workers; given up to the next call, which reuses its memory.
+    fit: the fit after the last batch.
+  """
+
+  moments: Moments
+  progress: rounds.Progress
+  fit: Fit
+
+
+def partial_fit(
+  x_NI: np.ndarray,
+  y_NO: np.ndarray,
+  rank: int,
+  stream: Stream | None = None,
+  *,
+  solver: Gradient | Alternating | None = None,
+  schedule: Schedule | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: str = 'float32',
+  decay: float = 1.0,
+  centre: bool = False,
+  seed: int = 0,
+) -> Stream:
+  """Takes in one more batch, then runs some rounds from where the workers stood.
+
+  Rank, solver, mesh and dtype must stay the same from call to call.
+
+  Args:
+    x_NI: the batch's inputs.
+    y_NO: the batch's outputs.
+    rank: number of components.
+    stream: what the last call returned; None for the first batch.
+    solver: `Alternating`, which factors S anew for every batch, or `Gradient`,
+      which does not.
+    schedule: rounds to run on this batch.
+    mesh: devices.
+    dtype: 'float32' or 'float64'.
+    decay: weight of all former batches; 1 treats all alike, 0 forgets them.
+    centre: whether to subtract the running means.
+    seed: of the random start, used by the first call.
+
+  Raises:
+    ValueError: for data or settings that cannot be fitted.
+  """
+  solver = solver or Alternating()
+  if not hasattr(solver, 'rebase'):
+    raise ValueError(
+      f'solver={solver} works in coordinates that change with every batch; choose'
+      ' Alternating() or Gradient(...)'
+    )
+  if not 0 <= decay <= 1:
+    raise ValueError(f'decay={decay} must lie between 0 and 1')
+  schedule = schedule or Schedule(rounds=10)
+  plan = program.Plan(solver, schedule, rank, mesh or sharding.make_mesh())
+  with precision(dtype):
+    moments = gather_moments(*checked(x_NI, y_NO, rank, dtype), centre)
+    check_finite(moments)
+    if stream is not None:
+      moments = merge(stream.moments, moments, decay)
+    problem = program.prepare(moments, plan)
+    if stream is None:
+      progress = program.begin(problem, jax.random.key(seed), plan)
+    else:
+      progress = program.rebase(problem, stream.progress, plan)
+    traffic = perfect_traffic(schedule.rounds, rank)
+    progress, history = program.advance(
+      problem, moments.yy, None, traffic, progress, plan
+    )
+    return Stream(moments, progress, collect(plan, problem, progress, history))

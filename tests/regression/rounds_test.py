@@ -1,0 +1,170 @@
+"""Rounds on 1, 2 and 4 devices against a plain loop over workers."""
+
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from adapad_jax import sharding
+from adapad_jax.regression import Alternating, Gradient, Power, Schedule, fit, program
+from adapad_jax.regression.fit import precision
+from adapad_jax.regression.moments import gather_moments
+from adapad_jax.regression.schedule import (
+  Traffic,
+  absent_traffic,
+  late_traffic,
+  perfect_traffic,
+)
+from tests.regression import oracle
+
+RANK, RATE = 5, 2e-3
+
+
+@pytest.fixture(scope='module')
+def data():
+  draw = np.random.default_rng(0)
+  x_NI = draw.normal(size=(30, 7)) @ np.diag(np.linspace(1, 2, 7))
+  return x_NI, x_NI @ draw.normal(size=(7, 6)) + 0.3 * draw.normal(size=(30, 6))
+
+
+def start_of(seed, size):
+  """The start that each worker draws, which no mesh changes."""
+  with precision('float64'):
+    keys = [jax.random.fold_in(jax.random.key(seed), k) for k in range(RANK)]
+    rows = [jax.random.normal(key, (size,), 'float64') for key in keys]
+    return np.stack([np.asarray(row) for row in rows]) / np.sqrt(size)
+
+
+SOLVERS = {
+  'alternating': (Alternating(), oracle.alternating_step),
+  'gradient': (Gradient(optax.sgd(RATE)), oracle.gradient_step(RATE)),
+}
+
+
+def compare(data, solver, step, schedule, mesh, traffic=None):
+  x_NI, y_NO = data
+  traffic = traffic or perfect_traffic(schedule.rounds, RANK)
+  got = fit(
+    x_NI, y_NO, RANK, solver=solver, schedule=schedule, dtype='float64',
+    mesh=sharding.make_mesh(mesh), traffic=traffic, measure_mismatch=True,
+  )  # fmt: skip
+  sent = oracle.deflate(
+    x_NI, y_NO, start_of(0, x_NI.shape[1]), step,
+    rounds=schedule.rounds, local_steps=schedule.local_steps,
+    staggered=schedule.activation == 'staggered', advance=schedule.advance,
+    late_LR=traffic.late_LR, absent_LR=traffic.absent_LR,
+  )  # fmt: skip
+  u, sigma, vt = np.linalg.svd(x_NI @ np.linalg.pinv(x_NI) @ y_NO, full_matrices=False)
+  for l, terms in enumerate(sent):
+    fitted = [np.zeros_like(y_NO) if t is None else np.outer(x_NI @ t[0], t[1])
+              for t in terms]  # fmt: skip
+    total = np.cumsum(fitted, 0)
+    want = [0.5 * np.sum((y_NO - prefix) ** 2) for prefix in total]
+    np.testing.assert_allclose(got.objective_LR[l], want, rtol=1e-9)
+    exact = np.cumsum([s * np.outer(u[:, k], vt[k]) for k, s in enumerate(sigma)], 0)
+    gap = [0.0] + [np.linalg.norm(total[k] - exact[k]) for k in range(RANK - 1)]
+    np.testing.assert_allclose(got.mismatch_LR[l], gap, rtol=1e-6, atol=1e-9)
+  for k, (a_I, b_O) in enumerate(t for t in sent[-1] if t is not None):
+    np.testing.assert_allclose(
+      np.outer(got.b_RO[k], got.a_RI[k]), np.outer(b_O, a_I), rtol=1e-6, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize('mesh', [1, 2, 4])
+@pytest.mark.parametrize('name', SOLVERS)
+def test_rounds_equal_the_loop_over_workers(data, name, mesh):
+  compare(data, *SOLVERS[name], Schedule(rounds=8, local_steps=2), mesh)
+
+
+@pytest.mark.parametrize('activation', ['staggered', 'together'])
+@pytest.mark.parametrize('advance', [True, False])
+def test_activation_and_advance_learning_equal_the_loop(data, activation, advance):
+  schedule = Schedule(rounds=7, activation=activation, advance=advance)
+  compare(data, *SOLVERS['alternating'], schedule, mesh=2)
+
+
+@pytest.mark.parametrize(
+  'traffic',
+  [
+    late_traffic(9, RANK, bound=2),
+    late_traffic(9, RANK, bound=3, seed=1),
+    absent_traffic(9, RANK, share=0.4, length=2, seed=2),
+  ],
+  ids=['late', 'late at random', 'absent'],
+)
+def test_bad_traffic_equals_the_loop(data, traffic):
+  assert traffic.late_LR.any() or traffic.absent_LR.any()
+  compare(data, *SOLVERS['alternating'], Schedule(rounds=9), mesh=2, traffic=traffic)
+
+
+def test_power_iteration_takes_the_alternating_steps_in_white_inputs(data):
+  x_NI, y_NO = data
+  white_NI = np.linalg.qr(x_NI)[0]  # where S = 1, T = 1: equal starts, equal steps
+  both = [
+    fit(
+      white_NI, y_NO, RANK, solver=solver, schedule=Schedule(rounds=6), dtype='float64'
+    )
+    for solver in (Power(), Alternating())
+  ]
+  np.testing.assert_allclose(both[0].a_RI, both[1].a_RI, rtol=1e-8, atol=1e-11)
+  np.testing.assert_allclose(both[0].objective_LR, both[1].objective_LR, rtol=1e-10)
+
+
+NAMES = r'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
+
+
+def computations(hlo: str) -> dict[str, str]:
+  """The named blocks of a compiled program."""
+  blocks, name = {}, ''
+  for line in hlo.splitlines():
+    if found := re.match(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$', line):
+      name = found.group(1)
+    blocks[name] = blocks.get(name, '') + line + '\n'
+  return blocks
+
+
+@pytest.mark.parametrize('solver', [Power(), Alternating(), Gradient(optax.adam(0.1))])
+@pytest.mark.parametrize('mesh', [1, 2, 4])
+def test_a_round_costs_one_all_gather_and_local_steps_none(data, solver, mesh):
+  schedule = Schedule(rounds=4, local_steps=3)
+  plan = program.Plan(solver, schedule, RANK, sharding.make_mesh(mesh))
+  moments = gather_moments(*(z.astype('float32') for z in data))
+  problem = program.prepare(moments, plan)
+  progress = program.begin(problem, jax.random.key(0), plan)
+  traffic = perfect_traffic(schedule.rounds, RANK)
+  args = problem, moments.yy, None, traffic, progress, plan
+  blocks = computations(program.advance.lower(*args).compile().as_text())
+  found = [
+    (name, collective)
+    for name, text in blocks.items()
+    for collective in re.findall(rf' ({NAMES})(?:-start)?\(', text)
+  ]
+  if mesh == 1:
+    assert not found
+    return
+  [(where, collective)] = found
+  assert collective == 'all-gather'
+  loops = {
+    body: name
+    for name, text in blocks.items()
+    for body in re.findall(r' while\(.*body=%?([\w.\-]+)', text)
+  }
+  assert where in loops, 'the broadcast is part of the loop over rounds'
+  assert where in loops.values(), 'and not of the loop over local steps inside it'
+
+
+def test_local_steps_are_compiled_once_for_any_number_of_rounds_stopped_early(data):
+  x_NI, y_NO = data
+  size = program.advance._cache_size()
+  for seed in range(3):
+    got = fit(x_NI, y_NO, 2, seed=seed, schedule=Schedule(rounds=300, tolerance=1e-4))
+    assert 3 < len(got.objective_LR) < 300
+  assert program.advance._cache_size() == size + 1
+
+
+def test_traffic_of_another_length_is_refused(data):
+  traffic = Traffic(np.zeros((3, 2), np.int32), np.zeros((3, 2), bool), 0)
+  with pytest.raises(ValueError, match=r'\(3, 2\).*\(100, 2\)'):
+    fit(*data, 2, traffic=traffic)

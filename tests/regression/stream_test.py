@@ -1,0 +1,71 @@
+"""Streaming fits against fits of everything at once."""
+
+import numpy as np
+import optax
+import pytest
+
+from adapad_jax import sharding
+from adapad_jax.regression import Alternating, Gradient, Power, Schedule, partial_fit
+from tests.regression.fit_test import data, reduced_rank
+
+
+@pytest.mark.parametrize('mesh', [1, 2])
+def test_batches_add_up_to_the_whole(mesh):
+  x_NI, y_NO = data(90, 6, 5)
+  stream = None
+  for rows in np.split(np.arange(90), [20, 25, 60]):
+    stream = partial_fit(
+      x_NI[rows], y_NO[rows], 3, stream, dtype='float64', seed=1,
+      schedule=Schedule(rounds=120), mesh=sharding.make_mesh(mesh),
+    )  # fmt: skip
+  assert int(stream.progress.round) == 480
+  got_NO = stream.fit.predict(x_NI)
+  np.testing.assert_allclose(got_NO, reduced_rank(x_NI, y_NO, 3), atol=1e-6)
+  objective = 0.5 * np.sum((y_NO - got_NO) ** 2)
+  np.testing.assert_allclose(stream.fit.objective_LR[-1, -1], objective, rtol=1e-9)
+
+
+def test_a_batch_continues_where_the_last_one_ended():
+  x_NI, y_NO = data(50, 6, 5)
+  calls = {}
+  for parts in (1, 2):
+    stream = None
+    for part in range(parts):  # the second batch adds nothing but rounds
+      share = slice(None) if part == 0 else slice(0, 1)
+      zero = 1.0 if part == 0 else 0.0
+      stream = partial_fit(
+        zero * x_NI[share], zero * y_NO[share], 3, stream, dtype='float64',
+        schedule=Schedule(rounds=12 // parts),
+      )  # fmt: skip
+    calls[parts] = stream.fit
+  np.testing.assert_allclose(calls[1].a_RI, calls[2].a_RI, rtol=1e-8, atol=1e-10)
+
+
+def test_gradient_steps_keep_their_optimiser_state():
+  x_NI, y_NO = data(50, 4, 3)
+  solver = Gradient(optax.adam(0.05))
+  stream = None
+  for _ in range(2):
+    stream = partial_fit(
+      x_NI, y_NO, 2, stream, solver=solver, schedule=Schedule(rounds=7)
+    )
+  count_R = np.asarray(stream.progress.state.opt[0].count)
+  np.testing.assert_array_equal(count_R, [14, 14])
+
+
+def test_forgetting_follows_a_change():
+  x_NI, y_NO = data(60, 5, 4, noise=0)
+  stream = None
+  for sign in (1, -1):
+    stream = partial_fit(
+      x_NI, sign * y_NO, 4, stream, decay=0.0, dtype='float64',
+      schedule=Schedule(rounds=80),
+    )  # fmt: skip
+  np.testing.assert_allclose(stream.fit.predict(x_NI), -y_NO, atol=1e-6)
+
+
+def test_bad_settings_are_named():
+  with pytest.raises(ValueError, match='Power'):
+    partial_fit(*data(9, 3, 2), 1, solver=Power())
+  with pytest.raises(ValueError, match='decay=2'):
+    partial_fit(*data(9, 3, 2), 1, decay=2, solver=Alternating())
