@@ -1,0 +1,131 @@
+"""Which worker trains on which row of a batch.
+
+`replicate`: every live worker sees every row, r times the compute of LoRA. `split`:
+the rows are shared among the live workers alone, the compute of plain LoRA. Worker
+k is live while it owns a component that trains somewhere; since ranks grow one at a
+time the live workers are always the first n.
+
+Assignments are tables indexed by n, looked up inside the compiled step, so a rank
+that is granted changes data and not shapes. They do not depend on the mesh: row g
+of the batch has the same owner whatever the number of devices.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MODES = ('split', 'replicate')
+SHARES = ('equal', 'first')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """The rows that one device computes: index into its batch, owner, validity."""
+
+  row_C: jax.Array
+  owner_C: jax.Array
+  valid_C: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Feeding:
+  """How a batch of `batch` rows is shared among `workers` workers.
+
+  Attributes:
+    mode: 'split' or 'replicate'.
+    shares: for 'split': 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
+      components, which all others build on, see more).
+    workers: the capacity r_max.
+    batch: rows of a global batch.
+  """
+
+  mode: str = 'split'
+  shares: str = 'equal'
+  workers: int = 4
+  batch: int = 32
+
+  def __post_init__(self) -> None:
+    for field, choices in (('mode', MODES), ('shares', SHARES)):
+      value = getattr(self, field)
+      if value not in choices:
+        raise ValueError(
+          f'unknown feeding.{field} {value!r}; choose from {list(choices)}'
+        )
+    if self.mode == 'split' and self.batch < self.workers:
+      raise ValueError(
+        f'feeding.mode split needs at least one row for each worker: batch'
+        f' {self.batch} < workers {self.workers}; use a larger batch or replicate'
+      )
+
+  def counts(self, live: int) -> np.ndarray:
+    """Rows of each of the first `live` workers; they sum to the batch."""
+    weights = np.ones(live) if self.shares == 'equal' else 1 / np.arange(1, live + 1)
+    edges = np.rint(np.cumsum(weights) / weights.sum() * self.batch).astype(int)
+    return np.diff(edges, prepend=0)
+
+  def owners(self) -> np.ndarray:
+    """owner[n, g] of row g while the first n workers are live, (R + 1, batch)."""
+    rows = [np.repeat(np.arange(n), self.counts(n)) for n in range(1, self.workers + 1)]
+    return np.stack([rows[0], *rows]).astype(np.int32)
+
+  def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
+    """Slots a device needs, with workers over `blocks` and rows over `shards`.
+
+    Args:
+      blocks: size of the worker axis of the mesh.
+      shards: size of the data axis.
+      live: number of live workers if known; None stands for any number.
+    """
+    rows = self.batch // shards
+    block = -(-self.workers // blocks)
+    if self.mode == 'replicate':
+      return rows * min(block, live or block)
+    if blocks == 1:
+      return rows
+    tables = self.owners()[[live] if live else slice(1, None)]
+    return max(
+      int(np.sum(table[shard::shards] // block == w))
+      for table in tables
+      for shard in range(shards)
+      for w in range(blocks)
+    )
+
+  def slots(
+    self, live: jax.Array, blocks: int, shards: int, w: Any, d: Any, capacity: int
+  ) -> Slots:
+    """The rows of device (w, d), `live` and the device's place being traced.
+
+    Row i of data shard d is row g = i * shards + d of the batch, so every shard
+    holds rows of every worker in proportion.
+    """
+    rows = self.batch // shards
+    block = -(-self.workers // blocks)
+    i_C = jnp.arange(capacity)
+    if self.mode == 'replicate':
+      owner_C = w * block + i_C // rows
+      return Slots(i_C % rows, owner_C, owner_C < live)
+    owner_g = jnp.asarray(self.owners())[live]
+    owner_b = owner_g[jnp.arange(rows) * shards + d]
+    start = jnp.sum(owner_b < w * block)
+    row_C = jnp.minimum(start + i_C, rows - 1)
+    owner_C = owner_b[row_C]
+    return Slots(row_C, owner_C, (start + i_C < rows) & (owner_C // block == w))
+
+
+def shard_order(batch: int, shards: int) -> np.ndarray:
+  """Order in which rows are laid out so that contiguous shard d holds g = d mod shards.
+
+  Raises:
+    ValueError: if the shards do not divide the batch.
+  """
+  if batch % shards:
+    fits = [n for n in range(1, batch + 1) if batch % n == 0]
+    raise ValueError(
+      f'the data axis of {shards} device(s) does not divide the batch of {batch}'
+      f' rows; choose a data axis from {fits}, or another batch'
+    )
+  return np.arange(batch).reshape(batch // shards, shards).T.ravel()

@@ -1,0 +1,66 @@
+"""How components start: b = 0, so that training starts from the model itself."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import Component
+
+
+def kaiming(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Rows uniform in +-1 / sqrt(I), as LoRA implementations start A."""
+  bound = 1 / math.sqrt(shape[1])
+  draw = lambda k: jax.random.uniform(
+    jax.random.fold_in(key, k), shape[1:], minval=-bound, maxval=bound
+  )
+  return jax.vmap(draw)(jnp.arange(shape[0]))
+
+
+def gaussian(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Rows from N(0, 0.02^2), as AdaLoRA and IncreLoRA start A."""
+  draw = lambda k: 0.02 * jax.random.normal(jax.random.fold_in(key, k), shape[1:])
+  return jax.vmap(draw)(jnp.arange(shape[0]))
+
+
+def orthonormal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Rows orthogonal to their predecessors, of the norm that `kaiming` has on average.
+
+  Raises:
+    ValueError: if there are more components than input features.
+  """
+  if shape[0] > shape[1]:
+    raise ValueError(f'{shape[0]} rows cannot be orthogonal in {shape[1]} dimensions')
+  draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), shape[1:])
+  q_IR, upper_RR = jnp.linalg.qr(jax.vmap(draw)(jnp.arange(shape[0])).T)
+  return (q_IR * jnp.sign(jnp.diagonal(upper_RR))[None]).T / math.sqrt(3)
+
+
+INITIALIZERS: dict[str, Callable[[jax.Array, tuple[int, int]], jax.Array]] = {
+  'kaiming': kaiming,
+  'gaussian': gaussian,
+  'orthonormal': orthonormal,
+}
+
+
+def init_components(
+  key: jax.Array, shapes: Mapping[str, tuple[int, int]], workers: int, how: str
+) -> dict[str, Component]:
+  """Stacks of `workers` components for modules of the given (I, O) shapes.
+
+  Row k depends on the key, the module's place and k alone, not on `workers`.
+
+  Raises:
+    ValueError: if `how` is unknown.
+  """
+  if how not in INITIALIZERS:
+    raise ValueError(f'unknown init {how!r}; choose from {sorted(INITIALIZERS)}')
+  draw = jax.jit(INITIALIZERS[how], static_argnums=1)
+  return {
+    name: Component(
+      draw(jax.random.fold_in(key, m), (workers, features_in)),
+      jnp.zeros((workers, features_out)),
+    )
+    for m, (name, (features_in, features_out)) in enumerate(shapes.items())
+  }

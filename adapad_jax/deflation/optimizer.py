@@ -1,0 +1,98 @@
+"""Optimisers whose rate follows each component's own age.
+
+A component that starts late warms up afresh and then decays to zero at the common
+end of training, so it does not inherit the rate to which its elders have decayed:
+
+    rate(u, t) = peak min(1, (u + 1) / W) (T - t) / (T - (t - u) - W)
+
+with u the component's own step count, t the global step, W the warm-up and T the
+total. The restarted schedule is IncreLoRA's (arXiv:2308.12043); here it is data, so
+a new component needs no new optimiser and no recompilation.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
+  'adam': lambda o: optax.scale_by_adam(o.beta1, o.beta2, o.eps),
+  'lion': lambda o: optax.scale_by_lion(o.beta1, o.beta2),
+  'sgd': lambda o: optax.trace(o.beta1) if o.beta1 else optax.identity(),
+}
+DECAYS = ('linear', 'cosine', 'constant')
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """An optax rule and its schedule.
+
+  Attributes:
+    rule: 'adam', 'lion' or 'sgd', with decoupled weight decay.
+    rate: peak learning rate.
+    warmup: steps of linear warm-up, counted from a component's first step.
+    decay: 'linear', 'cosine' or 'constant'.
+    weight_decay: decoupled, multiplied by the rate.
+    clip: largest global norm of one worker's gradient; 0 does not clip.
+    beta1, beta2, eps: of the rule.
+  """
+
+  rule: str = 'adam'
+  rate: float = 1e-3
+  warmup: int = 0
+  decay: str = 'linear'
+  weight_decay: float = 0.0
+  clip: float = 1.0
+  beta1: float = 0.9
+  beta2: float = 0.999
+  eps: float = 1e-8
+
+  def __post_init__(self) -> None:
+    for field, choices in (('rule', tuple(RULES)), ('decay', DECAYS)):
+      value = getattr(self, field)
+      if value not in choices:
+        raise ValueError(
+          f'unknown optimizer.{field} {value!r}; choose from {list(choices)}'
+        )
+
+  def transform(self) -> optax.GradientTransformation:
+    """The direction of a step, without its rate."""
+    decay = optax.add_decayed_weights(self.weight_decay)
+    return optax.chain(RULES[self.rule](self), decay)
+
+  def clipper(self) -> optax.GradientTransformation:
+    """Clips one worker's whole gradient."""
+    return optax.clip_by_global_norm(self.clip) if self.clip else optax.identity()
+
+  def rate_at(self, age: jax.Array, step: jax.Array, total: int) -> jax.Array:
+    """Rate of parameters that have taken `age` steps, at global `step` of `total`."""
+    age = age.astype(jnp.float32)
+    warm = jnp.minimum(1.0, (age + 1) / max(self.warmup, 1))
+    if self.decay == 'constant':
+      return self.rate * warm
+    span = jnp.maximum(total - (step - age) - self.warmup, 1.0)
+    left = jnp.clip((total - step) / span, 0.0, 1.0)
+    if self.decay == 'cosine':
+      left = 0.5 * (1 - jnp.cos(jnp.pi * left))
+    return self.rate * warm * left
+
+
+def apply(
+  transform: optax.GradientTransformation,
+  gate: jax.Array,
+  rate: jax.Array,
+  params: Any,
+  grads: Any,
+  moments: Any,
+) -> tuple[Any, Any]:
+  """One step of `params` where `gate` is true; otherwise nothing changes."""
+  updates, new_moments = transform.update(grads, moments, params)
+  keep = lambda new, old: jnp.where(gate, new, old)
+  new_params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+  return (
+    jax.tree.map(keep, new_params, params),
+    jax.tree.map(keep, new_moments, moments),
+  )

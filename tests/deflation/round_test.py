@@ -1,0 +1,186 @@
+"""Tests ../../adapad_jax/deflation/round.py against a plain loop over workers."""
+
+import functools
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from tests.deflation import toy
+
+CASES = {
+  'split': dict(),
+  'no_advance': dict(discovery=dict(advance=False)),
+  'local_steps': dict(local_steps=3),
+  'replicate': dict(feeding=dict(mode='replicate')),
+  'head_all': dict(head_rows='all'),
+  'shares_first': dict(feeding=dict(shares='first'), local_steps=2),
+  'sum_score': dict(discovery=dict(score='sum', grants=1, interval=1)),
+}
+
+
+@functools.cache
+def reference(case):
+  """The run on one device."""
+  m = toy.method(**CASES[case])
+  return toy.run(m, (1, 1), batches_for(m))
+
+
+def batches_for(m, rounds=6, seed=1):
+  rng = np.random.default_rng(seed)
+  return toy.data(rng, rounds, m.local_steps, m.feeding.batch)
+
+
+def assert_equals_loop(m, state, oracle, tol=1e-5):
+  for name in toy.SHAPES:
+    for k in range(m.discovery.r_max):
+      got = state.components[name]
+      np.testing.assert_allclose(got.a_RI[k], oracle.a[name, k], atol=tol, rtol=tol)
+      np.testing.assert_allclose(got.b_RO[k], oracle.b[name, k], atol=tol, rtol=tol)
+  for got, want in zip(
+    jax.tree.leaves(state.head), jax.tree.leaves(oracle.head), strict=True
+  ):
+    np.testing.assert_allclose(got, want, atol=tol, rtol=tol)
+  assert list(state.ranks.rank_M) == list(oracle.rank.values())
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_round_equals_loop_over_workers(case):
+  m = toy.method(**CASES[case])
+  state, history, step = reference(case)
+  oracle = toy.loop(m, batches_for(m))
+  assert len(set(oracle.rank.values())) > 1, 'the case must have unequal ranks'
+  assert_equals_loop(m, state, oracle)
+  assert step._cache_size() == 1
+  assert history[-1]['rank'] == sum(oracle.rank.values())
+
+
+@pytest.mark.parametrize(
+  'case, mesh',
+  [
+    ('split', (4, 1)),
+    ('split', (2, 2)),
+    ('split', (1, 4)),
+    ('replicate', (4, 1)),
+    ('replicate', (2, 2)),
+    ('local_steps', (2, 2)),
+  ],
+)
+def test_same_numbers_on_every_mesh(case, mesh):
+  m = toy.method(**CASES[case])
+  want, want_history, _ = reference(case)
+  got, history, step = toy.run(m, mesh, batches_for(m))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5), got, want
+  )
+  np.testing.assert_allclose(
+    history[-1]['loss_R'], want_history[-1]['loss_R'], rtol=1e-4
+  )
+  assert step._cache_size() == 1
+
+
+def test_workers_that_do_not_divide_the_mesh_are_padded():
+  m = toy.method(workers=3)
+  batches = batches_for(m)
+  want, _, _ = toy.run(m, (1, 1), batches)
+  got, _, _ = toy.run(m, (2, 1), batches)
+  assert got.components['up'].a_RI.shape[0] == 4
+  for name in toy.SHAPES:
+    np.testing.assert_allclose(
+      got.components[name].a_RI[:3], want.components[name].a_RI, atol=2e-5
+    )
+  np.testing.assert_array_equal(got.ranks.rank_M, want.ranks.rank_M)
+
+
+def test_components_that_are_not_live_do_not_move():
+  m = toy.method(discovery=dict(budget=4, grants=1))
+  _, initial = toy.start(m)
+  state, history, _ = toy.run(m, (1, 1), batches_for(m))
+  for name in toy.SHAPES:
+    np.testing.assert_array_equal(
+      state.components[name].a_RI[3], initial.components[name].a_RI[3]
+    )
+    assert not np.array_equal(
+      state.components[name].a_RI[0], initial.components[name].a_RI[0]
+    )
+  assert state.age_RM[3].max() == 0
+
+
+def test_advance_component_keeps_its_state_when_activated():
+  m = toy.method(discovery=dict(budget=6, start=3, grants=3))
+  state, _, _ = toy.run(m, (1, 1), batches_for(m))
+  # All second components trained privately from the first round on.
+  assert state.age_RM[1].tolist() == [6, 6, 6]
+  assert state.ranks.granted_MR[:, 1].tolist() == [3, 3, 3]
+  assert state.moments['up'][0].count.tolist() == [6, 6, 0, 0]
+
+
+def test_a_new_component_gets_its_own_warm_up():
+  m = toy.method(discovery=dict(budget=6, start=3, grants=3, advance=False))
+  state, _, _ = toy.run(m, (1, 1), batches_for(m))
+  assert state.age_RM[1].tolist() == [2, 2, 2]
+  rates = [
+    float(m.optimizer.rate_at(np.int32(age), np.int32(4), m.rounds)) for age in (4, 0)
+  ]
+  assert rates[1] == pytest.approx(0.05 * 0.5)
+  assert rates[0] == pytest.approx(0.05 * 2 / 4)
+
+
+def test_rows_of_no_weight_do_not_matter():
+  m = toy.method(discovery=dict(advance=False, budget=3))
+  batches = batches_for(m)
+  batches['weight'][..., 12:] = 0
+  poisoned = dict(batches, x=batches['x'].copy())
+  poisoned['x'][..., 12:, :] = 7.0
+  want, _, _ = toy.run(m, (1, 1), batches)
+  got, _, _ = toy.run(m, (1, 1), poisoned)
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_good_state():
+  m = toy.method()
+  batches = batches_for(m)
+  good, _, _ = toy.run(m, (2, 2), jax.tree.map(lambda x: x[:4], batches))
+  batches['x'][4] = np.nan
+  bad, history, _ = toy.run(m, (2, 2), batches)
+  assert bad.failed == 4 and history[-1]['failed'] == 4
+  assert bad.step == 4
+  jax.tree.map(np.testing.assert_array_equal, bad.components, good.components)
+  jax.tree.map(np.testing.assert_array_equal, bad.head, good.head)
+
+
+def collectives(m, mesh_shape):
+  """Names of the collectives in the compiled round, and which are in a loop."""
+  devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
+  mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
+  with jax.set_mesh(mesh):
+    model, state = toy.start(m)
+    state = toy.on_mesh(state, mesh)
+    model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
+    batch = jax.tree.map(lambda x: x[0], batches_for(m))
+    batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
+    hlo = toy.make_round(m, mesh).lower(state, model, batch).compile().as_text()
+  bodies = set(re.findall(r'body=%?([\w.\-]+)', hlo))
+  found, computation = [], ''
+  for line in hlo.splitlines():
+    if line.endswith('{'):
+      computation = line.removeprefix('ENTRY ').split()[0].lstrip('%')
+    for op in ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute'):
+      if f' {op}(' in line or f' {op}-start(' in line:
+        found.append((op, computation in bodies))
+  return found
+
+
+@pytest.mark.parametrize('mesh', [(1, 1), (4, 1), (2, 2), (1, 4)])
+@pytest.mark.parametrize('local_steps', [1, 3])
+def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, local_steps):
+  found = collectives(toy.method(local_steps=local_steps), mesh)
+  gathers = [inside for op, inside in found if op == 'all-gather']
+  assert gathers == ([False] if mesh[0] > 1 else [])
+  reduces = [inside for op, inside in found if op == 'all-reduce']
+  # Over data once a local step, over workers once a round.
+  in_loop = local_steps > 1 and mesh[1] > 1
+  assert reduces.count(True) == (1 if in_loop else 0)
+  assert len(reduces) == (mesh[0] > 1) + (mesh[1] > 1)
+  assert {op for op, _ in found} <= {'all-gather', 'all-reduce'}

@@ -1,0 +1,235 @@
+"""A small adapted network, and the round as a plain Python loop over workers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.discovery import Discovery
+from adapad_jax.deflation.feeding import Feeding, shard_order
+from adapad_jax.deflation.initialize import init_components
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.deflation.round import Deflation, make_round, state_specs
+from adapad_jax.deflation.rowweighted import row_weighted_linear
+
+SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 5)}
+CLASSES = 3
+
+
+def network(rng):
+  return {
+    name: (rng.normal(size=s) / np.sqrt(s[0])).astype('f4')
+    for name, s in SHAPES.items()
+  }
+
+
+def loss(model, head, deltas, head_weight_B, batch, keys_B):
+  """Cross-entropy of a three-layer network; rows weigh what `weight` says."""
+  h_BLD = batch['x'][:, None]
+  for name in SHAPES:
+    h_BLD = jnp.tanh(h_BLD @ model[name] + deltas[name](h_BLD))
+  if head_weight_B is None:
+    logits_BC = (h_BLD @ head['w'])[:, 0] + head['b'][None]
+  else:
+    logits_BC = row_weighted_linear(h_BLD, head['w'], head['b'], head_weight_B)[:, 0]
+  loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch['y'])
+  return loss_B * batch['weight'], batch['weight']
+
+
+def data(rng, rounds, local_steps, batch):
+  size = (rounds, local_steps, batch)
+  return {
+    'x': rng.normal(size=(*size, 6)).astype('f4'),
+    'y': rng.integers(0, CLASSES, size).astype('i4'),
+    'weight': np.ones(size, 'f4'),
+  }
+
+
+def method(workers=4, batch=24, rounds=6, **kw):
+  discovery = dict(budget=8, r_max=workers, start=1, interval=2, grants=2)
+  discovery |= kw.pop('discovery', {})
+  feeding = dict(workers=workers, batch=batch) | kw.pop('feeding', {})
+  return Deflation(
+    modules=tuple(SHAPES),
+    loss=loss,
+    discovery=Discovery(**discovery),
+    feeding=Feeding(**feeding),
+    optimizer=Optimizer(rate=0.05, warmup=2, weight_decay=0.01, clip=0.5),
+    head_optimizer=Optimizer(rate=0.02, warmup=2),
+    rounds=rounds,
+    **(dict(scale=2.0) | kw),
+  )
+
+
+def start(m, seed=0, width=None):
+  """Model, components with b != 0 (so that every term matters) and head."""
+  rng = np.random.default_rng(seed)
+  model = network(rng)
+  width = width or m.discovery.r_max
+  components = init_components(jax.random.key(seed), SHAPES, width, 'kaiming')
+  components = {
+    name: Component(
+      c.a_RI, jnp.asarray(0.1 * rng.normal(size=(8, c.b_RO.shape[1]))[:width], 'f4')
+    )
+    for name, c in components.items()
+  }
+  head = {'w': (rng.normal(size=(5, CLASSES)) / 2).astype('f4'), 'b': np.zeros(3, 'f4')}
+  return model, m.init(components, head, seed)
+
+
+def on_mesh(state, mesh):
+  specs = state_specs(state)
+  place = lambda x, spec: jax.device_put(np.array(x), jax.NamedSharding(mesh, spec))
+  return jax.tree.map(place, state, specs)
+
+
+def run(m, mesh_shape, batches, seed=0, capacity=None):
+  """All rounds on one mesh; returns the final state and metrics as numpy."""
+  devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
+  mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
+  width = -(-m.discovery.r_max // mesh_shape[0]) * mesh_shape[0]
+  with jax.set_mesh(mesh):
+    model, state = start(m, seed, width)
+    state = on_mesh(state, mesh)
+    model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
+    step = make_round(m, mesh, capacity)
+    order = shard_order(m.feeding.batch, mesh_shape[1])
+    history = []
+    for t in range(len(batches['x'])):
+      batch = jax.tree.map(lambda x: x[t][:, order], batches)  # noqa: B023
+      batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
+      state, metrics = step(state, model, batch)
+      history.append(jax.tree.map(np.asarray, metrics))
+    return jax.tree.map(np.asarray, state), history, step
+
+
+@dataclasses.dataclass
+class Loop:
+  """The oracle: dictionaries, `for k in workers`, one optax state a component."""
+
+  m: Deflation
+  model: dict
+  a: dict
+  b: dict
+  head: dict
+
+  def __post_init__(self):
+    o, h = self.m.optimizer, self.m.head_optimizer
+    decay = lambda x: optax.chain(
+      optax.scale_by_adam(x.beta1, x.beta2, x.eps),
+      optax.add_decayed_weights(x.weight_decay),
+    )
+    self.tx, self.head_tx = decay(o), decay(h)
+    self.opt = {key: self.tx.init((self.a[key], self.b[key])) for key in self.a}
+    self.age = dict.fromkeys(self.a, 0)
+    self.head_opt = self.head_tx.init(self.head)
+    self.rank = dict.fromkeys(SHAPES, 1)
+    self.mean = dict.fromkeys(SHAPES, 0.0)
+    self.spread = dict.fromkeys(SHAPES, 0.0)
+    self.t = 0
+
+  def live(self, name, k):
+    d = self.m.discovery
+    growing = d.advance and sum(self.rank.values()) < d.budget
+    return k < self.rank[name] + growing and k < d.r_max
+
+  def forward(self, own, frozen, k, head, x):
+    h = x
+    for name in SHAPES:
+      w = self.model[name]
+      for j in range(min(k, self.rank[name])):
+        a, b = frozen[name, j]
+        w = w + self.m.scale * jnp.outer(a, b)
+      if (name, k) in own:
+        w = w + self.m.scale * jnp.outer(*own[name, k])
+      h = jnp.tanh(h @ w)
+    return h @ head['w'] + head['b'][None]
+
+  def rate(self, o, age, step, total):
+    warm = min(1.0, (age + 1) / max(o.warmup, 1))
+    span = max(total - (step - age) - o.warmup, 1)
+    return o.rate * warm * min(1.0, (total - step) / span)
+
+  def round(self, batch):
+    m, H = self.m, self.m.local_steps
+    frozen = {key: (self.a[key], self.b[key]) for key in self.a}
+    workers = [
+      k for k in range(m.discovery.r_max) if any(self.live(n, k) for n in SHAPES)
+    ]
+    shares = m.feeding.counts(len(workers))
+    edges = np.concatenate([[0], np.cumsum(shares)])
+    head_grad, head_weight = jax.tree.map(np.zeros_like, self.head), 0.0
+    impact = dict.fromkeys(SHAPES, 0.0)
+    for k in workers:
+      split = m.feeding.mode == 'split'
+      rows = slice(edges[k], edges[k + 1]) if split else slice(None)
+      for h in range(H):
+        own = {(n, k): (self.a[n, k], self.b[n, k]) for n in SHAPES if self.live(n, k)}
+        x, y = batch['x'][h][rows], batch['y'][h][rows]
+
+        def value(own, head, x=x, y=y, k=k):
+          logits = self.forward(own, frozen, k, head, x)
+          losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+          return losses.mean()
+
+        grad, head_g = jax.grad(value, argnums=(0, 1))(own, self.head)
+        if m.head_rows == 'all' or k == workers[-1]:
+          head_grad = jax.tree.map(lambda s, g: s + g * len(y), head_grad, head_g)  # noqa: B023
+          head_weight += len(y)
+        for (name, _), (a, b) in own.items():
+          if k < self.rank[name]:
+            ga, gb = grad[name, k]
+            total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
+            impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
+        norm = optax.tree.norm(grad)
+        grad = jax.tree.map(lambda g: g * min(1.0, m.optimizer.clip / norm), grad)  # noqa: B023
+        for key, g in grad.items():
+          step = self.t * H + h
+          rate = self.rate(m.optimizer, self.age[key], step, m.rounds * H)
+          params = (self.a[key], self.b[key])
+          updates, self.opt[key] = self.tx.update(g, self.opt[key], params)
+          self.a[key], self.b[key] = (
+            p - rate * u for p, u in zip(params, updates, strict=True)
+          )
+          self.age[key] += 1
+    self.step_head(head_grad, head_weight)
+    self.discover(impact)
+    self.t += 1
+
+  def step_head(self, grad, weight):
+    o = self.m.head_optimizer
+    grad = jax.tree.map(lambda g: g / weight, grad)
+    grad = jax.tree.map(lambda g: g * min(1.0, o.clip / optax.tree.norm(grad)), grad)
+    updates, self.head_opt = self.head_tx.update(grad, self.head_opt, self.head)
+    rate = self.rate(o, self.t, self.t, self.m.rounds)
+    self.head = jax.tree.map(lambda p, u: p - rate * u, self.head, updates)
+
+  def discover(self, impact):
+    d = self.m.discovery
+    for name in SHAPES:
+      self.mean[name] = d.beta1 * self.mean[name] + (1 - d.beta1) * impact[name]
+      off = abs(impact[name] - self.mean[name])
+      self.spread[name] = d.beta2 * self.spread[name] + (1 - d.beta2) * off
+    if self.t < d.start or (self.t - d.start) % d.interval:
+      return
+    score = {n: self.mean[n] * self.spread[n] for n in SHAPES}
+    if d.score == 'sum':
+      score = {n: self.mean[n] + self.spread[n] for n in SHAPES}
+    able = [n for n in SHAPES if self.rank[n] < d.r_max]
+    for name in sorted(able, key=lambda n: -score[n])[: d.grants]:
+      if sum(self.rank.values()) < d.budget:
+        self.rank[name] += 1
+
+
+def loop(m, batches, seed=0):
+  model, state = start(m, seed)
+  R = m.discovery.r_max
+  a = {(n, k): state.components[n].a_RI[k] for n in SHAPES for k in range(R)}
+  b = {(n, k): state.components[n].b_RO[k] for n in SHAPES for k in range(R)}
+  oracle = Loop(m, model, a, b, state.head)
+  for t in range(len(batches['x'])):
+    oracle.round(jax.tree.map(lambda x: x[t], batches))  # noqa: B023
+  return oracle
