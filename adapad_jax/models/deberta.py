@@ -240,8 +240,8 @@ class Encoder(nnx.Module):
       self.rel_embeddings = layers.embedding(
         2 * config.span, config.hidden_size, dtype=runtime.dtype, rngs=rngs
       )
-      if self._normalised:
-        self.LayerNorm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
+    if self._normalised:
+      self.LayerNorm = layers.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
   @property
   def _normalised(self) -> bool:

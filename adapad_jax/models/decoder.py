@@ -254,7 +254,7 @@ class DecoderModel(nnx.Module):
     hidden_BLD, _ = self.model(batch, keys_B)
     if self.head.kind == 'lm':
       return self.token_logits(hidden_BLD)
-    last_BD = _last_token(hidden_BLD, batch['mask_BL'])
+    last_BD = last_token(hidden_BLD, batch['mask_BL'])
     return self.score(
       layers.dropout(last_BD, keys_B, self.head.dropout or 0.0, _HEAD_SITE)
     )
@@ -269,7 +269,7 @@ class DecoderModel(nnx.Module):
     )
 
 
-def _last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
+def last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
   """States (B, D) of each row's last token, wherever its padding stands."""
   place_L = jnp.arange(mask_BL.shape[1])
   last_B = jnp.max(jnp.where(mask_BL > 0, place_L[None], 0), axis=1)

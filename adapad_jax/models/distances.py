@@ -39,14 +39,14 @@ def project(linear: nnx.Module, table_RD: jax.Array, batch: int) -> jax.Array:
   """Passes the table through a projection: (1, R, O), or (B, R, O) if rows differ.
 
   A plain `nnx.Linear` treats every row of the batch alike. Anything else in its place
-  may adapt each row in its own way: its method `unbatched(table_RD)` is used where it
+  may adapt each row in its own way: its method `broadcast(table_RD)` is used where it
   has one, and should return (B, R, O) or (1, R, O); otherwise it is called on a copy
   of the table per row.
   """
   if isinstance(linear, nnx.Linear):
     return linear(table_RD)[None]
-  if hasattr(linear, 'unbatched'):
-    return linear.unbatched(table_RD)
+  if hasattr(linear, 'broadcast'):
+    return linear.broadcast(table_RD)
   return linear(jnp.broadcast_to(table_RD, (batch, *table_RD.shape)))
 
 

@@ -11,8 +11,35 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """x Phi(x) with the exact normal distribution function Phi, in x's dtype.
+
+  The forward pass also takes the derivative Phi(x) + x phi(x) and keeps it instead
+  of x. Left to itself, XLA on the CPU evaluates erf and exp again inside whatever
+  consumes the gradient: inside a transposing copy, that alone made the backward
+  pass of an encoder twice as slow.
+  """
+  return _gelu(x)[0]
+
+
+def _gelu(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  wide = x.astype(jnp.float32)
+  # erfc would keep the relative accuracy of the far left tail, at 2.5 times the cost.
+  cdf = 0.5 + 0.5 * jax.lax.erf(wide * (0.5**0.5))
+  pdf = jnp.exp(-0.5 * wide * wide) * ((2 * jnp.pi) ** -0.5)
+  return (wide * cdf).astype(x.dtype), (cdf + wide * pdf).astype(x.dtype)
+
+
+def _gelu_backward(slope: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+  return (jax.lax.optimization_barrier(dy * slope),)
+
+
+gelu.defvjp(_gelu, _gelu_backward)
+
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-  'gelu': lambda x: jax.nn.gelu(x, approximate=False),
+  'gelu': gelu,
   'gelu_new': lambda x: jax.nn.gelu(x, approximate=True),
   'gelu_pytorch_tanh': lambda x: jax.nn.gelu(x, approximate=True),
   'relu': jax.nn.relu,
@@ -164,13 +191,19 @@ def attention(
   """
   batch, length, heads, size = q_BLNH.shape
   groups = k_BMGH.shape[2]
-  q_BLGnH = (q_BLNH * scale).reshape(batch, length, groups, heads // groups, size)
-  scores = jnp.einsum(
-    'BLGnH,BMGH->BGnLM', q_BLGnH, k_BMGH, preferred_element_type=jnp.float32
+  # Heads first: the products of the forward and the backward pass are then plain
+  # matrices in memory, a fifth faster on the CPU than einsum's own order.
+  q_BNLH, k_BGMH, v_BGMH = (
+    x.transpose(0, 2, 1, 3) for x in (q_BLNH * scale, k_BMGH, v_BMGH)
   )
-  scores_BNLM = scores.reshape(batch, heads, length, -1) + bias
+  # The heads of a group share keys, so they are rows of one product.
+  q_BGLH = q_BNLH.reshape(batch, groups, -1, size)
+  scores_BGLM = jnp.einsum(
+    'BGLH,BGMH->BGLM', q_BGLH, k_BGMH, preferred_element_type=jnp.float32
+  )
+  scores_BNLM = scores_BGLM.reshape(batch, heads, length, -1) + bias
   probs_BNLM = jax.nn.softmax(scores_BNLM, axis=-1).astype(v_BMGH.dtype)
   probs_BNLM = dropout(probs_BNLM, keys_B, rate, site)
-  probs = probs_BNLM.reshape(batch, groups, heads // groups, length, -1)
-  out = jnp.einsum('BGnLM,BMGH->BLGnH', probs, v_BMGH)
-  return out.reshape(batch, length, heads, size)
+  probs_BGLM = probs_BNLM.reshape(scores_BGLM.shape)
+  out_BGLH = jnp.einsum('BGLM,BGMH->BGLH', probs_BGLM, v_BGMH)
+  return out_BGLH.reshape(q_BNLH.shape).transpose(0, 2, 1, 3)

@@ -1,0 +1,170 @@
+"""Text generation with a decoder: greedy or sampled, batched, in one program."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.models.decoder import DecoderModel, last_token
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How the next token is chosen.
+
+  Attributes:
+    temperature: divides the logits; 0 takes the likeliest token.
+    top_k: only the k likeliest tokens, 0 for all.
+    top_p: only the likeliest tokens that together reach this probability.
+
+  Raises:
+    ValueError: for a negative temperature or top_k, or top_p outside (0, 1].
+  """
+
+  temperature: float = 0.0
+  top_k: int = 0
+  top_p: float = 1.0
+
+  def __post_init__(self) -> None:
+    if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+      raise ValueError(
+        f'{self}: needs temperature >= 0, top_k >= 0 and top_p in (0, 1]'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+  """When generation ends.
+
+  Attributes:
+    tokens: most new tokens per row.
+    stop_ids: a row ends after the first of these it produces.
+    pad_id: fills the rest of a row that ended.
+
+  Raises:
+    ValueError: for fewer than one token.
+  """
+
+  tokens: int
+  stop_ids: tuple[int, ...] = ()
+  pad_id: int = 0
+
+  def __post_init__(self) -> None:
+    if self.tokens < 1:
+      raise ValueError(f'cannot generate {self.tokens} tokens; choose at least one')
+
+
+def generate(
+  model: DecoderModel,
+  batch: dict[str, jax.Array],
+  budget: Budget,
+  sampling: Sampling = Sampling(),
+  keys_B: jax.Array | None = None,
+) -> jax.Array:
+  """Continues every row of a batch of prompts.
+
+  Compiles once per shape of the batch, budget and sampling. A row depends on its own
+  prompt and key alone.
+
+  Args:
+    model: with a 'lm' head.
+    batch: 'ids_BL' and 'mask_BL', padded on either side.
+    budget: when to stop.
+    sampling: greedy unless told otherwise.
+    keys_B: one PRNG key per row; needed if the temperature is not zero.
+
+  Returns:
+    (B, budget.tokens) new tokens, the stop token included.
+
+  Raises:
+    ValueError: if the model has another head, a row has no token, keys are missing,
+      or prompt and budget together exceed the model's longest input.
+  """
+  if model.head.kind != 'lm':
+    raise ValueError(f"generation needs a 'lm' head, the model has {model.head.kind!r}")
+  if sampling.temperature > 0 and keys_B is None:
+    raise ValueError('sampling needs keys_B, one PRNG key per row')
+  longest = int(jnp.max(jnp.sum(batch['mask_BL'], axis=1))) + budget.tokens
+  if longest > model.config.max_length:
+    raise ValueError(
+      f'prompt and new tokens take {longest} positions, the model has'
+      f' {model.config.max_length}'
+    )
+  if not bool(jnp.all(jnp.any(batch['mask_BL'] > 0, axis=1))):
+    raise ValueError('every prompt needs at least one token')
+  graph, state = nnx.split(model)
+  prompt = {name: jnp.asarray(batch[name]) for name in ('ids_BL', 'mask_BL')}
+  return _generate(graph, budget, sampling, state, prompt, keys_B)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(
+  graph: Any,
+  budget: Budget,
+  sampling: Sampling,
+  state: Any,
+  prompt: dict[str, jax.Array],
+  keys_B: jax.Array | None,
+) -> jax.Array:
+  model = nnx.merge(graph, state)
+  rows, length = prompt['ids_BL'].shape
+  cache = model.model.empty_cache(rows, length + budget.tokens)
+  hidden_BLD, cache = model.model(prompt, cache=cache)
+  last_BD = last_token(hidden_BLD, prompt['mask_BL'])
+  new_BT = jnp.full((rows, budget.tokens), budget.pad_id, jnp.int32)
+  done_B = jnp.zeros(rows, bool)
+
+  def unfinished(carry: tuple) -> jax.Array:
+    step, _, done_B, _, _ = carry
+    return (step < budget.tokens) & ~jnp.all(done_B)
+
+  def extend(carry: tuple) -> tuple:
+    step, new_BT, done_B, last_BD, cache = carry
+    keys = None if keys_B is None else _fold(keys_B, step)
+    token_B = choose(model.token_logits(last_BD[:, None])[:, 0], sampling, keys)
+    token_B = jnp.where(done_B, budget.pad_id, token_B)
+    new_BT = jax.lax.dynamic_update_slice(new_BT, token_B[:, None], (0, step))
+    next_batch = {
+      'ids_BL': token_B[:, None],
+      'mask_BL': 1 - done_B.astype(jnp.int32)[:, None],
+    }
+    hidden_BLD, cache = model.model(next_batch, cache=cache)
+    for stop in budget.stop_ids:
+      done_B |= token_B == stop
+    return step + 1, new_BT, done_B, hidden_BLD[:, 0], cache
+
+  start = (jnp.int32(0), new_BT, done_B, last_BD, cache)
+  return jax.lax.while_loop(unfinished, extend, start)[1]
+
+
+def _fold(keys_B: jax.Array, step: jax.Array) -> jax.Array:
+  return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys_B)
+
+
+def choose(
+  logits_BV: jax.Array, sampling: Sampling, keys_B: jax.Array | None
+) -> jax.Array:
+  """Next token (B,) of every row."""
+  if sampling.temperature == 0:
+    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+  logits_BV = restrict(logits_BV / sampling.temperature, sampling)
+  return jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
+
+
+def restrict(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
+  """Sets the logits of the tokens that top_k and then top_p exclude to -inf."""
+  if sampling.top_k:
+    k = min(sampling.top_k, logits_BV.shape[-1])
+    least_B1 = jax.lax.top_k(logits_BV, k)[0][:, -1:]
+    logits_BV = jnp.where(logits_BV < least_B1, -jnp.inf, logits_BV)
+  if sampling.top_p < 1:
+    sorted_BV = -jnp.sort(-logits_BV, axis=-1)
+    probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
+    likelier_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
+    kept_BV = jnp.where(likelier_BV < sampling.top_p, sorted_BV, jnp.inf)
+    least_B1 = jnp.min(kept_BV, axis=-1, keepdims=True)
+    logits_BV = jnp.where(logits_BV < least_B1, -jnp.inf, logits_BV)
+  return logits_BV

@@ -1,0 +1,151 @@
+"""Generation against transformers' own, and its choices against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adapad_jax.models import Head, generation, load, load_tokenizer
+from tests.models import parity
+from tests.models.decoder_test import make_pair, torch_config
+
+transformers = pytest.importorskip('transformers')
+torch = pytest.importorskip('torch')
+
+Budget, Sampling = generation.Budget, generation.Sampling
+
+
+@pytest.fixture(scope='module')
+def pair():
+  return make_pair(torch_config(tie_word_embeddings=True), Head('lm'), seed=5)
+
+
+def generate_of_torch(model, batch, budget):
+  """transformers' greedy search; it pads prompts on the left only."""
+  inputs = {'input_ids': batch['ids_BL'], 'attention_mask': batch['mask_BL']}
+  with torch.no_grad():
+    out = model.generate(
+      **{name: torch.tensor(x).long() for name, x in inputs.items()},
+      max_new_tokens=budget.tokens,
+      do_sample=False,
+      eos_token_id=list(budget.stop_ids) or None,
+      pad_token_id=budget.pad_id,
+    )
+  new = out[:, batch['ids_BL'].shape[1] :].numpy()
+  missing = budget.tokens - new.shape[1]
+  return np.pad(new, ((0, 0), (0, missing)), constant_values=budget.pad_id)
+
+
+def test_greedy_equals_transformers_and_stops_where_it_does(pair):
+  batch = parity.draw_batch(1, [6, 2, 4], 6, 300, left=True)
+  free = generation.generate(pair.ours.model, batch, Budget(12))
+  np.testing.assert_array_equal(
+    free, generate_of_torch(pair.reference, batch, Budget(12))
+  )
+  stop = int(free[1, 4])  # a token that a row does produce on its way
+  budget = Budget(12, stop_ids=(stop,), pad_id=0)
+  stopped = generation.generate(pair.ours.model, batch, budget)
+  np.testing.assert_array_equal(
+    stopped, generate_of_torch(pair.reference, batch, budget)
+  )
+  first = np.asarray(free[1] == stop).argmax()
+  assert stopped[1, first] == stop and not stopped[1, first + 1 :].any()
+
+
+def test_padding_side_and_neighbours_do_not_matter(pair):
+  left = parity.draw_batch(1, [6, 2, 4], 6, 300, left=True)
+  right = {name: x.copy() for name, x in left.items()}
+  for row, n in enumerate([6, 2, 4]):
+    for x in right.values():
+      x[row] = np.roll(x[row], n - 6)
+  keys_B = jax.random.split(jax.random.key(1), 3)
+  sampling = Sampling(temperature=1.0)
+  for keys, how in ((None, Sampling()), (keys_B, sampling)):
+    run = lambda batch, keys: generation.generate(
+      pair.ours.model, batch, Budget(8), how, keys
+    )
+    together = run(left, keys)
+    np.testing.assert_array_equal(together, run(right, keys))
+    alone = {name: x[1:2, -2:] for name, x in left.items()}
+    own = run(alone, None if keys is None else keys[1:2])
+    np.testing.assert_array_equal(together[1:2], own)
+
+
+def test_the_cache_reproduces_one_pass_over_the_whole_text(pair):
+  model = pair.ours.model
+  batch = parity.draw_batch(3, [9, 7], 9, 300)
+  whole = model(batch)
+  cache = model.model.empty_cache(2, 9)
+  for start, end in ((0, 4), (4, 5), (5, 9)):
+    part = {name: jnp.asarray(x[:, start:end]) for name, x in batch.items()}
+    hidden, cache = model.model(part, cache=cache)
+    real = part['mask_BL'] > 0
+    np.testing.assert_allclose(
+      model.token_logits(hidden)[real], whole[:, start:end][real], atol=1e-4
+    )
+  np.testing.assert_array_equal(cache.mask_BM, batch['mask_BL'])
+
+
+@pytest.mark.parametrize('top_k,top_p', [(3, 1.0), (0, 0.6), (4, 0.5), (0, 1e-6)])
+def test_restrictions_equal_transformers(top_k, top_p):
+  logits = np.random.default_rng(0).standard_normal((5, 11)).astype(np.float32) * 2
+  reference = torch.tensor(logits)
+  if top_k:
+    reference = transformers.TopKLogitsWarper(top_k)(None, reference)
+  if top_p < 1:
+    reference = transformers.TopPLogitsWarper(top_p)(None, reference)
+  ours = generation.restrict(jnp.asarray(logits), Sampling(1.0, top_k, top_p))
+  np.testing.assert_array_equal(ours, reference.numpy())
+
+
+def test_sampled_frequencies_follow_the_tempered_distribution():
+  logits_V = jnp.array([0.0, 1.0, 2.0, -1.0])
+  rows = 4000
+  keys_B = jax.random.split(jax.random.key(0), rows)
+  sampling = Sampling(temperature=2.0, top_k=3)
+  tokens = generation.choose(jnp.tile(logits_V, (rows, 1)), sampling, keys_B)
+  weight = np.exp([0.0, 0.5, 1.0, -np.inf])
+  expected = weight / weight.sum()
+  frequency = np.bincount(tokens, minlength=4) / rows
+  # Five standard deviations of a frequency over 4000 draws are below 0.04.
+  np.testing.assert_allclose(frequency, expected, atol=0.04)
+  assert frequency[3] == 0
+
+
+def test_impossible_requests_are_refused_by_name(pair):
+  model = pair.ours.model
+  batch = parity.draw_batch(1, [6], 6, 300)
+  with pytest.raises(ValueError, match='take 66 positions, the model has 64'):
+    generation.generate(model, batch, Budget(60))
+  with pytest.raises(ValueError, match='keys_B'):
+    generation.generate(model, batch, Budget(2), Sampling(temperature=1.0))
+  with pytest.raises(ValueError, match='at least one token'):
+    generation.generate(model, {n: x * 0 for n, x in batch.items()}, Budget(2))
+  with pytest.raises(ValueError, match='0 tokens'):
+    Budget(0)
+  with pytest.raises(ValueError, match='top_p=0'):
+    Sampling(top_p=0)
+  classifier = make_pair(torch_config(), Head('classification')).ours.model
+  with pytest.raises(ValueError, match="'classification'"):
+    generation.generate(classifier, batch, Budget(2))
+
+
+def test_stories260k_writes_what_transformers_writes(shared):
+  folder = str(shared / 'models' / 'stories260k')
+  model = load(folder, Head('lm')).model
+  reference = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+  tokenizer = load_tokenizer(folder)
+  prompts = ['Once upon a time', 'Lily and Ben went to the park. They', 'The dog']
+  encoded = tokenizer(prompts, padding=True, padding_side='left', return_tensors='np')
+  batch = {
+    'ids_BL': encoded['input_ids'].astype(np.int32),
+    'mask_BL': encoded['attention_mask'].astype(np.int32),
+  }
+  theirs = parity.outputs_of_torch(reference, batch)['logits'].detach().numpy()
+  real = batch['mask_BL'] > 0
+  ours = jax.jit(lambda model, batch: model(batch))(model, batch)
+  np.testing.assert_allclose(np.asarray(ours)[real], theirs[real], atol=1e-4)
+  budget = Budget(60, stop_ids=(2,))
+  new = generation.generate(model, batch, budget)
+  np.testing.assert_array_equal(new, generate_of_torch(reference, batch, budget))
+  assert 'there was a little' in tokenizer.decode(new[0])

@@ -1,0 +1,133 @@
+"""One torch model and ours from the same files: outputs and gradients side by side."""
+
+import dataclasses
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from adapad_jax.models import Head, Pretrained, load, weights
+
+ATOL = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A torch model and what `load` makes of its saved files."""
+
+  reference: Any
+  ours: Pretrained
+
+
+def make_pair(torch_class: Any, config: Any, head: Head, seed: int, **options) -> Pair:
+  """Draws a torch model, saves it and loads it here; its norms are not all ones."""
+  import torch
+
+  torch.manual_seed(seed)
+  # Attention spelled out, so that dropout and masks mean the same everywhere.
+  config._attn_implementation = 'eager'
+  reference = torch_class(config).eval()
+  with torch.no_grad():
+    for parameter in reference.parameters():
+      parameter += 0.05 * torch.randn_like(parameter)
+  with tempfile.TemporaryDirectory() as folder:
+    reference.save_pretrained(folder)
+    ours = load(folder, head, **options)
+  return Pair(reference, ours)
+
+
+def draw_batch(
+  seed: int, lengths: list[int], width: int, vocab: int, left: bool = False
+) -> dict[str, np.ndarray]:
+  """Random tokens from 3 up, `lengths` of them per row, padded with id 0."""
+  rng = np.random.default_rng(seed)
+  ids_BL = rng.integers(3, vocab, (len(lengths), width)).astype(np.int32)
+  place_L = np.arange(width)
+  real = [(width - n <= place_L) if left else (place_L < n) for n in lengths]
+  mask_BL = np.array(real).astype(np.int32)
+  return {'ids_BL': ids_BL * mask_BL, 'mask_BL': mask_BL}
+
+
+def outputs_of_torch(model: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Logits by our names, with a graph behind them."""
+  import torch
+
+  inputs = {'input_ids': batch['ids_BL'], 'attention_mask': batch['mask_BL']}
+  if 'types_BL' in batch:
+    inputs['token_type_ids'] = batch['types_BL']
+  result = model(**{name: torch.tensor(x).long() for name, x in inputs.items()})
+  if hasattr(result, 'start_logits'):
+    return {'start_BL': result.start_logits, 'end_BL': result.end_logits}
+  return {'logits': result.logits}
+
+
+def outputs_of_ours(model: nnx.Module, batch: Any) -> dict[str, jax.Array]:
+  """Logits of our model, in a dict whatever the head."""
+  result = model(batch)
+  return result if isinstance(result, dict) else {'logits': result}
+
+
+def weights_for(outputs: dict[str, Any], mask_BL: np.ndarray) -> dict[str, np.ndarray]:
+  """Random cotangents of the outputs, zero at padding positions."""
+  rng = np.random.default_rng(7)
+  draw = {}
+  for name, x in outputs.items():
+    draw[name] = rng.standard_normal(x.shape).astype(np.float32)
+    if x.shape[:2] == mask_BL.shape and name != 'logits' or x.ndim == 3:
+      draw[name] *= mask_BL.reshape(mask_BL.shape + (1,) * (x.ndim - 2))
+  return draw
+
+
+def assert_same(pair: Pair, batch: dict[str, np.ndarray]) -> None:
+  """Outputs at tokens, and gradients of every parameter, agree to `ATOL`.
+
+  A row of the embedding table's gradient is the gradient with respect to an embedded
+  input, summed over the places of that token.
+  """
+  theirs = outputs_of_torch(pair.reference, batch)
+  cotangents = weights_for(theirs, batch['mask_BL'])
+  graph, state = nnx.split(pair.ours.model)
+
+  def total(state: Any) -> Any:
+    outputs = outputs_of_ours(nnx.merge(graph, state), batch)
+    products = jax.tree.map(lambda x, w: jnp.sum(x * w), outputs, cotangents)
+    return sum(jax.tree.leaves(products)), outputs
+
+  quick = {'xla_backend_optimization_level': 0}  # most of the time is compilation
+  grads, ours = jax.jit(jax.grad(total, has_aux=True), compiler_options=quick)(state)
+  for name, cotangent in cotangents.items():
+    counted = cotangent != 0
+    reference = theirs[name].detach().numpy()
+    np.testing.assert_allclose(
+      np.asarray(ours[name])[counted], reference[counted], atol=ATOL, rtol=ATOL
+    )
+  import torch
+
+  sum((x * torch.tensor(cotangents[n])).sum() for n, x in theirs.items()).backward()
+  _compare_gradients(pair, dict(nnx.to_flat_state(grads)))
+
+
+def _compare_gradients(pair: Pair, grads: dict[tuple, Any]) -> None:
+  reference = dict(pair.reference.named_parameters())
+  compared = 0
+  for slot in weights.slots_of(pair.ours.model):
+    ours = np.asarray(grads[slot.path][...])
+    stacked = (
+      ours if len(slot.names) > 1 or weights.stack.STACKED in slot.path else [ours]
+    )
+    for name, own in zip(slot.names, stacked, strict=True):
+      own = own.T if slot.kind == 'kernel' else own
+      theirs = reference[name].grad
+      theirs = np.zeros(own.shape) if theirs is None else theirs.numpy().copy()
+      if slot.kind == 'embedding':
+        own = own.copy()
+        own[0] = theirs[0] = 0  # torch gives the padding row no gradient
+      scale = max(1.0, float(np.abs(theirs).max()))
+      np.testing.assert_allclose(
+        own / scale, theirs / scale, atol=ATOL, rtol=0, err_msg=name
+      )
+      compared += 1
+  assert compared > 5
