@@ -83,7 +83,7 @@ def _random(problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
   return _place(problem, a_rI, jnp.zeros((rank_r.shape[0], size_O), dtype), None)
 
 
-def _unit(x_rX: jax.Array) -> jax.Array:
+def unit(x_rX: jax.Array) -> jax.Array:
   """Rows of length one; a zero row stays zero."""
   # Scaling by the largest entry first keeps tiny float32 rows from underflowing.
   top_r1 = jnp.max(jnp.abs(x_rX), 1, keepdims=True)
@@ -160,7 +160,7 @@ class Alternating:
 
   def step(self, problem: Problem, view: View, state: State) -> State:
     """Best b for a, then best a for b."""
-    b_rO = _unit(state.h_rO - view.explained_outputs(state.a_rI))
+    b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
     a_rI = einsum('ro,oi->ri', b_rO, problem.best_OI)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
     return _place(problem, a_rI, b_rO, None)
@@ -194,7 +194,7 @@ class Power:
 
   def step(self, problem: Problem, view: View, state: State) -> State:
     """One multiplication by D_k S^+ D_k^T, split in two."""
-    b_rO = _unit(state.h_rO - view.explained_outputs(state.a_rI))
+    b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
     a_rI = einsum('ro,oi->ri', b_rO, problem.c_OI)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
     return _place(problem, a_rI, b_rO, None)

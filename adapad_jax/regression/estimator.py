@@ -1,0 +1,208 @@
+"""Scikit-learn estimators; the one module here that needs scikit-learn."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import (
+  BaseEstimator,
+  ClassNamePrefixFeaturesOutMixin,
+  MultiOutputMixin,
+  RegressorMixin,
+  TransformerMixin,
+)
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from adapad_jax import sharding
+from adapad_jax.regression.fit import Fit, check_finite, fit_moments, precision
+from adapad_jax.regression.moments import add_ridge, gather_moments
+from adapad_jax.regression.pca import Eigen
+from adapad_jax.regression.schedule import ACTIVATION, Schedule
+from adapad_jax.regression.solvers import Alternating, Power
+
+SOLVERS = {'power': Power(), 'alternating': Alternating()}
+FLOATS = (np.float64, np.float32)
+
+_CONSTRAINTS = {
+  'n_components': [Interval(Integral, 1, None, closed='left'), None],
+  'activation': [StrOptions(set(ACTIVATION))],
+  'advance': ['boolean'],
+  'local_steps': [Interval(Integral, 1, None, closed='left')],
+  'max_rounds': [Interval(Integral, 1, None, closed='left')],
+  'tol': [Interval(Real, 0, None, closed='left')],
+  'devices': [Interval(Integral, 1, None, closed='left')],
+  'random_state': ['random_state'],
+}
+
+
+class _ParallelDeflation(BaseEstimator):
+  """The settings and the fit that regression and PCA share."""
+
+  def _schedule(self) -> Schedule:
+    return Schedule(
+      rounds=self.max_rounds,
+      local_steps=self.local_steps,
+      activation=self.activation,
+      advance=self.advance,
+      tolerance=self.tol,
+    )
+
+  def _run(
+    self, x_NI: np.ndarray, y_NO: np.ndarray, rank: int, solver: object, centre: bool
+  ) -> tuple[Fit, np.ndarray, np.ndarray]:
+    """The fit and the means of inputs and outputs, in the precision of the inputs."""
+    seed = check_random_state(self.random_state).randint(2**31 - 1)
+    mesh = sharding.make_mesh(self.devices)
+    with precision(x_NI.dtype.name):
+      moments = gather_moments(x_NI, y_NO, centre)
+      check_finite(moments)
+      moments = add_ridge(moments, getattr(self, 'alpha', 0.0))
+      means = np.asarray(moments.mean_I), np.asarray(moments.mean_O)
+      result = fit_moments(moments, rank, solver, self._schedule(), mesh, seed)
+    self.n_rounds_ = len(result.objective_LR)
+    self.objective_ = result.objective_LR
+    return result, *means
+
+
+class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDeflation):
+  """Reduced-rank linear regression by parallel deflation (arXiv:2605.10741).
+
+  Minimises 1/2 ||Y - X W^T - 1 c^T||_F^2 + alpha/2 ||W||_F^2 over rank W <=
+  n_components. Component k is fitted to what components 1..k-1 leave over, so that
+  `predict(X, n_components=k)` is the fit of rank k for every k.
+
+  Float64 inputs are fitted in float64, float32 ones in float32.
+
+  Attributes:
+    coef_: W, (n_targets, n_features), or (n_features,) for one-dimensional y.
+    intercept_: c.
+    input_components_: a_k as rows.
+    output_components_: b_k as rows.
+    objective_: value after each round (rows) of each prefix of components (columns),
+      the penalty included, less what the penalty adds for private components.
+    n_rounds_: rounds run.
+  """
+
+  _parameter_constraints = _CONSTRAINTS | {
+    'solver': [StrOptions(set(SOLVERS))],
+    'alpha': [Interval(Real, 0, None, closed='left')],
+    'fit_intercept': ['boolean'],
+  }
+
+  def __init__(
+    self,
+    n_components: int | None = None,
+    *,
+    solver: str = 'power',
+    alpha: float = 0.0,
+    fit_intercept: bool = True,
+    activation: str = 'staggered',
+    advance: bool = True,
+    local_steps: int = 2,
+    max_rounds: int = 500,
+    tol: float = 1e-6,
+    devices: int = 1,
+    random_state: int | np.random.RandomState | None = 0,
+  ):
+    self.n_components = n_components
+    self.solver = solver
+    self.alpha = alpha
+    self.fit_intercept = fit_intercept
+    self.activation = activation
+    self.advance = advance
+    self.local_steps = local_steps
+    self.max_rounds = max_rounds
+    self.tol = tol
+    self.devices = devices
+    self.random_state = random_state
+
+  def fit(self, X: ArrayLike, y: ArrayLike) -> 'ParallelDeflationRegressor':
+    """Fits inputs (n, d) to outputs (n, m) or (n,)."""
+    self._validate_params()
+    X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True)
+    y_NO = y.astype(X.dtype, copy=False).reshape(len(X), -1)
+    full = min(X.shape[1], y_NO.shape[1])
+    rank = min(self.n_components or full, full)
+    result, mean_I, mean_O = self._run(
+      X, y_NO, rank, SOLVERS[self.solver], self.fit_intercept
+    )
+    self.input_components_, self.output_components_ = result.a_RI, result.b_RO
+    coef_OI = result.weight(rank)
+    self._mean_I, self._mean_O, self._flat = mean_I, mean_O, y.ndim == 1
+    intercept_O = mean_O - coef_OI @ mean_I
+    self.coef_ = coef_OI[0] if self._flat else coef_OI
+    self.intercept_ = intercept_O[0] if self._flat else intercept_O
+    return self
+
+  def predict(self, X: ArrayLike, n_components: int | None = None) -> np.ndarray:
+    """Outputs for inputs, by the first `n_components` or all of them."""
+    check_is_fitted(self)
+    X = validate_data(self, X, dtype=FLOATS, reset=False)
+    keep = slice(n_components)
+    latent_NR = (X - self._mean_I) @ self.input_components_[keep].T
+    y_NO = latent_NR @ self.output_components_[keep] + self._mean_O
+    return y_NO[:, 0] if self._flat else y_NO
+
+
+class ParallelDeflationPCA(
+  ClassNamePrefixFeaturesOutMixin, TransformerMixin, _ParallelDeflation
+):
+  """Principal components by parallel deflation: the regression of X on itself.
+
+  Attributes:
+    components_: unit directions as rows, by descending variance.
+    explained_variance_: the variance along each.
+    mean_: mean of the data.
+    objective_: half the squared reconstruction error after each round (rows) of each
+      prefix of components (columns).
+    n_rounds_: rounds run.
+  """
+
+  _parameter_constraints = _CONSTRAINTS
+
+  def __init__(
+    self,
+    n_components: int | None = None,
+    *,
+    activation: str = 'staggered',
+    advance: bool = True,
+    local_steps: int = 2,
+    max_rounds: int = 500,
+    tol: float = 1e-6,
+    devices: int = 1,
+    random_state: int | np.random.RandomState | None = 0,
+  ):
+    self.n_components = n_components
+    self.activation = activation
+    self.advance = advance
+    self.local_steps = local_steps
+    self.max_rounds = max_rounds
+    self.tol = tol
+    self.devices = devices
+    self.random_state = random_state
+
+  def fit(self, X: ArrayLike, y: None = None) -> 'ParallelDeflationPCA':
+    """Finds the leading directions of the rows of X."""
+    del y
+    self._validate_params()
+    X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
+    rank = min(self.n_components or min(X.shape), *X.shape)
+    result, self.mean_, _ = self._run(X, X, rank, Eigen(), centre=True)
+    self.components_ = result.a_RI
+    latent_NR = (X - self.mean_) @ self.components_.T
+    self.explained_variance_ = latent_NR.var(axis=0, ddof=1)
+    self.n_components_ = self._n_features_out = rank
+    return self
+
+  def transform(self, X: ArrayLike) -> np.ndarray:
+    """Coordinates along the components."""
+    check_is_fitted(self)
+    X = validate_data(self, X, dtype=FLOATS, reset=False)
+    return (X - self.mean_) @ self.components_.T
+
+  def inverse_transform(self, X: ArrayLike) -> np.ndarray:
+    """Points with given coordinates."""
+    check_is_fitted(self)
+    return np.asarray(X) @ self.components_ + self.mean_

@@ -1,0 +1,108 @@
+"""Principal components by the same rounds: parallel deflation and EigenGame.
+
+Y = X makes W = sum_k v_k v_k^T with unit v_k, C = S and one product with S a step.
+Every rule moves v_k by a direction that keeps it off its predecessors:
+
+    power, hebb   (S - sum_j (v_j^T S v_j) v_j v_j^T) v_k     (arXiv:2502.17615)
+    mu            S v_k - sum_j (v_k^T S v_j) v_j             (arXiv:2102.04152)
+    alpha         S v_k - sum_j (v_k^T S v_j) / (v_j^T S v_j) S v_j
+                                                              (arXiv:2010.00554)
+
+`power` takes the direction itself for the next v_k, the others step along it.
+"""
+
+import dataclasses
+import difflib
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.regression.estimates import Estimate, View
+from adapad_jax.regression.moments import Moments, einsum
+from adapad_jax.regression.solvers import Problem, unit
+
+RULES = ('power', 'hebb', 'mu', 'alpha')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Directions:
+  """One device's workers: unit vectors v and the products S v."""
+
+  v_rI: jax.Array
+  sv_rI: jax.Array
+
+  def message(self) -> Estimate:
+    """What the workers broadcast: the projectors v v^T as terms b a^T."""
+    gain_r = jnp.sum(self.v_rI * self.sv_rI, 1)
+    return Estimate(self.v_rI, self.v_rI, gain_r, self.sv_rI)
+
+
+def _place(problem: Problem, v_rI: jax.Array) -> Directions:
+  """Unit vectors with their products."""
+  v_rI = unit(v_rI)
+  return Directions(v_rI, einsum('ri,ij->rj', v_rI, problem.s_II))
+
+
+@dataclasses.dataclass(frozen=True)
+class Eigen:
+  """A local solver for principal components, in the place of those of `solvers`.
+
+  Attributes:
+    rule: 'power', 'hebb', 'mu' or 'alpha', see above.
+    rate: step length of all but 'power', in units of 1 / (the trace of S).
+
+  Raises:
+    ValueError: for an unknown rule, or a rate that the rule needs or cannot use.
+  """
+
+  rule: str = 'power'
+  rate: float | None = None
+
+  def __post_init__(self) -> None:
+    if self.rule not in RULES:
+      close = difflib.get_close_matches(self.rule, RULES)
+      hint = f'; did you mean {close[0]!r}?' if close else ''
+      raise ValueError(f'rule={self.rule!r} is not one of {RULES}{hint}')
+    if (self.rate is None) != (self.rule == 'power'):
+      raise ValueError(
+        f'rate={self.rate} with rule={self.rule!r}: every rule but "power" needs one'
+      )
+
+  def prepare(self, moments: Moments) -> Problem:
+    """S alone, which C repeats."""
+    return Problem(moments.s_II, moments.s_II)
+
+  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> Directions:
+    """Random directions; each worker's draw depends on its rank alone."""
+    shape, dtype = problem.s_II.shape[:1], problem.s_II.dtype
+    draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), shape, dtype)
+    return _place(problem, jax.vmap(draw)(rank_r))
+
+  def step(self, problem: Problem, view: View, state: Directions) -> Directions:
+    """One step of every worker."""
+    v_rI = state.v_rI
+    toward_rI = self._direction(view, state)
+    if self.rule == 'power':
+      return _place(problem, toward_rI)
+    if self.rule in ('mu', 'alpha'):  # along the sphere
+      toward_rI -= jnp.sum(toward_rI * v_rI, 1, keepdims=True) * v_rI
+    rate = self.rate / jnp.trace(problem.s_II)
+    return _place(problem, v_rI + rate * toward_rI)
+
+  def _direction(self, view: View, state: Directions) -> jax.Array:
+    seen = view.seen
+    if self.rule == 'mu':
+      return state.sv_rI - view.explained_outputs(state.v_rI)
+    if self.rule == 'alpha':
+      gain_T = jnp.where(seen.gain_S > 0, seen.gain_S, 1)
+      gram_rT = einsum('ri,ti->rt', state.v_rI, seen.sa_SI) * view.sees_rT
+      return state.sv_rI - einsum('rt,ti->ri', gram_rT / gain_T[None], seen.sa_SI)
+    gram_rT = einsum('ri,ti->rt', state.v_rI, seen.a_SI) * view.sees_rT
+    return state.sv_rI - einsum('rt,ti->ri', gram_rT * seen.gain_S[None], seen.a_SI)
+
+  def component(self, problem: Problem, now: Estimate) -> Component:
+    """The directions, for W = sum_k v_k v_k^T."""
+    del problem
+    return Component(now.a_SI, now.b_SO)
