@@ -2,25 +2,13 @@
 
 import csv
 import json
-import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from adapad_jax.files import write_atomically
+
 Columns = Mapping[str, Sequence[Any]]
-
-
-def write_atomically(path: str | pathlib.Path, write: Callable[[TextIO], None]) -> None:
-  """Writes a text file whole or not at all, making its folder if need be."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
-  try:
-    with partial.open('w', encoding='utf-8', newline='') as file:
-      write(file)
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
 
 
 def _tsv(file: TextIO, columns: Columns) -> None:

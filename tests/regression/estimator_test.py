@@ -1,6 +1,5 @@
 """The estimators against scikit-learn's own checks and its PCA."""
 
-
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 

@@ -1,0 +1,145 @@
+"""Puts low-rank terms and a trained head into a model, inside a traced function.
+
+A delta is any callable x -> update of the layer's output; it may have a method
+`broadcast(table)` for inputs that all rows of a batch share.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.adapters.locate import linears, parent_of
+from adapad_jax.deflation.rowweighted import row_weighted_linear
+
+Head = dict[str, dict[str, jax.Array]]
+
+
+class Adapted(nnx.Module):
+  """A frozen linear layer plus its update."""
+
+  def __init__(self, linear: nnx.Module, delta: Any) -> None:
+    self.linear = linear
+    self.delta = nnx.data(delta)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """linear(x) + delta(x)."""
+    y = self.linear(x)
+    return y + self.delta(x).astype(y.dtype)
+
+  def broadcast(self, table_RD: jax.Array) -> jax.Array:
+    """The same for a table that all rows share; rows may differ in their update."""
+    y_RO = self.linear(table_RD)
+    return y_RO[None] + self.delta.broadcast(table_RD).astype(y_RO.dtype)
+
+
+class Trained(nnx.Module):
+  """A linear layer of the head, whose own gradient may count some rows only."""
+
+  def __init__(self, params: Mapping[str, jax.Array], weight_B: Any) -> None:
+    self.params = nnx.data(dict(params))
+    self.weight_B = nnx.data(weight_B)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """x W + c."""
+    kernel_IO = self.params['kernel']
+    bias_O = self.params.get('bias', jnp.zeros(kernel_IO.shape[1], kernel_IO.dtype))
+    rows = x.shape[0]
+    x_BLI = x.reshape(rows, -1, x.shape[-1]).astype(kernel_IO.dtype)
+    weight_B = jnp.ones(rows) if self.weight_B is None else self.weight_B
+    y_BLO = row_weighted_linear(x_BLI, kernel_IO, bias_O, weight_B)
+    return y_BLO.reshape(*x.shape[:-1], -1)
+
+
+def attach(
+  model: nnx.Module,
+  deltas: Mapping[str, Any],
+  head: Head,
+  head_weight_B: jax.Array | None = None,
+) -> nnx.Module:
+  """Replaces layers of `model`, in place, by adapted and trained ones.
+
+  Args:
+    model: made inside the traced function that calls this.
+    deltas: update by module name.
+    head: parameters of the head's linear layers by module name.
+    head_weight_B: weight of each row in the head's own gradient; None: all count.
+  """
+  stacked: dict[tuple[int, str], dict[int, Any]] = {}
+  parents: dict[int, Any] = {}
+  for name, delta in deltas.items():
+    parent, leaf, layer = parent_of(model, name)
+    if layer is None:
+      setattr(parent, leaf, Adapted(getattr(parent, leaf), delta))
+    else:
+      parents[id(parent)] = parent
+      stacked.setdefault((id(parent), leaf), {})[layer] = delta
+  for (key, leaf), by_layer in stacked.items():
+    linear = getattr(parents[key], leaf)
+    delta = _stack(by_layer, linear.kernel.shape[0])
+    setattr(parents[key], leaf, Adapted(linear, delta))
+  for name, params in head.items():
+    parent, leaf, _ = parent_of(model, name)
+    setattr(parent, leaf, Trained(params, head_weight_B))
+  return model
+
+
+def _stack(by_layer: Mapping[int, Any], size: int) -> Any:
+  """One delta with a leading layer axis; layers without an update get zeros."""
+  nothing = jax.tree.map(jnp.zeros_like, next(iter(by_layer.values())))
+  parts = [by_layer.get(layer, nothing) for layer in range(size)]
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attachment:
+  """A model taken apart: how to put it together again with deltas and a head.
+
+  Attributes:
+    graph: the model without its arrays; hashable, so compiled functions may close
+      over it.
+  """
+
+  graph: nnx.GraphDef
+
+  def __call__(
+    self,
+    params: Any,
+    deltas: Mapping[str, Any],
+    head: Head,
+    head_weight_B: jax.Array | None = None,
+  ) -> nnx.Module:
+    """The model with these parameters, updates and head."""
+    model = nnx.merge(self.graph, params)
+    return attach(model, deltas, head, head_weight_B)
+
+
+def split_model(
+  model: nnx.Module, head_modules: tuple[str, ...] = ()
+) -> tuple[Attachment, Any, Head]:
+  """Takes a model apart into (attachment, frozen parameters, head parameters).
+
+  Raises:
+    ValueError: if a head module has no linear layer, or a path does not exist.
+  """
+  graph, params = nnx.split(model)
+  found = linears(model)
+  head: Head = {}
+  for module in head_modules:
+    names = [n for n in found if n == module or n.startswith(f'{module}.')]
+    if not names:
+      raise ValueError(f'head module {module!r} has no linear layer in the model')
+    head |= {name: _params(found[name]) for name in names}
+  return Attachment(graph), params, head
+
+
+def _params(linear: nnx.Linear) -> dict[str, jax.Array]:
+  # Copies, because the trained head is donated to every step and the model is not.
+  copy = lambda param: jnp.array(param[...], jnp.float32)
+  params = {'kernel': copy(linear.kernel)}
+  if linear.bias is not None:
+    params['bias'] = copy(linear.bias)
+  return params
