@@ -105,7 +105,7 @@ class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDefl
     tol: float = 1e-6,
     devices: int = 1,
     random_state: int | np.random.RandomState | None = 0,
-  ):
+  ) -> None:
     self.n_components = n_components
     self.solver = solver
     self.alpha = alpha
@@ -173,7 +173,7 @@ class ParallelDeflationPCA(
     tol: float = 1e-6,
     devices: int = 1,
     random_state: int | np.random.RandomState | None = 0,
-  ):
+  ) -> None:
     self.n_components = n_components
     self.activation = activation
     self.advance = advance

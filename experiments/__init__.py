@@ -1,0 +1,1 @@
+"""Experiments and benchmarks, one folder each: `python -m experiments.NAME.run`."""

@@ -1,0 +1,44 @@
+"""Measured figures, printed and kept beside the experiment that made them."""
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+FILE = 'results.jsonl'
+
+
+def record(
+  folder: pathlib.Path | str, figure: str, value: Any, unit: str, **details: Any
+) -> dict[str, Any]:
+  """Prints one figure as one JSON object and appends it to the folder's results.
+
+  Args:
+    folder: where `results.jsonl` lies; made if missing.
+    figure: what was measured.
+    value: a number, or what `json` can write; numpy scalars and arrays too.
+    unit: of the value; '' for a pure number.
+    **details: settings under which it was measured.
+
+  Returns:
+    The object, with the time (UTC) at which it was recorded under 'when'.
+
+  Raises:
+    TypeError: for a value that JSON cannot hold.
+  """
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+  entry = {'figure': figure, 'value': value, 'unit': unit, **details, 'when': now}
+  line = json.dumps(entry, default=_plain)
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / FILE).open('a', encoding='utf-8') as file:
+    file.write(line + '\n')
+  print(line, flush=True)
+  return json.loads(line)
+
+
+def _plain(value: Any) -> Any:
+  """Arrays and array scalars as lists and numbers."""
+  if hasattr(value, 'tolist'):
+    return value.tolist()
+  raise TypeError(f'{value!r} of type {type(value).__name__} cannot be written as JSON')
