@@ -1,0 +1,89 @@
+"""Prefix cuts against exhaustive search and matrices that are formed."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from adapad_jax.adapters import Adapter, LowRank
+from adapad_jax.adapters.prefixes import (
+  cut_to_budget,
+  cut_to_rank,
+  importances,
+  share,
+)
+
+
+def draw(seed, ranks, shape=(5, 4)):
+  rng = np.random.default_rng(seed)
+  normal = lambda *size: rng.standard_normal(size).astype(np.float32)
+  modules = {
+    f'layer.{i}.dense': LowRank(normal(r, shape[0]), normal(r, shape[1]))
+    for i, r in enumerate(ranks)
+  }
+  return Adapter(modules, {'classifier': {'kernel': normal(5, 2)}})
+
+
+def test_importance_is_the_norm_of_the_term():
+  update = draw(0, [3]).modules['layer.0.dense']
+  pairs = zip(update.a_RI, update.b_RO, strict=True)
+  formed = [np.linalg.norm(np.outer(a, b)) for a, b in pairs]
+  np.testing.assert_allclose(importances(update), formed, rtol=1e-6)
+  assert importances(update.cut(0)).shape == (0,)
+
+
+def best_by_search(gains, budget):
+  """The highest sum over every choice of prefixes of that many components."""
+  sizes = [range(len(gain) + 1) for gain in gains.values()]
+  return max(
+    sum(np.sum(gain[:k]) for gain, k in zip(gains.values(), ranks, strict=True))
+    for ranks in itertools.product(*sizes)
+    if sum(ranks) == budget
+  )
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('budget', [1, 4, 7])
+def test_share_equals_exhaustive_search(seed, budget):
+  rng = np.random.default_rng(seed)
+  gains = {f'm{i}': rng.exponential(size=n) for i, n in enumerate((3, 0, 4, 2))}
+  ranks = share(gains, budget)
+  assert list(ranks) == list(gains) and sum(ranks.values()) == budget
+  kept = sum(np.sum(gain[: ranks[name]]) for name, gain in gains.items())
+  assert kept == pytest.approx(best_by_search(gains, budget), rel=1e-12)
+
+
+def test_a_weak_component_is_taken_for_the_strong_one_behind_it():
+  gains = {'one': np.array([2.0, 1.0]), 'two': np.array([0.1, 9.0])}
+  assert share(gains, 2) == {'one': 0, 'two': 2}
+  assert share(gains, 1) == {'one': 1, 'two': 0}
+
+
+def test_ties_go_to_earlier_modules_and_a_large_budget_takes_all():
+  gains = {'one': np.ones(2), 'two': np.ones(2)}
+  assert share(gains, 2) == {'one': 2, 'two': 0}
+  assert share(gains, 99) == {'one': 2, 'two': 2}
+
+
+def test_cuts_are_prefixes_and_keep_the_head():
+  adapter = draw(1, [3, 0, 2])
+  for small, ranks in (
+    (cut_to_rank(adapter, 2), [2, 0, 2]),
+    (cut_to_budget(adapter, 5), [3, 0, 2]),
+  ):
+    assert list(small.ranks.values()) == ranks
+    assert small.head is adapter.head
+    for name, update in small.modules.items():
+      whole = adapter.modules[name]
+      np.testing.assert_array_equal(update.a_RI, whole.a_RI[: update.rank])
+      np.testing.assert_array_equal(update.b_RO, whole.b_RO[: update.rank])
+
+
+def test_senseless_sizes_are_refused():
+  adapter = draw(2, [2, 2])
+  with pytest.raises(ValueError, match='max_rank must be at least 1, got 0'):
+    cut_to_rank(adapter, 0)
+  with pytest.raises(ValueError, match='at least 1 component, got 0'):
+    cut_to_budget(adapter, 0)
+  with pytest.raises(ValueError, match=r"those of \['two'\] are not"):
+    share({'one': np.ones(1), 'two': np.array([np.nan])}, 1)
