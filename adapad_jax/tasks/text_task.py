@@ -12,10 +12,11 @@ import optax
 
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.cuts import cut_tables
 from adapad_jax.tasks.labels import Labels, check_train, encode_values, majority
 from adapad_jax.tasks.predictions import write_table
 from adapad_jax.tasks.source import Source
-from adapad_jax.tasks.table import Table, split_by_group, subset, texts
+from adapad_jax.tasks.table import Table, texts
 from adapad_jax.tasks.task import Baseline, Batch, Outputs, Split, Splits, Task
 from adapad_jax.tasks.tokenise import tokenise
 
@@ -61,7 +62,7 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
   Raises:
     ValueError: for text or labels that cannot be trained on, see `labels`.
   """
-  tables = _tables(source, config)
+  tables = cut_tables(source.name, source.tables, source.group, config)
   encode = functools.partial(_encode, source)
   names = source.classes.names if source.classes else None
   train = encode(tables['train'], required=True)
@@ -98,35 +99,6 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
     read=lambda path: unlabelled('input', lambda: source.read(pathlib.Path(path))),
     write_predictions=functools.partial(_write, names),
   )
-
-
-def _tables(source: Source, config: DataConfig) -> dict[str, Table]:
-  """The labelled tables, cut as the configuration says."""
-  tables = {
-    name: read() for name, read in source.tables.items() if not name.startswith('test')
-  }
-  if not len(tables['train']):
-    raise ValueError(f'{tables["train"].source}: the training data is empty')
-  if config.holdout:
-    tables = {
-      name.replace('validation', 'dev'): table for name, table in tables.items()
-    }
-    train = tables['train']
-    groups = train[source.group] if source.group else range(len(train))
-    tables['train'], tables['validation'] = split_by_group(
-      train, groups, config.holdout
-    )
-  elif 'validation' not in tables:
-    raise ValueError(
-      f'{source.name}: no validation data; give data.validation=FILE, or hold a part'
-      ' of the training data out with e.g. data.holdout=0.1'
-    )
-  return {
-    name: subset(
-      table, config.max_train_rows if name == 'train' else config.max_eval_rows
-    )
-    for name, table in tables.items()
-  }
 
 
 def _encode(source: Source, table: Table, *, required: bool) -> Labels:

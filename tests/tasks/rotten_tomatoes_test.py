@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.tasks import DataConfig, load_task, rotten_tomatoes
+from adapad_jax.tasks.cuts import cut_tables
 
 
 @pytest.fixture(scope='module')
@@ -47,9 +48,8 @@ def test_task(source, tokenizer):
 
 
 def test_holdout_is_by_film_too(source):
-  from adapad_jax.tasks.text_task import _tables
-
-  tables = _tables(source, DataConfig(holdout=0.1))
+  config = DataConfig(holdout=0.1)
+  tables = cut_tables(source.name, source.tables, source.group, config)
   assert not set(tables['train']['movie']) & set(tables['validation']['movie'])
 
 
