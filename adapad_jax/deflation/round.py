@@ -13,7 +13,7 @@ model inside sees plain local arrays. It compiles once for a whole run.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,39 +24,10 @@ from adapad_jax.deflation import worker
 from adapad_jax.deflation.components import Component, all_gather
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.feeding import Feeding, Slots
-from adapad_jax.deflation.lowrank import Delta, Masks
 from adapad_jax.deflation.optimizer import Optimizer, apply
+from adapad_jax.deflation.state import DATA, WORKER, State, state_specs
 
-WORKER, DATA = 'worker', 'data'
 HEAD_ROWS = ('all', 'last')
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class State:
-  """Everything a run needs to continue, in arrays whose shapes never change.
-
-  Attributes:
-    components: per module, stacks over workers, sharded over the worker axis.
-    moments: the components' optimiser state, stacked and sharded likewise.
-    age_RM: optimiser steps each component has taken, sharded likewise.
-    head, head_moments: the shared head and its optimiser state.
-    ranks: the rank distribution, its statistics and the ledger of grants.
-    step: rounds done, which is also the position in the data.
-    key: bits of the random key that all noise is folded from.
-    failed: the first round whose loss or gradient was not finite, or -1. From then
-      on nothing changes, so the last good state survives.
-  """
-
-  components: dict[str, Component]
-  moments: Any
-  age_RM: jax.Array
-  head: Any
-  head_moments: Any
-  ranks: Ranks
-  step: jax.Array
-  key: jax.Array
-  failed: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,36 +90,6 @@ class Deflation:
     active_MS, live_MS = self.discovery.masks(ranks)
     return jnp.pad(active_MS, pad), jnp.pad(live_MS, pad)
 
-  def deployed(
-    self, everyone: Mapping[str, Component], ranks: Ranks, rows: int, prefix: Any
-  ) -> dict[str, Delta]:
-    """The update as used after training, cut to its first `prefix` components."""
-    width = next(iter(everyone.values())).a_RI.shape[0]
-    active_MS, _ = self.masks(ranks, width)
-    before_S = (jnp.arange(width) < prefix).astype(jnp.float32)
-    before_BS = jnp.broadcast_to(before_S, (rows, width))
-    masks = Masks(before_BS, jnp.zeros_like(before_BS), active_MS, active_MS)
-    return {
-      name: masks.delta(m, everyone[name].a_RI, self.scale * everyone[name].b_RO)
-      for m, name in enumerate(self.modules)
-    }
-
-
-def state_specs(state: State) -> State:
-  """Partition specs of a State: stacks over the worker axis, the rest whole."""
-  # Specs of full rank, as jax writes them on outputs: an equal but shorter spec is
-  # another entry of the compilation cache.
-  whole = jax.tree.map(lambda x: jax.P(*[None] * x.ndim), state)
-  stacked = lambda tree: jax.tree.map(
-    lambda x: jax.P(WORKER, *[None] * (x.ndim - 1)), tree
-  )
-  return dataclasses.replace(
-    whole,
-    components=stacked(state.components),
-    moments=stacked(state.moments),
-    age_RM=stacked(state.age_RM),
-  )
-
 
 def make_round(
   method: Deflation, mesh: jax.sharding.Mesh, capacity: int | None = None
@@ -156,8 +97,9 @@ def make_round(
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
   `batch` leaves are (H, B, ...), rows in `feeding.shard_order` of the data axis.
-  Metrics are replicated: loss_R (nan where a worker saw no row), norm_R (gradient
-  norms before clipping), rank (total), live (workers), step, failed.
+  Metrics are replicated: loss (of the last live worker, whose model is closest to what
+  is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms before
+  clipping), rank (total), live (workers), step, failed.
 
   Args:
     method: what to run.
@@ -239,8 +181,10 @@ def _device_round(
   kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), updated, state)
   failed = jnp.where(ok | (state.failed >= 0), state.failed, state.step)
   kept = dataclasses.replace(kept, failed=failed)
+  loss_R = stats.loss_R / stats.weight_R
   return kept, {
-    'loss_R': stats.loss_R / stats.weight_R,
+    'loss': jax.lax.dynamic_index_in_dim(loss_R, live - 1, keepdims=False),
+    'loss_R': loss_R,
     'norm_R': stats.norm_R / method.local_steps,
     'rank': jnp.sum(kept.ranks.rank_M),
     'live': live,

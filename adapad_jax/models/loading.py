@@ -23,7 +23,8 @@ class Pretrained:
   """A loaded model and what is known about it.
 
   Attributes:
-    model: module with `model(batch, keys_B=None) -> logits`.
+    model: module with `model(batch, keys_B=None) -> logits`; abstract if outlined.
+    head: what it computes.
     config: the family's frozen dataclass.
     family: name of the family, the `model_type` of config.json.
     hf_config: config.json as read.
@@ -34,6 +35,7 @@ class Pretrained:
   """
 
   model: nnx.Module
+  head: Head
   config: Any
   family: str
   hf_config: Mapping[str, Any]
@@ -41,6 +43,91 @@ class Pretrained:
   head_modules: tuple[str, ...]
   targets: Mapping[str, str]
   initialised: tuple[str, ...]
+
+
+def outline(
+  source: str,
+  head: Head,
+  *,
+  dtype: str = 'float32',
+  hidden_dropout: float | None = None,
+  attention_dropout: float | None = None,
+  scan: bool = False,
+  remat: bool = False,
+  weights: bool = True,
+) -> Pretrained:
+  """Describes a model without reading its weights: every array is abstract.
+
+  Args:
+    source: 'package:NAME/FOLDER', a directory in Hugging Face layout, or a hub id.
+    head: what the model computes.
+    dtype: 'float32' or 'bfloat16', of the frozen parameters and the activations;
+      norms, softmax and the head stay in float32.
+    hidden_dropout: replaces the model's own rate, None keeps it.
+    attention_dropout: likewise for the attention probabilities.
+    scan: run the layers as one scanned layer.
+    remat: recompute each layer in the backward pass.
+    weights: also download the weight files of a hub id.
+
+  Raises:
+    ValueError: if the source, its model type, the head, dtype or a rate is not one
+      that works.
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f'unknown dtype {dtype!r}; choose from {sorted(DTYPES)}')
+  folder = sources.resolve(source, weights=weights)
+  raw = read_hf_config(folder)
+  family = family_of(str(raw.get('model_type')))
+  if head.kind not in family.heads:
+    raise ValueError(
+      f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
+    )
+  config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
+  runtime = Runtime(DTYPES[dtype], scan, remat)
+  module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
+  return Pretrained(
+    model=module,
+    head=head,
+    config=config,
+    family=family.name,
+    hf_config=raw,
+    source_dir=folder,
+    head_modules=family.head_modules(head),
+    targets=family.targets,
+    initialised=(),
+  )
+
+
+def fill(
+  outlined: Pretrained,
+  *,
+  seed: int = 0,
+  random_weights: bool = False,
+  fresh_head: bool = False,
+) -> Pretrained:
+  """Reads the weights of an outlined model.
+
+  Needs memory for the parameters and about one more tensor.
+
+  Args:
+    outlined: from `outline`.
+    seed: draws the tensors that the checkpoint lacks.
+    random_weights: draw all tensors; only config.json is read.
+    fresh_head: draw the head even if the checkpoint has one.
+
+  Raises:
+    ValueError: if the tensors do not fit (all of them in one message).
+  """
+  model, drawn = _fill(
+    outlined.model,
+    family_of(outlined.family),
+    outlined.head,
+    None if random_weights else outlined.source_dir,
+    seed,
+    fresh_head,
+    outlined.config,
+  )
+  return dataclasses.replace(outlined, model=model, initialised=drawn)
 
 
 def load(
@@ -56,52 +143,22 @@ def load(
   scan: bool = False,
   remat: bool = False,
 ) -> Pretrained:
-  """Loads a model from a package, a directory or the hub.
-
-  Needs memory for the parameters and about one more tensor.
-
-  Args:
-    source: 'package:NAME/FOLDER', a directory in Hugging Face layout, or a hub id.
-    head: what the model computes.
-    dtype: 'float32' or 'bfloat16', of the frozen parameters and the activations;
-      norms, softmax and the head stay in float32.
-    hidden_dropout: replaces the model's own rate, None keeps it.
-    attention_dropout: likewise for the attention probabilities.
-    seed: draws the tensors that the checkpoint lacks.
-    random_weights: draw all tensors; only config.json is read.
-    fresh_head: draw the head even if the checkpoint has one.
-    scan: run the layers as one scanned layer.
-    remat: recompute each layer in the backward pass.
+  """Loads a model from a package, a directory or the hub: `outline`, then `fill`.
 
   Raises:
-    ValueError: if the source, its model type, the head, dtype or a rate is not one
-      that works, or the tensors do not fit (all of them in one message).
+    ValueError: as they do.
   """
-  if dtype not in DTYPES:
-    raise ValueError(f'unknown dtype {dtype!r}; choose from {sorted(DTYPES)}')
-  folder = sources.resolve(source, weights=not random_weights)
-  raw = read_hf_config(folder)
-  family = family_of(str(raw.get('model_type')))
-  if head.kind not in family.heads:
-    raise ValueError(
-      f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
-    )
-  config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
-  runtime = Runtime(DTYPES[dtype], scan, remat)
-  module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
-  model, initialised = _fill(
-    module, family, head, None if random_weights else folder, seed, fresh_head, config
+  outlined = outline(
+    source,
+    head,
+    dtype=dtype,
+    hidden_dropout=hidden_dropout,
+    attention_dropout=attention_dropout,
+    scan=scan,
+    remat=remat,
+    weights=not random_weights,
   )
-  return Pretrained(
-    model=model,
-    config=config,
-    family=family.name,
-    hf_config=raw,
-    source_dir=folder,
-    head_modules=family.head_modules(head),
-    targets=family.targets,
-    initialised=initialised,
-  )
+  return fill(outlined, seed=seed, random_weights=random_weights, fresh_head=fresh_head)
 
 
 def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding, shard_order
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.optimizer import Optimizer
-from adapad_jax.deflation.round import Deflation, make_round, state_specs
+from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.rowweighted import row_weighted_linear
+from adapad_jax.deflation.state import state_specs
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 5)}
 CLASSES = 3

@@ -1,0 +1,49 @@
+"""The update as it is used once training stands still."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.lowrank import Delta
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Deployed:
+  """Delta W_m = sum_k active[m, k] a_k^T b_k for every module, and the head.
+
+  Attributes:
+    components: by module; every scale is part of b.
+    active_MS: 1 where a component is part of its module's update.
+    head: the trained head.
+  """
+
+  components: dict[str, Component]
+  active_MS: jax.Array
+  head: dict[str, dict[str, jax.Array]]
+
+  def deltas(
+    self, modules: tuple[str, ...], rows: int, prefix: ArrayLike
+  ) -> dict[str, Delta]:
+    """The update cut to the first `prefix` components of every module.
+
+    Args:
+      modules: names in the order of the M axis.
+      rows: rows of the batch it will meet.
+      prefix: number of components to keep; may be traced.
+    """
+    index_S = jnp.arange(self.active_MS.shape[1])
+    kept_S = (index_S < prefix).astype(jnp.float32)
+    nothing_BS = jnp.zeros((rows, self.active_MS.shape[1]))
+    return {
+      name: Delta(
+        self.components[name].a_RI,
+        self.components[name].b_RO,
+        jnp.broadcast_to(self.active_MS[m] * kept_S, nothing_BS.shape),
+        nothing_BS,
+      )
+      for m, name in enumerate(modules)
+    }

@@ -1,0 +1,76 @@
+"""The state of a run: components, optimisers, ranks, and how it lies on a mesh."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.discovery import Ranks
+
+WORKER, DATA = 'worker', 'data'
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """Everything a run needs to continue, in arrays whose shapes never change.
+
+  Attributes:
+    components: per module, stacks over workers, sharded over the worker axis.
+    moments: the components' optimiser state, stacked and sharded likewise.
+    age_RM: optimiser steps each component has taken, sharded likewise.
+    head, head_moments: the shared head and its optimiser state.
+    ranks: the rank distribution, its statistics and the ledger of grants.
+    step: rounds done, which is also the position in the data.
+    key: bits of the random key that all noise is folded from.
+    failed: the first round whose loss or gradient was not finite, or -1. From then
+      on nothing changes, so the last good state survives.
+  """
+
+  components: dict[str, Component]
+  moments: Any
+  age_RM: jax.Array
+  head: Any
+  head_moments: Any
+  ranks: Ranks
+  step: jax.Array
+  key: jax.Array
+  failed: jax.Array
+
+
+def state_specs(state: State) -> State:
+  """Partition specs of a State: stacks over the worker axis, the rest whole."""
+  # Specs of full rank, as jax writes them on outputs: an equal but shorter spec is
+  # another entry of the compilation cache.
+  whole = jax.tree.map(lambda x: jax.P(*[None] * x.ndim), state)
+  stacked = lambda tree: jax.tree.map(
+    lambda x: jax.P(WORKER, *[None] * (x.ndim - 1)), tree
+  )
+  return dataclasses.replace(
+    whole,
+    components=stacked(state.components),
+    moments=stacked(state.moments),
+    age_RM=stacked(state.age_RM),
+  )
+
+
+def resize(state: State, width: int) -> State:
+  """The state with stacks of `width` workers: cut, or padded with idle zeros.
+
+  A mesh axis has to divide the stacks; a saved state has none of that padding.
+  """
+
+  def fit(tree: Any) -> Any:
+    pad = lambda x: jnp.pad(
+      x[:width], [(0, max(width - x.shape[0], 0))] + [(0, 0)] * (x.ndim - 1)
+    )
+    return jax.tree.map(pad, tree)
+
+  return dataclasses.replace(
+    state,
+    components=fit(state.components),
+    moments=fit(state.moments),
+    age_RM=fit(state.age_RM),
+  )

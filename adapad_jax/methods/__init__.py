@@ -1,0 +1,14 @@
+"""Ways to train adapters, by the name that a config gives."""
+
+from collections.abc import Callable
+from typing import Any
+
+from adapad_jax.methods import adapad
+from adapad_jax.methods.method import Method, Problem, RankReport
+
+# name -> (frozen dataclass of settings, (settings, problem) -> Method)
+METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
+  'adapad': (adapad.AdaPaDSettings, adapad.build),
+}
+
+__all__ = ['METHODS', 'Method', 'Problem', 'RankReport']

@@ -1,0 +1,208 @@
+"""AdaPaD (arXiv:2605.10741): parallel deflation with rank discovery."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.discovery import Discovery
+from adapad_jax.deflation.feeding import Feeding
+from adapad_jax.deflation.initialize import init_components
+from adapad_jax.deflation.round import Deflation, make_round
+from adapad_jax.deflation.state import WORKER, State, resize, state_specs
+from adapad_jax.methods.method import Problem, RankReport
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaPaDSettings:
+  """Settings of AdaPaD. A zero stands for what is derived from the run's length.
+
+  Attributes:
+    budget: components over all modules; 0 means twice the number of modules.
+    r_max: the most components of one module, and the number of workers.
+    start: rounds before the first allocation; 0 means a tenth of the run.
+    interval: rounds between allocations; 0 spreads them up to half of the run.
+    grants: components given out in one allocation; 0 makes about ten allocations.
+    beta1, beta2, score, advance, stop_ratio, stop_patience: see `Discovery`.
+    feeding: 'split' or 'replicate', see `Feeding`.
+    shares: 'equal' or 'first', see `Feeding`.
+    local_steps: optimiser steps between broadcasts, H.
+    head_rows: 'last' or 'all', see `Deflation`.
+  """
+
+  budget: int = 0
+  r_max: int = 4
+  start: int = 0
+  interval: int = 0
+  grants: int = 0
+  beta1: float = 0.85
+  beta2: float = 0.85
+  score: str = 'product'
+  advance: bool = True
+  stop_ratio: float = 0.0
+  stop_patience: int = 3
+  feeding: str = 'split'
+  shares: str = 'equal'
+  local_steps: int = 1
+  head_rows: str = 'last'
+
+  def __post_init__(self) -> None:
+    for name in ('budget', 'start', 'interval', 'grants'):
+      if getattr(self, name) < 0:
+        raise ValueError(f'adapad.{name} is {getattr(self, name)}; must be >= 0')
+    if self.local_steps < 1:
+      raise ValueError(f'adapad.local_steps is {self.local_steps}; must be >= 1')
+
+  def discovery(self, modules: int, rounds: int) -> Discovery:
+    """The schedule of growth for so many modules and rounds, every zero filled in."""
+    budget = self.budget or 2 * modules
+    start = self.start or max(rounds // 10, 1)
+    grants = self.grants or max(-(-(budget - modules) // 10), 1)
+    events = -(-(budget - modules) // grants)
+    interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
+    return Discovery(
+      budget=budget,
+      r_max=self.r_max,
+      start=start,
+      interval=interval,
+      grants=grants,
+      beta1=self.beta1,
+      beta2=self.beta2,
+      score=self.score,
+      advance=self.advance,
+      stop_ratio=self.stop_ratio,
+      stop_patience=self.stop_patience,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaPaD:
+  """The method bound to a problem; see `Method`."""
+
+  problem: Problem
+  deflation: Deflation
+
+  @property
+  def rounds(self) -> int:
+    """Rounds of the run."""
+    return self.deflation.rounds
+
+  @property
+  def local_steps(self) -> int:
+    """Optimiser steps of a round."""
+    return self.deflation.local_steps
+
+  @property
+  def capacity(self) -> int:
+    """Components that a module may have."""
+    return self.deflation.discovery.r_max
+
+  def init(self, head: Any) -> State:
+    """Kaiming or other input directions, zero output directions, rank one each."""
+    key = jax.random.fold_in(jax.random.key(self.problem.seed), 1)
+    components = init_components(
+      key, self.problem.shapes, self.capacity, self.problem.init
+    )
+    return self.deflation.init(components, head, self.problem.seed)
+
+  def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
+    """Pads the stacks to a multiple of the worker axis and shards them over it."""
+    blocks = mesh.shape[WORKER]
+    state = jax.device_get(state)
+    state = jax.device_get(resize(state, -(-self.capacity // blocks) * blocks))
+    specs = state_specs(state)
+    put = lambda x, spec: jax.device_put(x, jax.NamedSharding(mesh, spec))
+    return jax.tree.map(put, state, specs)
+
+  def portable(self, state: State) -> State:
+    """Cuts the padding off and replicates."""
+    return _portable(self.capacity, state)
+
+  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
+    """One broadcast, H local steps of every worker, discovery."""
+    return make_round(self.deflation, mesh)
+
+  def deploy(self, state: State) -> Deployed:
+    """The active components of every module, s being part of b."""
+    return _deploy(self.deflation, state)
+
+  def report(self, state: State) -> RankReport:
+    """Ranks, importance and the ledger of grants."""
+    ranks = jax.device_get(state.ranks)
+    return RankReport(
+      rank_M=ranks.rank_M,
+      importance_M=ranks.importance_M,
+      uncertainty_M=ranks.uncertainty_M,
+      grants=ledger(self.problem.modules, ranks.granted_MR, ranks.score_MR),
+    )
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """Growth at full speed."""
+    return self.deflation.discovery.timeline(len(self.problem.modules))
+
+
+def ledger(
+  modules: tuple[str, ...], granted_MR: np.ndarray, score_MR: np.ndarray
+) -> tuple[dict[str, Any], ...]:
+  """Who got which component in which round, in order; starting ranks left out."""
+  entries = [
+    {
+      'round': int(granted_MR[m, k]),
+      'module': name,
+      'component': k + 1,
+      'score': float(score_MR[m, k]),
+    }
+    for m, name in enumerate(modules)
+    for k in range(1, granted_MR.shape[1])
+    if granted_MR[m, k] >= 0
+  ]
+  return tuple(sorted(entries, key=lambda entry: (entry['round'], -entry['score'])))
+
+
+def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
+  """Binds settings to a problem.
+
+  Raises:
+    ValueError: if the budget cannot be spent within the run, or a setting is unknown.
+  """
+  modules = len(problem.shapes)
+  rounds = max(problem.steps // settings.local_steps, 1)
+  discovery = settings.discovery(modules, rounds)
+  discovery.check(modules, rounds)
+  feeding = Feeding(settings.feeding, settings.shares, settings.r_max, problem.batch)
+  deflation = Deflation(
+    modules=problem.modules,
+    loss=problem.loss,
+    discovery=discovery,
+    feeding=feeding,
+    optimizer=problem.optimizer,
+    head_optimizer=problem.head_optimizer,
+    rounds=rounds,
+    scale=problem.scale,
+    local_steps=settings.local_steps,
+    head_rows=settings.head_rows,
+  )
+  return AdaPaD(problem, deflation)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _portable(capacity: int, state: State) -> State:
+  return resize(jax.reshard(state, jax.P()), capacity)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _deploy(deflation: Deflation, state: State) -> Deployed:
+  everyone, ranks, head = jax.reshard(
+    (state.components, state.ranks, state.head), jax.P()
+  )
+  width = next(iter(everyone.values())).a_RI.shape[0]
+  active_MS, _ = deflation.masks(ranks, width)
+  scaled = {
+    name: Component(c.a_RI, deflation.scale * c.b_RO) for name, c in everyone.items()
+  }
+  return Deployed(scaled, active_MS, head)

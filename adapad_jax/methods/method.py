@@ -1,0 +1,103 @@
+"""What the training loop asks of a method, and what it gives it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.deflation.worker import LossFn
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What is trained, whatever the method.
+
+  Attributes:
+    shapes: (in, out) features of the adapted modules, in the order of every M axis.
+    loss: (params, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B,
+      weight_B), see `deflation.worker.LossFn`.
+    optimizer: of the adapters, its warm-up in optimiser steps.
+    head_optimizer: of the head.
+    steps: batches that the run consumes.
+    batch: rows of a batch.
+    scale: constant in front of every update (alpha / r in LoRA's terms).
+    init: how the input directions start, see `deflation.initialize`.
+    seed: of every random draw.
+  """
+
+  shapes: dict[str, tuple[int, int]]
+  loss: LossFn
+  optimizer: Optimizer
+  head_optimizer: Optimizer
+  steps: int
+  batch: int
+  scale: float
+  init: str
+  seed: int
+
+  @property
+  def modules(self) -> tuple[str, ...]:
+    """Names of the adapted modules."""
+    return tuple(self.shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class RankReport:
+  """The rank distribution on the host, for logs and reports.
+
+  Attributes:
+    rank_M: components of each module.
+    importance_M, uncertainty_M: moving averages that growth goes by; None where the
+      method has none.
+    grants: who got which component when: dicts of 'round', 'module', 'component' and
+      'score', in order.
+  """
+
+  rank_M: np.ndarray
+  importance_M: np.ndarray | None = None
+  uncertainty_M: np.ndarray | None = None
+  grants: tuple[dict[str, Any], ...] = ()
+
+
+class Method(Protocol):
+  """A way to train adapters: frozen, made by `build(settings, problem)`.
+
+  Attributes:
+    rounds: calls of the compiled round in a run.
+    local_steps: batches that a round consumes.
+    capacity: the most components a module may have.
+  """
+
+  rounds: int
+  local_steps: int
+  capacity: int
+
+  def init(self, head: Any) -> Any:
+    """The portable state before the first round."""
+
+  def place(self, state: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Lays a portable state out on a mesh."""
+
+  def portable(self, state: Any) -> Any:
+    """The state as it is saved: replicated, and of the same shapes on every mesh."""
+
+  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[Any, dict]]:
+    """The jitted round(state, params, batch) -> (state, metrics); state donated.
+
+    Leaves of the batch are (local_steps, batch, ...). Metrics are replicated and hold
+    at least 'loss', 'rank' (total), 'step' (rounds done) and 'failed' (the first
+    round that was not finite, or -1).
+    """
+
+  def deploy(self, state: Any) -> Deployed:
+    """The update as evaluation uses it, replicated."""
+
+  def report(self, state: Any) -> RankReport:
+    """The rank distribution and how it came about."""
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """(round, total rank after it) of every allocation that is planned."""
