@@ -1,5 +1,7 @@
 """Generation against transformers' own, and its choices against closed forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,33 +22,17 @@ def pair():
   return make_pair(torch_config(tie_word_embeddings=True), Head('lm'), seed=5)
 
 
-def generate_of_torch(model, batch, budget):
-  """transformers' greedy search; it pads prompts on the left only."""
-  inputs = {'input_ids': batch['ids_BL'], 'attention_mask': batch['mask_BL']}
-  with torch.no_grad():
-    out = model.generate(
-      **{name: torch.tensor(x).long() for name, x in inputs.items()},
-      max_new_tokens=budget.tokens,
-      do_sample=False,
-      eos_token_id=list(budget.stop_ids) or None,
-      pad_token_id=budget.pad_id,
-    )
-  new = out[:, batch['ids_BL'].shape[1] :].numpy()
-  missing = budget.tokens - new.shape[1]
-  return np.pad(new, ((0, 0), (0, missing)), constant_values=budget.pad_id)
-
-
 def test_greedy_equals_transformers_and_stops_where_it_does(pair):
   batch = parity.draw_batch(1, [6, 2, 4], 6, 300, left=True)
   free = generation.generate(pair.ours.model, batch, Budget(12))
   np.testing.assert_array_equal(
-    free, generate_of_torch(pair.reference, batch, Budget(12))
+    free, parity.generate_of_torch(pair.reference, batch, Budget(12))
   )
   stop = int(free[1, 4])  # a token that a row does produce on its way
   budget = Budget(12, stop_ids=(stop,), pad_id=0)
   stopped = generation.generate(pair.ours.model, batch, budget)
   np.testing.assert_array_equal(
-    stopped, generate_of_torch(pair.reference, batch, budget)
+    stopped, parity.generate_of_torch(pair.reference, batch, budget)
   )
   first = np.asarray(free[1] == stop).argmax()
   assert stopped[1, first] == stop and not stopped[1, first + 1 :].any()
@@ -61,13 +47,13 @@ def test_padding_side_and_neighbours_do_not_matter(pair):
   keys_B = jax.random.split(jax.random.key(1), 3)
   sampling = Sampling(temperature=1.0)
   for keys, how in ((None, Sampling()), (keys_B, sampling)):
-    run = lambda batch, keys: generation.generate(
-      pair.ours.model, batch, Budget(8), how, keys
+    run = functools.partial(
+      generation.generate, pair.ours.model, budget=Budget(8), sampling=how
     )
-    together = run(left, keys)
-    np.testing.assert_array_equal(together, run(right, keys))
+    together = run(left, keys_B=keys)
+    np.testing.assert_array_equal(together, run(right, keys_B=keys))
     alone = {name: x[1:2, -2:] for name, x in left.items()}
-    own = run(alone, None if keys is None else keys[1:2])
+    own = run(alone, keys_B=None if keys is None else keys[1:2])
     np.testing.assert_array_equal(together[1:2], own)
 
 
@@ -147,5 +133,5 @@ def test_stories260k_writes_what_transformers_writes(shared):
   np.testing.assert_allclose(np.asarray(ours)[real], theirs[real], atol=1e-4)
   budget = Budget(60, stop_ids=(2,))
   new = generation.generate(model, batch, budget)
-  np.testing.assert_array_equal(new, generate_of_torch(reference, batch, budget))
+  np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
   assert 'there was a little' in tokenizer.decode(new[0])

