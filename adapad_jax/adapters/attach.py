@@ -105,6 +105,11 @@ class Attachment:
 
   graph: nnx.GraphDef
 
+  @classmethod
+  def of(cls, model: nnx.Module) -> 'Attachment':
+    """For models of the same structure as this one, which may be abstract."""
+    return cls(nnx.split(model)[0])
+
   def __call__(
     self,
     params: Any,
@@ -125,7 +130,7 @@ def split_model(
   Raises:
     ValueError: if a head module has no linear layer, or a path does not exist.
   """
-  graph, params = nnx.split(model)
+  params = nnx.state(model)
   found = linears(model)
   head: Head = {}
   for module in head_modules:
@@ -133,7 +138,7 @@ def split_model(
     if not names:
       raise ValueError(f'head module {module!r} has no linear layer in the model')
     head |= {name: _params(found[name]) for name in names}
-  return Attachment(graph), params, head
+  return Attachment.of(model), params, head
 
 
 def _params(linear: nnx.Linear) -> dict[str, jax.Array]:

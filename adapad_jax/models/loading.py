@@ -161,6 +161,16 @@ def load(
   return fill(outlined, seed=seed, random_weights=random_weights, fresh_head=fresh_head)
 
 
+def max_length(source: str) -> int:
+  """Longest input in tokens that a model takes.
+
+  Raises:
+    ValueError: if there is no such model, or its type is not implemented.
+  """
+  raw = read_hf_config(sources.resolve(source, weights=False))
+  return family_of(str(raw.get('model_type'))).read_config(raw).max_length
+
+
 def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:
   """Reads config.json of a folder.
 

@@ -1,0 +1,31 @@
+"""What `python -m adapad_jax.main --mode=...` can do, one file a mode."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What the command line asked for.
+
+  Attributes:
+    config: the config dict as a plain nested dict; None without --config.
+    workdir: folder of the run; None without --workdir.
+    options: the other flags, by name.
+  """
+
+  config: Mapping[str, Any] | None
+  workdir: pathlib.Path | None
+  options: Mapping[str, Any]
+
+  def run_folder(self) -> pathlib.Path:
+    """The workdir.
+
+    Raises:
+      ValueError: if it was not given.
+    """
+    if self.workdir is None:
+      raise ValueError('this mode needs --workdir=FOLDER, the folder of a run')
+    return self.workdir

@@ -1,0 +1,23 @@
+"""The modes by name."""
+
+from collections.abc import Callable
+
+from adapad_jax.commands import Request, evaluate, predict, train
+from adapad_jax.settings import did_you_mean
+
+MODES: dict[str, Callable[[Request], None]] = {
+  'train': train.run,
+  'eval': evaluate.run,
+  'predict': predict.run,
+}
+
+
+def run(mode: str, request: Request) -> None:
+  """Runs a mode.
+
+  Raises:
+    ValueError: if there is none of that name.
+  """
+  if mode not in MODES:
+    raise ValueError(f'unknown --mode {mode!r}{did_you_mean(mode, MODES)}')
+  MODES[mode](request)

@@ -1,0 +1,52 @@
+"""`--mode=train`: trains, or goes on; `--dry_run` only says what it would do."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from adapad_jax.commands import Request
+from adapad_jax.files import read_json
+from adapad_jax.settings import did_you_mean
+from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.plan import make_plan
+from adapad_jax.training.result import RESULT, summarise
+from adapad_jax.training.summary import dry_run
+from adapad_jax.training.terminal import say
+from adapad_jax.training.train import train
+
+
+def run(request: Request) -> None:
+  """Runs the program that the config names.
+
+  Raises:
+    ValueError: without a config, or for one that cannot work.
+  """
+  if request.config is None:
+    raise ValueError('training needs --config=FILE, e.g. configs/glue.py:quickstart')
+  program = request.config.get('program', 'finetune')
+  if program not in PROGRAMS:
+    raise ValueError(f'unknown program {program!r}{did_you_mean(program, PROGRAMS)}')
+  PROGRAMS[program](request)
+
+
+def _finetune(request: Request) -> None:
+  config = finetune_config(request.config)
+  if request.options['dry_run']:
+    say(dry_run(make_plan(config)))
+    return
+  workdir = request.workdir or default_workdir(config)
+  if (workdir / RESULT).is_file():
+    say(f'{workdir} holds a finished run; its outcome was:')
+    result = read_json(workdir / RESULT)
+  else:
+    result = train(config, workdir)
+  say(summarise(result, str(workdir)))
+
+
+def default_workdir(config: FinetuneConfig) -> pathlib.Path:
+  """runs/TASK-METHOD-SEED."""
+  name = f'{config.data.task}-{config.method}-{config.seed}'
+  return pathlib.Path('runs') / name
+
+
+PROGRAMS: Mapping[str, Any] = {'finetune': _finetune}

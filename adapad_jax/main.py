@@ -1,0 +1,46 @@
+"""Parses flags, then calls the mode that they name. Everything else is a library.
+
+python -m adapad_jax.main --config=configs/glue.py:quickstart
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
+flags.DEFINE_string('mode', 'train', 'train, eval, predict, ...')
+flags.DEFINE_string('workdir', None, 'Folder of the run; runs/... if not given.')
+flags.DEFINE_bool('dry_run', False, 'Only print what training would do.')
+flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or latest.')
+flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
+flags.DEFINE_string('input', '', 'File to predict.')
+flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
+flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
+_OPTIONS = ('dry_run', 'checkpoint', 'split', 'input', 'output', 'max_rank')
+
+
+def main(argv: list[str]) -> None:
+  """Runs one mode; what the user can mend ends in one line, not in a traceback."""
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  from adapad_jax.commands import Request, registry
+  from adapad_jax.training import Diverged, Interrupted
+
+  values = flags.FLAGS
+  request = Request(
+    config=None if _CONFIG.value is None else _CONFIG.value.to_dict(),
+    workdir=pathlib.Path(values.workdir) if values.workdir else None,
+    options={name: values[name].value for name in _OPTIONS},
+  )
+  try:
+    registry.run(values.mode, request)
+  except Interrupted as stop:
+    print(stop)
+  except (ValueError, Diverged) as error:
+    sys.exit(f'error: {error}')
+
+
+if __name__ == '__main__':
+  app.run(main)

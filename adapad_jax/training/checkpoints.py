@@ -1,0 +1,133 @@
+"""Saved states: the newest two, the best one, and the way back from a damaged one."""
+
+import dataclasses
+import logging
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+KINDS = ('best', 'latest')
+_KEEP = {'best': 1, 'latest': 2}
+_STATE, _META = 'state', 'meta'
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  """A saved state.
+
+  Attributes:
+    step: rounds done when it was saved.
+    state: the portable state.
+    meta: what was saved beside it.
+  """
+
+  step: int
+  state: Any
+  meta: dict[str, Any]
+
+
+class Checkpoints:
+  """The folders `best` and `latest` under one root, each an orbax checkpoint manager.
+
+  States are portable: the same shapes on every mesh, replicated. A save is complete
+  or absent, since orbax renames it into place.
+  """
+
+  def __init__(self, root: pathlib.Path) -> None:
+    self._root = root.absolute()
+    self._managers = {kind: self._open(kind) for kind in KINDS}
+
+  def _open(self, kind: str) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP[kind], create=True)
+    return ocp.CheckpointManager(self._root / kind, options=options)
+
+  def save(self, kind: str, step: int, state: Any, meta: dict[str, Any]) -> None:
+    """Saves in the background; a step that is there already stays as it is."""
+    manager = self._managers[kind]
+    if step in manager.all_steps():
+      return
+    manager.save(
+      step,
+      args=ocp.args.Composite(
+        **{_STATE: ocp.args.StandardSave(state), _META: ocp.args.JsonSave(meta)}
+      ),
+      force=True,
+    )
+
+  def forget(self, kind: str, after: int) -> None:
+    """Deletes saves of later steps, which a run that fell back will write anew."""
+    for step in self._managers[kind].all_steps():
+      if step > after:
+        self._managers[kind].delete(step)
+
+  def wait(self) -> None:
+    """Returns when every save is on disk."""
+    for manager in self._managers.values():
+      manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits and frees the managers."""
+    for manager in self._managers.values():
+      manager.close()
+
+  def restore(self, kind: str, target: Any) -> Restored | None:
+    """The newest readable save, or None if there is none at all.
+
+    A damaged save is moved aside with a warning, and the one before it is read.
+
+    Args:
+      kind: 'latest' or 'best'.
+      target: the state's shapes, dtypes and shardings.
+
+    Raises:
+      ValueError: if there are saves but none can be read, or the kind is unknown.
+    """
+    if kind not in KINDS:
+      raise ValueError(f'unknown checkpoint {kind!r}; choose from {list(KINDS)}')
+    steps = sorted(self._managers[kind].all_steps(), reverse=True)
+    for step in steps:
+      try:
+        return self._read(kind, step, target)
+      except Exception as error:  # orbax and its stores raise many kinds
+        self._set_aside(kind, step, error)
+    if steps:
+      raise ValueError(
+        f'none of the checkpoints {steps} in {self._root / kind} can be read; they'
+        f' were moved to {self._root / "damaged"}'
+      )
+    return None
+
+  def _read(self, kind: str, step: int, target: Any) -> Restored:
+    found = self._managers[kind].restore(
+      step,
+      args=ocp.args.Composite(
+        **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
+      ),
+    )
+    return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
+
+  def _set_aside(self, kind: str, step: int, error: Exception) -> None:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    logging.getLogger(__name__).warning(
+      'checkpoint %s of step %d is damaged (%s); falling back to the one before it',
+      self._root / kind / str(step),
+      step,
+      reason[:200],
+    )
+    aside = self._root / 'damaged' / f'{kind}-{step}'
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.move(self._root / kind / str(step), aside)
+    self._managers[kind].close()
+    self._managers[kind] = self._open(kind)
+
+
+def restore_target(state: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Shapes and dtypes of a portable state, replicated on the mesh at hand."""
+  whole = jax.NamedSharding(mesh, jax.P())
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), state
+  )

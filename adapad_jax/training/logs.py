@@ -1,0 +1,72 @@
+"""Metrics on disk: one JSON object a line, and TensorBoard."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tensorboardX
+
+from adapad_jax.files import finite, write_atomically
+
+METRICS, RANKS = 'metrics.jsonl', 'ranks.jsonl'
+
+
+class JsonLines:
+  """A file of JSON objects, each with a `step`, that a resumed run continues.
+
+  Args:
+    path: the file.
+    resume_at: lines of later steps, left by a run that died, are dropped.
+  """
+
+  def __init__(self, path: pathlib.Path, resume_at: int) -> None:
+    self._path = path
+    kept = [line for line in read_lines(path) if line['step'] <= resume_at]
+    text = ''.join(json.dumps(line) + '\n' for line in kept if resume_at)
+    write_atomically(path, lambda file: file.write(text))
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Appends one line; numbers that are not finite become null."""
+    line = {'step': step, **finite(dict(values))}
+    with self._path.open('a', encoding='utf-8') as file:
+      file.write(json.dumps(line) + '\n')
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """The lines of such a file; a last line that was cut off is left out."""
+  if not path.is_file():
+    return []
+  lines = []
+  for text in path.read_text(encoding='utf-8').splitlines():
+    try:
+      lines.append(json.loads(text))
+    except json.JSONDecodeError:
+      break
+  return lines
+
+
+class RunLog:
+  """The logs of a run: `metrics.jsonl`, `ranks.jsonl` and TensorBoard."""
+
+  def __init__(self, workdir: pathlib.Path, resume_at: int) -> None:
+    self._metrics = JsonLines(workdir / METRICS, resume_at)
+    self._ranks = JsonLines(workdir / RANKS, resume_at)
+    self._board = tensorboardX.SummaryWriter(
+      str(workdir / 'tensorboard'), purge_step=resume_at + 1
+    )
+
+  def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    """Writes scalars, named like 'train/loss'."""
+    self._metrics.write(step, values)
+    for name, value in finite(dict(values)).items():
+      if value is not None:
+        self._board.add_scalar(name, value, step)
+
+  def ranks(self, step: int, values: Mapping[str, Any]) -> None:
+    """Writes the rank of every module and what growth goes by."""
+    self._ranks.write(step, values)
+
+  def close(self) -> None:
+    """Flushes TensorBoard's file."""
+    self._board.close()

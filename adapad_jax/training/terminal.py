@@ -1,0 +1,98 @@
+"""What a run says: a progress bar on a terminal, plain lines in a log."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import rich.console
+import rich.progress
+
+from adapad_jax.adapters.targets import layer_of
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Display:
+  """Shows where a run stands."""
+
+  def __init__(
+    self, rounds: int, done: int, bar: rich.progress.Progress | None
+  ) -> None:
+    self._rounds, self._bar = rounds, bar
+    self._start, self._first, self._last = time.monotonic(), done, 0.0
+    self._metric = ''
+    if bar is not None:
+      self._task = bar.add_task('training', total=rounds, completed=done, note='')
+
+  def step(self, done: int, loss: float, rank: int, budget: int) -> None:
+    """Shows a round; in a log only every so many seconds."""
+    note = f'loss {loss:.4f}  rank {rank}/{budget}{self._metric}'
+    if self._bar is not None:
+      self._bar.update(self._task, completed=done, note=note)
+    elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES or done == self._rounds:
+      self._last = time.monotonic()
+      say(f'round {done}/{self._rounds}  {note}  {self._time_left(done)}')
+
+  def metric(self, done: int, name: str, value: float) -> None:
+    """Shows the outcome of an evaluation."""
+    self._metric = f'  {name} {value:.4f}'
+    if self._bar is None:
+      say(f'round {done}/{self._rounds}  evaluation: {name} {value:.4f}')
+
+  def _time_left(self, done: int) -> str:
+    rate = (time.monotonic() - self._start) / max(done - self._first, 1)
+    return f'{rate * (self._rounds - done):.0f} s left'
+
+
+@contextlib.contextmanager
+def display(rounds: int, done: int) -> Iterator[Display]:
+  """A display for a run of so many rounds, of which some are done."""
+  console = rich.console.Console()
+  if not console.is_terminal:
+    yield Display(rounds, done, None)
+    return
+  columns = (
+    rich.progress.TextColumn('{task.completed}/{task.total}'),
+    rich.progress.BarColumn(),
+    rich.progress.TextColumn('{task.fields[note]}'),
+    rich.progress.TimeRemainingColumn(),
+  )
+  with rich.progress.Progress(*columns, console=console) as bar:
+    yield Display(rounds, done, bar)
+
+
+def say(text: str) -> None:
+  """Prints lines as they are, at once."""
+  print(text, flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+  """Columns of text, numbers to the right."""
+  cells = [[str(cell) for cell in row] for row in (header, *rows)]
+  widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+  right = [
+    all(isinstance(row[i], int | float) for row in rows) and bool(rows)
+    for i in range(len(header))
+  ]
+  align = lambda cell, i: cell.rjust(widths[i]) if right[i] else cell.ljust(widths[i])
+  return '\n'.join(
+    '  ' + '  '.join(align(cell, i) for i, cell in enumerate(row)).rstrip()
+    for row in cells
+  )
+
+
+def rank_map(ranks: Mapping[str, int]) -> str:
+  """One row a kind of module, one column a layer, the rank in each place."""
+  kinds: dict[str, dict[int, int]] = {}
+  for name, rank in ranks.items():
+    kind, layer = kind_of(name)
+    kinds.setdefault(kind, {})[layer or 0] = rank
+  layers = sorted({layer for row in kinds.values() for layer in row})
+  rows = [[kind, *(row.get(i, '.') for i in layers)] for kind, row in kinds.items()]
+  return table(['layer', *layers], rows)
+
+
+def kind_of(name: str) -> tuple[str, int | None]:
+  """('attention.self.query', 3) for '...layer.3.attention.self.query'."""
+  layer = layer_of(name)
+  return (name if layer is None else name.split(f'.{layer}.', 1)[1]), layer

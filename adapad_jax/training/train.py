@@ -1,0 +1,270 @@
+"""Fine-tuning, from a config to a workdir with everything in it."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from adapad_jax.files import write_json
+from adapad_jax.sharding import DATA, put
+from adapad_jax.training.batches import round_batch, trimmed
+from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.config import FinetuneConfig
+from adapad_jax.training.evaluate import Evaluator
+from adapad_jax.training.interrupt import Request, on_signals
+from adapad_jax.training.logs import RunLog
+from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.result import RESULT, make_result
+from adapad_jax.training.session import (
+  CHECKPOINTS,
+  Session,
+  claim_workdir,
+  open_session,
+  restore,
+)
+from adapad_jax.training.summary import describe
+from adapad_jax.training.terminal import Display, display, say
+
+
+class Diverged(RuntimeError):
+  """The loss or a gradient was not finite; the state before that is saved."""
+
+
+class Interrupted(Exception):
+  """A signal ended the run; the state is saved."""
+
+
+@dataclasses.dataclass
+class Course:
+  """Where a run stands. `meta` of it is saved with every state.
+
+  Attributes:
+    state: components, optimiser, ranks; on the mesh.
+    step: rounds done.
+    best: {'step', 'metrics'} of the best evaluation, or None.
+    last: the same of the latest evaluation.
+    stale: evaluations since the best one.
+    seconds: of training up to this start of the program.
+    first_step: seconds from a start of the program to its first finished round.
+  """
+
+  state: Any
+  step: int = 0
+  best: dict[str, Any] | None = None
+  last: dict[str, Any] | None = None
+  stale: int = 0
+  seconds: float = 0.0
+  first_step: float = 0.0
+  started: float = dataclasses.field(default_factory=time.monotonic)
+
+  def elapsed(self) -> float:
+    """Seconds of training, former starts of the program included."""
+    return self.seconds + time.monotonic() - self.started
+
+  def meta(self) -> dict[str, Any]:
+    """What is saved beside the state."""
+    return {
+      'best': self.best,
+      'last': self.last,
+      'stale': self.stale,
+      'seconds': self.elapsed(),
+      'first_step': self.first_step,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The parts that the loop works with."""
+
+  plan: Plan
+  session: Session
+  workdir: pathlib.Path
+  columns: dict[str, Any]
+  round: Callable[..., tuple[Any, dict[str, Any]]]
+  evaluator: Evaluator
+  checkpoints: Checkpoints
+  log: RunLog
+  display: Display
+
+
+def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
+  """Trains, or goes on where a former run in the workdir stopped.
+
+  Returns:
+    What was also written to `result.json`.
+
+  Raises:
+    ValueError: for a config or data that cannot work, before weights are read.
+    Diverged: if the loss or a gradient is not finite; the last good state is saved.
+    Interrupted: after SIGTERM or SIGINT; the state is saved.
+  """
+  started = time.monotonic()
+  plan = make_plan(config)
+  say(describe(plan))
+  claim_workdir(workdir, config)
+  with jax.set_mesh(plan.mesh), on_signals() as request:
+    session = open_session(plan)
+    checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    course = _start(session, checkpoints, started)
+    log = RunLog(workdir, course.step)
+    with display(plan.steps, course.step) as shown:
+      run = Run(
+        plan=plan,
+        session=session,
+        workdir=workdir,
+        columns=trimmed(plan.task.splits['train'].columns),
+        round=plan.method.make_round(plan.mesh),
+        evaluator=session.evaluator(),
+        checkpoints=checkpoints,
+        log=log,
+        display=shown,
+      )
+      try:
+        with jax.transfer_guard('disallow'):
+          _loop(run, course, request)
+      finally:
+        checkpoints.close()
+        log.close()
+    result = make_result(run, course)
+  write_json(workdir / RESULT, result)
+  return result
+
+
+def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course:
+  """The course at its beginning or as it was saved last."""
+  method, mesh = session.plan.method, session.plan.mesh
+  found = restore(session, checkpoints, 'latest')
+  if found is None:
+    fresh = jax.jit(method.init)(session.head)
+    return Course(method.place(fresh, mesh), started=started)
+  say(f'resuming after round {found.step} of {method.rounds}')
+  checkpoints.forget('best', after=found.step)
+  state = method.place(found.state, mesh)
+  return Course(state, found.step, started=started, **found.meta)
+
+
+def _loop(run: Run, course: Course, request: Request) -> None:
+  """All rounds that are left. Metrics of a round are read while the next one runs."""
+  config, method = run.plan.config.train, run.plan.method
+  evaluations = evaluation_rounds(method.rounds, config.evaluations)
+  pending: dict[str, Any] | None = None
+  while course.step < method.rounds and not _patience_is_over(run, course):
+    batch = _batch(run, course.step)
+    course.state, metrics = run.round(course.state, run.session.params, batch)
+    course.step += 1
+    if pending is not None:
+      _read(run, course, pending)
+    pending = metrics
+    is_due = course.step in evaluations
+    wanted = config.checkpoint_every and course.step % config.checkpoint_every == 0
+    if is_due or wanted or request:
+      _read(run, course, pending)
+      pending = None
+      if is_due:
+        _evaluate(run, course)
+      _save(run, course, 'latest')
+    if request:
+      run.checkpoints.wait()
+      raise Interrupted(
+        f'{request.signal.name}: saved after round {course.step} of {method.rounds};'
+        ' the same command goes on from there'
+      )
+
+
+def evaluation_rounds(rounds: int, times: int) -> set[int]:
+  """The rounds after which a run evaluates: evenly spread, the last one included."""
+  times = min(times, rounds)
+  return {round(rounds * (i + 1) / times) for i in range(times)}
+
+
+def _patience_is_over(run: Run, course: Course) -> bool:
+  patience = run.plan.config.train.patience
+  return bool(patience) and course.stale >= patience
+
+
+def _batch(run: Run, step: int) -> dict[str, jax.Array]:
+  method, config = run.plan.method, run.plan.config
+  host = round_batch(
+    run.columns,
+    step * method.local_steps,
+    method.local_steps,
+    config.train.batch,
+    config.seed,
+    run.plan.mesh.shape[DATA],
+  )
+  return put(host, jax.P(None, DATA))
+
+
+def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:
+  """Takes in the metrics of a round that has been dispatched before."""
+  host = jax.device_get(metrics)
+  done = int(host['step'])
+  if not course.first_step:
+    course.first_step = time.monotonic() - course.started
+  if host['failed'] >= 0:
+    _save(run, dataclasses.replace(course, step=done), 'latest')
+    raise Diverged(
+      f'the loss or a gradient was not finite in round {int(host["failed"]) + 1}; the'
+      f' state after round {done} is saved in {run.workdir / CHECKPOINTS}; try a lower'
+      f' optimizer.rate (now {run.plan.config.optimizer.rate}) or adapter.scale (now'
+      f' {run.plan.config.adapter.scale})'
+    )
+  rank, budget = int(host['rank']), run.plan.method.timeline()[-1][1]
+  run.display.step(done, float(host['loss']), rank, budget)
+  if done % run.plan.config.train.log_every == 0 or done == 1:
+    run.log.metrics(done, {'train/seconds': course.elapsed()} | _scalars(host))
+
+
+def _scalars(host: dict[str, Any]) -> dict[str, float]:
+  """'train/...' scalars; entries of a vector over workers are numbered from one."""
+  found: dict[str, float] = {}
+  for name, value in host.items():
+    if name in ('step', 'failed'):
+      continue
+    if value.ndim == 0:
+      found[f'train/{name}'] = value.item()
+      continue
+    stem = name.removesuffix('_R')
+    found |= {f'train/{stem}_{k + 1}': v.item() for k, v in enumerate(value)}
+  return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _evaluate(run: Run, course: Course) -> None:
+  """Validates, logs and keeps the state if it is the best so far."""
+  method, task = run.plan.method, run.plan.task
+  deployed = method.deploy(course.state)
+  metrics = run.evaluator.validate(run.session.params, deployed, method.capacity)
+  course.last = {'step': course.step, 'metrics': metrics}
+  is_best = course.best is None or _rank(metrics[task.metric]) > _rank(
+    course.best['metrics'][task.metric]
+  )
+  course.stale = 0 if is_best else course.stale + 1
+  if is_best:
+    course.best = course.last
+    _save(run, course, 'best')
+  run.display.metric(course.step, task.metric, metrics[task.metric])
+  run.log.metrics(course.step, {f'eval/{name}': v for name, v in metrics.items()})
+  report = method.report(course.state)
+  listed = lambda x: None if x is None else x.tolist()
+  run.log.ranks(
+    course.step,
+    {
+      'rank': listed(report.rank_M),
+      'importance': listed(report.importance_M),
+      'uncertainty': listed(report.uncertainty_M),
+    },
+  )
+
+
+def _rank(value: float | None) -> float:
+  """A metric for comparison: one that does not exist is below all others."""
+  return -math.inf if value is None or math.isnan(value) else value
+
+
+def _save(run: Run, course: Course, kind: str) -> None:
+  state = run.plan.method.portable(course.state)
+  run.checkpoints.save(kind, course.step, state, course.meta())

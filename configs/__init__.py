@@ -1,0 +1,1 @@
+"""Configurations for `python -m adapad_jax.main --config=FILE:OPTIONS`."""
