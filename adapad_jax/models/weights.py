@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -70,7 +70,7 @@ def match(
     ValueError: one error with every missing, unexpected and mis-shaped tensor.
   """
   wanted = {name: slot.shape for slot in slots for name in slot.names}
-  found = {_canonical(name, family, wanted): t for name, t in stored.items()}
+  found = {canonical(name, family, wanted): t for name, t in stored.items()}
   of_head = lambda name: name.startswith(tuple(f'{m}.' for m in head_modules))
   if fresh_head:
     found = {name: t for name, t in found.items() if not of_head(name)}
@@ -88,7 +88,11 @@ def match(
   return {name: found[name] for name in wanted if name in found}
 
 
-def _canonical(name: str, family: Family, wanted: Mapping[str, object]) -> str:
+def canonical(name: str, family: Family, wanted: Collection[str]) -> str:
+  """The one of `wanted` that a checkpoint's name means, or the name renamed.
+
+  Checkpoints of a bare backbone lack its prefix, old ones have older names.
+  """
   for pattern, replacement in family.renames:
     name = re.sub(pattern, replacement, name)
   candidates = [name, *(f'{prefix}.{name}' for prefix in family.prefixes)]
