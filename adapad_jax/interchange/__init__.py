@@ -1,0 +1,19 @@
+"""Adapters and merged models on disk, in the layouts that other libraries read.
+
+Axis letters: R components of a module, I and O its input and output features.
+"""
+
+from adapad_jax.interchange.merged_writer import write_merged
+from adapad_jax.interchange.peft_reader import describe, read_peft
+from adapad_jax.interchange.peft_writer import write_peft
+from adapad_jax.interchange.release import Release
+from adapad_jax.interchange.verify import Report
+
+__all__ = [
+  'Release',
+  'Report',
+  'describe',
+  'read_peft',
+  'write_merged',
+  'write_peft',
+]

@@ -1,0 +1,123 @@
+"""README.md of an exported folder: what it is, what it reaches, how to load it."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+
+from adapad_jax.adapters import Adapter
+from adapad_jax.adapters.targets import layer_of
+from adapad_jax.files import write_atomically
+from adapad_jax.interchange.release import Release
+
+_AUTO = {
+  'classification': 'AutoModelForSequenceClassification',
+  'regression': 'AutoModelForSequenceClassification',
+  'span': 'AutoModelForQuestionAnswering',
+  'lm': 'AutoModelForCausalLM',
+}
+_DECODERS = ('llama', 'qwen3')
+
+
+def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
+  """Writes README.md for a folder of one of the formats."""
+  merged = kind == 'merged'
+  parts = [
+    _front_matter(release, merged),
+    f'# {_title(release, merged)}\n',
+    _about(release, kind),
+    _metrics(release.metrics),
+    _labels(release.labels if release.base.model.head.kind != 'regression' else ()),
+    '## Loading\n\n```python\n' + snippet(release, merged) + '```\n',
+    _ranks(release.adapter),
+  ]
+  text = '\n'.join(part for part in parts if part)
+  write_atomically(folder / 'README.md', lambda file: file.write(text))
+
+
+def _front_matter(release: Release, merged: bool) -> str:
+  library = 'transformers' if merged else 'peft'
+  return (
+    f'---\nbase_model: {release.base_name}\nlibrary_name: {library}\n'
+    'tags:\n- lora\n- adaptive-rank\n- adapad_jax\n---\n'
+  )
+
+
+def _title(release: Release, merged: bool) -> str:
+  what = 'Merged model' if merged else 'Adapter'
+  return f'{what} for {release.task}' if release.task else what
+
+
+def _about(release: Release, kind: str) -> str:
+  ranks = release.adapter.ranks.values()
+  used = sum(rank > 0 for rank in ranks)
+  length = f' Rows were cut to {release.max_length} tokens.' * bool(release.max_length)
+  form = {
+    'peft': 'Ranks differ by module; all scaling is inside lora_B.',
+    'peft-uniform': 'All modules are padded with zeros to one rank, lora_alpha = r.',
+    'merged': 'The update is added to the weights; nothing else is needed.',
+  }[kind]
+  return (
+    f'A low-rank update of `{release.base_name}`: {sum(ranks)} rank-one components in'
+    f' {used} of {len(ranks)} modules, {release.adapter.parameters():,} parameters'
+    f' beside the head. {form}{length}\n'
+  )
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+  if not metrics:
+    return ''
+  rows = ''.join(f'| {name} | {value:.6g} |\n' for name, value in metrics.items())
+  return f'## Validation metrics\n\n| metric | value |\n|---|---|\n{rows}'
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+  if not labels:
+    return ''
+  rows = ''.join(f'| {i} | {name} |\n' for i, name in enumerate(labels))
+  return f'## Labels\n\n| id | label |\n|---|---|\n{rows}'
+
+
+def snippet(release: Release, merged: bool) -> str:
+  """Python that loads the model and its tokenizer with torch."""
+  head = release.base.model.head
+  auto = _AUTO[head.kind]
+  source = "'path/to/this/folder'" if merged else repr(release.base_name)
+  lines = [
+    *([] if merged else ['from peft import PeftModel']),
+    f'from transformers import {auto}, AutoTokenizer\n',
+    f'tokenizer = AutoTokenizer.from_pretrained({source})',
+  ]
+  if merged:
+    return '\n'.join([*lines, f'model = {auto}.from_pretrained({source}).eval()\n'])
+  decoder = release.base.family in _DECODERS
+  options = [source]
+  if release.labels:
+    id2label = dict(enumerate(release.labels))
+    options += [f'num_labels={len(id2label)}', f'id2label={id2label!r}']
+  if decoder and head.kind == 'span':
+    # transformers has another name for the backbone under this head alone.
+    options.append("key_mapping={r'^model\\.': 'transformer.'}")
+  inside = ''.join(f'  {option},\n' for option in options)
+  lines.append(f'base = {auto}.from_pretrained(\n{inside})')
+  if decoder and release.labels:
+    # Without it a decoder cannot tell the last token of a padded row.
+    lines.append('base.config.pad_token_id = tokenizer.pad_token_id')
+  load = "model = PeftModel.from_pretrained(base, 'path/to/this/folder').eval()\n"
+  return '\n'.join([*lines, load])
+
+
+def _ranks(adapter: Adapter) -> str:
+  """A table of ranks, one row a layer."""
+  cells: dict[str, dict[str, int]] = {}
+  for name, rank in adapter.ranks.items():
+    layer = layer_of(name)
+    row = '-' if layer is None else str(layer)
+    cells.setdefault(row, {})[re.sub(r'^.*?\.\d+\.', '', name)] = rank
+  columns = list(dict.fromkeys(column for row in cells.values() for column in row))
+  if not columns:
+    return ''
+  line = lambda items: '| ' + ' | '.join(items) + ' |\n'
+  table = line(['layer', *columns]) + line(['---'] * (len(columns) + 1))
+  for row, ranks in cells.items():
+    table += line([row, *(str(ranks.get(column, '')) for column in columns)])
+  return f'## Ranks\n\n{table}'

