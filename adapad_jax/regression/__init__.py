@@ -10,12 +10,14 @@ Imports jax, optax and numpy alone; `estimator` adds scikit-learn.
 
 from adapad_jax.regression.fit import Fit, fit
 from adapad_jax.regression.moments import Moments, gather_moments
+from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import Schedule
 from adapad_jax.regression.solvers import Alternating, Gradient, Power
 from adapad_jax.regression.stream import Stream, partial_fit
 
 __all__ = [
   'Alternating',
+  'Eigen',
   'Fit',
   'Gradient',
   'Moments',

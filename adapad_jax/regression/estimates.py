@@ -66,6 +66,11 @@ def objectives(yy: jax.Array, now: Estimate, visible_S: jax.Array) -> jax.Array:
   return 0.5 * yy - jnp.cumsum(now.gain_S * visible_S) + 0.5 * prefix(gram_SS)
 
 
+def energies(now: Estimate) -> jax.Array:
+  """||b_k a_k^T X||_F^2 for every k."""
+  return jnp.sum(now.a_SI * now.sa_SI, 1) * jnp.sum(jnp.square(now.b_SO), 1)
+
+
 def prefix(gram_SS: jax.Array) -> jax.Array:
   """The sums of the leading square blocks of a matrix, one a size."""
   return jnp.diag(jnp.cumsum(jnp.cumsum(gram_SS, 0), 1))

@@ -16,8 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adapad_jax import sharding
-from adapad_jax.regression.fit import Fit, check_finite, fit_moments, precision
-from adapad_jax.regression.moments import add_ridge, gather_moments
+from adapad_jax.regression.fit import Fit, fit_moments, precision, sums
 from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import ACTIVATION, Schedule
 from adapad_jax.regression.solvers import Alternating, Power
@@ -50,15 +49,19 @@ class _ParallelDeflation(BaseEstimator):
     )
 
   def _run(
-    self, x_NI: np.ndarray, y_NO: np.ndarray, rank: int, solver: object, centre: bool
+    self,
+    x_NI: np.ndarray,
+    y_NO: np.ndarray | None,
+    rank: int,
+    solver: object,
+    centre: bool,
   ) -> tuple[Fit, np.ndarray, np.ndarray]:
     """The fit and the means of inputs and outputs, in the precision of the inputs."""
     seed = check_random_state(self.random_state).randint(2**31 - 1)
     mesh = sharding.make_mesh(self.devices)
-    with precision(x_NI.dtype.name):
-      moments = gather_moments(x_NI, y_NO, centre)
-      check_finite(moments)
-      moments = add_ridge(moments, getattr(self, 'alpha', 0.0))
+    dtype, ridge = x_NI.dtype.name, getattr(self, 'alpha', 0.0)
+    with precision(dtype):
+      moments = sums(x_NI, y_NO, rank, dtype, ridge, centre)
       means = np.asarray(moments.mean_I), np.asarray(moments.mean_O)
       result = fit_moments(moments, rank, solver, self._schedule(), mesh, seed)
     self.n_rounds_ = len(result.objective_LR)
@@ -189,7 +192,7 @@ class ParallelDeflationPCA(
     self._validate_params()
     X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
     rank = min(self.n_components or min(X.shape), *X.shape)
-    result, self.mean_, _ = self._run(X, X, rank, Eigen(), centre=True)
+    result, self.mean_, _ = self._run(X, None, rank, Eigen(), centre=True)
     self.components_ = result.a_RI
     latent_NR = (X - self.mean_) @ self.components_.T
     self.explained_variance_ = latent_NR.var(axis=0, ddof=1)

@@ -5,13 +5,13 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import sharding
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression import program, rounds
-from adapad_jax.regression.moments import Moments, add_ridge, gather_moments
+from adapad_jax.regression.moments import Moments, add_ridge, are_finite, gather_moments
+from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import Schedule, Traffic, perfect_traffic
 from adapad_jax.regression.solvers import Power, Solver
 
@@ -63,14 +63,15 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
 
 
 def checked(
-  x_NI: np.ndarray, y_NO: np.ndarray, rank: int, dtype: str
-) -> tuple[np.ndarray, np.ndarray]:
+  x_NI: np.ndarray, y_NO: np.ndarray | None, rank: int, dtype: str
+) -> tuple[np.ndarray, np.ndarray | None]:
   """The data in the wanted dtype, copied only where it has another.
 
   Raises:
     ValueError: for a rank below one, or shapes that do not belong together.
   """
-  x_NI, y_NO = np.asarray(x_NI), np.asarray(y_NO)
+  x_NI = np.asarray(x_NI)
+  same, y_NO = y_NO is None, x_NI if y_NO is None else np.asarray(y_NO)
   if rank < 1:
     raise ValueError(f'rank={rank} must be at least 1')
   if x_NI.ndim != 2 or y_NO.ndim != 2 or x_NI.shape[0] != y_NO.shape[0]:
@@ -80,7 +81,8 @@ def checked(
     )
   if 0 in x_NI.shape + y_NO.shape:
     raise ValueError(f'no data: inputs {x_NI.shape}, outputs {y_NO.shape}')
-  return x_NI.astype(dtype, copy=False), y_NO.astype(dtype, copy=False)
+  x_NI = x_NI.astype(dtype, copy=False)
+  return x_NI, None if same else y_NO.astype(dtype, copy=False)
 
 
 def check_finite(moments: Moments) -> None:
@@ -89,11 +91,8 @@ def check_finite(moments: Moments) -> None:
   Raises:
     ValueError: if an input or an output was NaN or infinite, or too large to square.
   """
-  finite = {
-    'inputs': jnp.isfinite(jnp.diag(moments.s_II)).all(),
-    'outputs': jnp.isfinite(moments.yy),
-  }
-  bad = [name for name, value in finite.items() if not bool(value)]
+  finite = zip(('inputs', 'outputs'), jax.device_get(are_finite(moments)), strict=True)
+  bad = [name for name, good in finite if not good]
   if bad:
     raise ValueError(
       f'the {" and the ".join(bad)} contain NaN, infinity or values whose squares'
@@ -101,12 +100,28 @@ def check_finite(moments: Moments) -> None:
     )
 
 
+def sums(
+  x_NI: np.ndarray,
+  y_NO: np.ndarray | None,
+  rank: int,
+  dtype: str,
+  ridge: float = 0.0,
+  centre: bool = False,
+) -> Moments:
+  """The moments of checked data, in the context of `precision(dtype)`."""
+  if not 0 <= ridge < np.inf:
+    raise ValueError(f'ridge={ridge} must not be negative and must be finite')
+  moments = gather_moments(*checked(x_NI, y_NO, rank, dtype), centre)
+  check_finite(moments)
+  return add_ridge(moments, ridge) if ridge else moments
+
+
 def fit(
   x_NI: np.ndarray,
-  y_NO: np.ndarray,
+  y_NO: np.ndarray | None,
   rank: int,
   *,
-  solver: Solver | None = None,
+  solver: Solver | Eigen | None = None,
   schedule: Schedule | None = None,
   mesh: jax.sharding.Mesh | None = None,
   dtype: str = 'float32',
@@ -122,9 +137,10 @@ def fit(
 
   Args:
     x_NI: inputs, one example a row. Not centred here.
-    y_NO: outputs.
+    y_NO: outputs; None for principal components, which fit the inputs to themselves.
     rank: number of components; those beyond the data's rank come out as zero.
-    solver: local steps; `Power()` unless given.
+    solver: local steps; `Power()` unless given. `Eigen` is for principal components
+      and finds directions of length one.
     schedule: rounds, activation and when to stop.
     mesh: devices over which the workers are split; one device unless given.
     dtype: 'float32' or 'float64'.
@@ -137,10 +153,16 @@ def fit(
   Raises:
     ValueError: for data or settings that cannot be fitted.
   """
+  if isinstance(solver, Eigen) and (y_NO is not None or ridge):
+    raise ValueError(
+      f'solver={solver} is for principal components: pass None as outputs and no ridge'
+    )
+  if schedule is not None and schedule.activation == 'above_noise':
+    raise ValueError(
+      "activation='above_noise' needs to know the noise: use `discover` instead"
+    )
   with precision(dtype):
-    moments = gather_moments(*checked(x_NI, y_NO, rank, dtype))
-    check_finite(moments)
-    moments = add_ridge(moments, ridge) if ridge else moments
+    moments = sums(x_NI, y_NO, rank, dtype, ridge)
     return fit_moments(
       moments, rank, solver, schedule, mesh, seed, traffic, measure_mismatch
     )
@@ -155,8 +177,12 @@ def fit_moments(
   seed: int = 0,
   traffic: Traffic | None = None,
   measure_mismatch: bool = False,
+  floor: float = 0.0,
 ) -> Fit:
-  """`fit` from second moments, in whatever precision they have."""
+  """`fit` from second moments, in whatever precision they have.
+
+  The activation 'above_noise' reads `floor`, see `rounds.Yardstick`.
+  """
   schedule = schedule or Schedule()
   plan = program.Plan(solver or Power(), schedule, rank, mesh or sharding.make_mesh())
   traffic = traffic or perfect_traffic(schedule.rounds, rank)
@@ -165,11 +191,13 @@ def fit_moments(
       f'traffic is for (rounds, workers) = {traffic.late_LR.shape}, the run has'
       f' {(schedule.rounds, rank)}'
     )
-  yy, problem = moments.yy, program.prepare(moments, plan)
+  yy, problem = moments.yy, program.prepare(moments, plan.solver)
+  floor = np.asarray(floor, yy.dtype)
   del moments  # lets C and S go where the solver whitens
-  exact = program.exact_in(problem, plan) if measure_mismatch else None
-  progress = program.begin(problem, jax.random.key(seed), plan, traffic.bound + 1)
-  progress, history = program.advance(problem, yy, exact, traffic, progress, plan)
+  exact = program.exact_in(problem, plan.workers) if measure_mismatch else None
+  progress = program.begin(problem, seed, plan, traffic.bound + 1)
+  yardstick = rounds.Yardstick(yy, floor, exact)
+  progress, history = program.advance(problem, yardstick, traffic, progress, plan)
   return collect(plan, problem, progress, history)
 
 
@@ -177,16 +205,20 @@ def collect(
   plan: program.Plan, problem: Any, progress: rounds.Progress, history: rounds.History
 ) -> Fit:
   """Copies a finished run to the host."""
-  newest = jax.tree.map(lambda x: x[0, : plan.rank], progress.kept)
-  own: Component = plan.solver.component(problem, newest)
-  own, history, sent = jax.device_get((own, history, progress.sent_V[0]))
+  own = program.newest(problem, progress.kept, plan.solver, plan.rank)
+  return on_host(own, history, min(int(progress.sent_V[0]), plan.rank))
+
+
+def on_host(own: Component, history: rounds.History, active: int) -> Fit:
+  """Components and the rounds that were run, copied to the host."""
+  own, history = sharding.fetch((own, history))
   done_L = ~np.isnan(history.moved_LR[:, 0])
-  cut = lambda x_LR: None if x_LR is None else np.asarray(x_LR)[done_L]
+  cut = lambda x_LR: None if x_LR is None else x_LR[done_L]
   return Fit(
-    a_RI=np.asarray(own.a_RI),
-    b_RO=np.asarray(own.b_RO),
+    a_RI=own.a_RI,
+    b_RO=own.b_RO,
     objective_LR=cut(history.objective_LR),
     moved_LR=cut(history.moved_LR),
     mismatch_LR=cut(history.mismatch_LR),
-    active=min(int(sent), plan.rank),
+    active=active,
   )

@@ -34,15 +34,19 @@ class Moments:
 
 
 @functools.partial(jax.jit, static_argnames='centre')
-def gather_moments(x_NI: jax.Array, y_NO: jax.Array, centre: bool = False) -> Moments:
-  """Sums one batch of examples; the only pass over the data."""
+def gather_moments(
+  x_NI: jax.Array, y_NO: jax.Array | None, centre: bool = False
+) -> Moments:
+  """Sums one batch of examples; the only pass over the data. Y = X where it is None."""
+  same, y_NO = y_NO is None, x_NI if y_NO is None else y_NO
   mean_I, mean_O = jnp.zeros_like(x_NI[0]), jnp.zeros_like(y_NO[0])
   if centre:
     mean_I, mean_O = x_NI.mean(0), y_NO.mean(0)
     x_NI, y_NO = x_NI - mean_I[None], y_NO - mean_O[None]
+  s_II = einsum('ni,nj->ij', x_NI, x_NI)
   return Moments(
-    c_OI=einsum('no,ni->oi', y_NO, x_NI),
-    s_II=einsum('ni,nj->ij', x_NI, x_NI),
+    c_OI=s_II if same else einsum('no,ni->oi', y_NO, x_NI),
+    s_II=s_II,
     yy=jnp.sum(jnp.square(y_NO)),
     count=jnp.asarray(x_NI.shape[0], x_NI.dtype),
     mean_I=mean_I,
@@ -70,6 +74,13 @@ def merge(old: Moments, new: Moments, decay: float = 1.0) -> Moments:
   )
 
 
+@jax.jit
+def are_finite(moments: Moments) -> tuple[jax.Array, jax.Array]:
+  """Whether the sums of squares of the inputs and of the outputs are finite."""
+  return jnp.isfinite(jnp.diag(moments.s_II)).all(), jnp.isfinite(moments.yy)
+
+
+@jax.jit
 def add_ridge(moments: Moments, ridge: float) -> Moments:
   """The moments with the penalty ridge/2 ||W||_F^2 folded into S.
 

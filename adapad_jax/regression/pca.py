@@ -74,11 +74,9 @@ class Eigen:
     """S alone, which C repeats."""
     return Problem(moments.s_II, moments.s_II)
 
-  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> Directions:
-    """Random directions; each worker's draw depends on its rank alone."""
-    shape, dtype = problem.s_II.shape[:1], problem.s_II.dtype
-    draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), shape, dtype)
-    return _place(problem, jax.vmap(draw)(rank_r))
+  def start(self, problem: Problem, a_rI: jax.Array) -> Directions:
+    """The state at given directions, scaled to length one."""
+    return _place(problem, a_rI)
 
   def step(self, problem: Problem, view: View, state: Directions) -> Directions:
     """One step of every worker."""

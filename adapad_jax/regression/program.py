@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapad_jax import sharding
+from adapad_jax.deflation.components import Component
 from adapad_jax.regression import rounds
 from adapad_jax.regression.estimates import Estimate, exact_estimate
 from adapad_jax.regression.moments import Moments, einsum
@@ -43,40 +45,67 @@ def _specs() -> rounds.Progress:
   return rounds.Progress(whole, whole, jax.P(sharding.WORKER), whole, whole)
 
 
-def _on_mesh(function: Any, plan: Plan, in_specs: Any, out_specs: Any) -> Any:
+def _on_mesh(
+  function: Any, mesh: jax.sharding.Mesh, in_specs: Any, out_specs: Any
+) -> Any:
   """Maps a per-device function; all that it gathers is equal on all devices."""
   # The type system cannot know the latter, hence no check.
   return jax.shard_map(
-    function, mesh=plan.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+    function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
   )
 
 
-@functools.partial(jax.jit, static_argnames='plan')
-def prepare(moments: Moments, plan: Plan) -> Any:
+@functools.partial(jax.jit, static_argnames='solver')
+def prepare(moments: Moments, solver: Any) -> Any:
   """The moments in the solver's coordinates."""
-  return plan.solver.prepare(moments)
+  return solver.prepare(moments)
 
 
-@functools.partial(jax.jit, static_argnames='plan')
-def exact_in(problem: Any, plan: Plan) -> Estimate:
+@functools.partial(jax.jit, static_argnames='rank')
+def exact_in(problem: Any, rank: int) -> Estimate:
   """The exact components in the coordinates of a prepared problem."""
-  return exact_estimate(problem.c_OI, problem.s_II, plan.workers)
+  return exact_estimate(problem.c_OI, problem.s_II, rank)
 
 
-@functools.partial(jax.jit, static_argnames=('plan', 'keep'))
-def begin(problem: Any, key: jax.Array, plan: Plan, keep: int = 1) -> rounds.Progress:
+def draw_start(seed: int, workers: int, size: int) -> np.ndarray:
+  """Random inputs a, (R, I); each worker's draw depends on its rank alone.
+
+  Drawn on the host, where the shape costs no compilation.
+  """
+  draws = [np.random.default_rng((seed, k)).normal(size=size) for k in range(workers)]
+  return np.stack(draws) / np.sqrt(size)
+
+
+def begin(problem: Any, seed: int, plan: Plan, keep: int = 1) -> rounds.Progress:
   """The workers before their first round; readers may be keep - 1 rounds late."""
-  inside = lambda problem, key: rounds.begin(
-    plan.solver, problem, key, plan.schedule, plan.workers, keep
+  start_RI = draw_start(seed, plan.workers, problem.c_OI.shape[1])
+  by_worker = jax.NamedSharding(plan.mesh, jax.P(sharding.WORKER))
+  start_RI = jax.device_put(start_RI.astype(problem.c_OI.dtype), by_worker)
+  first = np.int32(plan.schedule.first(plan.rank))
+  return _begin(problem, start_RI, first, plan.solver, plan.mesh, keep)
+
+
+@functools.partial(jax.jit, static_argnames=('solver', 'mesh', 'keep'))
+def _begin(
+  problem: Any,
+  start_RI: jax.Array,
+  first: jax.Array,
+  solver: Any,
+  mesh: jax.sharding.Mesh,
+  keep: int,
+) -> rounds.Progress:
+  """`begin`, compiled for what its program depends on."""
+  inside = lambda problem, start_rI, first: rounds.begin(
+    solver, problem, start_rI, first, keep
   )
-  return _on_mesh(inside, plan, jax.P(), _specs())(problem, key)
+  in_specs = (jax.P(), jax.P(sharding.WORKER), jax.P())
+  return _on_mesh(inside, mesh, in_specs, _specs())(problem, start_RI, first)
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='progress')
 def advance(
   problem: Any,
-  yy: jax.Array,
-  exact: Estimate | None,
+  yardstick: rounds.Yardstick,
   traffic: Traffic,
   progress: rounds.Progress,
   plan: Plan,
@@ -86,9 +115,16 @@ def advance(
   traffic = jax.tree.map(lambda x_LR: jnp.pad(x_LR, ((0, 0), (0, extra))), traffic)
   inside = functools.partial(rounds.run, plan.solver, plan.schedule, plan.rank)
   whole = jax.P()
-  in_specs = (whole, whole, whole, whole, _specs())
-  mapped = _on_mesh(inside, plan, in_specs, (_specs(), whole))
-  return mapped(problem, yy, exact, traffic, progress)
+  in_specs = (whole, whole, whole, _specs())
+  mapped = _on_mesh(inside, plan.mesh, in_specs, (_specs(), whole))
+  return mapped(problem, yardstick, traffic, progress)
+
+
+@functools.partial(jax.jit, static_argnames=('solver', 'rank'))
+def newest(problem: Any, kept: Estimate, solver: Any, rank: int) -> Component:
+  """The last broadcast, in original coordinates."""
+  last = jax.tree.map(lambda x_VS: x_VS[0, :rank], kept)
+  return solver.component(problem, last)
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='progress')
@@ -106,4 +142,4 @@ def rebase(problem: Any, progress: rounds.Progress, plan: Plan) -> rounds.Progre
       kept=Estimate(kept.a_SI, kept.b_SO, gain_VS, g_VSI),
     )
 
-  return _on_mesh(inside, plan, (jax.P(), _specs()), _specs())(problem, progress)
+  return _on_mesh(inside, plan.mesh, (jax.P(), _specs()), _specs())(problem, progress)

@@ -10,11 +10,12 @@ from adapad_jax.deflation.components import all_gather
 from adapad_jax.regression.estimates import (
   Estimate,
   View,
+  energies,
   mismatches,
   moved,
   objectives,
 )
-from adapad_jax.regression.schedule import Schedule, Traffic, sees
+from adapad_jax.regression.schedule import ACTIVATION, Schedule, Traffic, sees
 from adapad_jax.sharding import WORKER
 
 
@@ -33,6 +34,23 @@ class History:
   objective_LR: jax.Array
   moved_LR: jax.Array
   mismatch_LR: jax.Array | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Yardstick:
+  """What a run is measured against.
+
+  Attributes:
+    yy: tr(Y Y^T).
+    floor: energy ||b_k a_k^T X||_F^2 that noise alone may reach; read by the
+      activation 'above_noise'.
+    exact: exact components, to measure mismatches against.
+  """
+
+  yy: jax.Array
+  floor: jax.Array | float = 0.0
+  exact: Estimate | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -56,16 +74,15 @@ class Progress:
 
 
 def begin(
-  solver: Any, problem: Any, key: jax.Array, schedule: Schedule, rank: int, keep: int
+  solver: Any, problem: Any, start_rI: jax.Array, first: jax.Array, keep: int
 ) -> Progress:
-  """The state before the first round. Runs inside shard_map; `rank` is padded."""
-  count = rank // jax.lax.axis_size(WORKER)
-  rank_r = jax.lax.axis_index(WORKER) * count + jnp.arange(count)
-  state = solver.start(problem, key, rank_r)
+  """The state before the first round, inside shard_map; `first` broadcast in it."""
+  state = solver.start(problem, start_rI)
+  rank = start_rI.shape[0] * jax.lax.axis_size(WORKER)
   silent = lambda x: jnp.zeros((keep, rank, *x.shape[1:]), x.dtype)
   return Progress(
     round=jnp.int32(0),
-    active=jnp.int32(schedule.rule.first(rank)),
+    active=first,
     state=state,
     kept=jax.tree.map(silent, state.message()),
     sent_V=jnp.zeros(keep, jnp.int32),
@@ -103,8 +120,7 @@ def run(
   schedule: Schedule,
   rank: int,
   problem: Any,
-  yy: jax.Array,
-  exact: Estimate | None,
+  yardstick: Yardstick,
   traffic: Traffic,
   now: Progress,
 ) -> tuple[Progress, History]:
@@ -115,14 +131,12 @@ def run(
     schedule: the rounds.
     rank: number of components; workers beyond it only fill up the devices.
     problem: what `solver.prepare` made of the data.
-    yy: tr(Y Y^T).
-    exact: exact components to measure the mismatch against, or None.
+    yardstick: sizes to compare with.
     traffic: lateness and absences, one row a round.
     now: where to start from.
   """
   first, rows = now.round, (schedule.rounds, now.kept.b_SO.shape[1])
-  empty_LR = jnp.full(rows, jnp.nan, yy.dtype)
-  history = History(empty_LR, empty_LR, None if exact is None else empty_LR)
+  history = empty_history(rows, yardstick)
   real_S = jnp.arange(rows[1]) < rank
 
   def body(carry: tuple) -> tuple:
@@ -131,10 +145,9 @@ def run(
     state, news = one_round(solver, problem, schedule, traffic, here)
     moved_S = moved(news, jax.tree.map(lambda x: x[0], now.kept))
     visible_S = real_S & (jnp.arange(rows[1]) < now.active)
-    history = _record(history, here.round, yy, news, moved_S, visible_S, exact)
-    energy_S = jnp.sum(news.a_SI * news.sa_SI, 1) * jnp.sum(jnp.square(news.b_SO), 1)
-    following = schedule.rule.following(now.active, energy_S, moved_S)
-    active = jnp.minimum(following, rank)
+    history = record(history, here.round, yardstick, news, moved_S, visible_S)
+    rule = ACTIVATION[schedule.activation]
+    active = jnp.minimum(rule(now.active, energies(news), yardstick.floor), rank)
     shift = lambda new, old: jnp.concatenate([new[None], old[:-1]])
     ahead = Progress(
       round=now.round + 1,
@@ -143,7 +156,10 @@ def run(
       kept=jax.tree.map(shift, news, now.kept),
       sent_V=shift(now.active, now.sent_V),
     )
-    still = jnp.where(visible_S, moved_S, 0).max() <= schedule.tolerance * jnp.sqrt(yy)
+    # The next in line counts too: it may be about to join.
+    watched_S = real_S & (jnp.arange(rows[1]) <= now.active)
+    least = schedule.tolerance * jnp.sqrt(yardstick.yy)
+    still = jnp.where(watched_S, moved_S, 0).max() <= least
     return ahead, history, still & (active == now.active)
 
   def unfinished(carry: tuple) -> jax.Array:
@@ -157,21 +173,27 @@ def run(
   return now, jax.tree.map(lambda x: x[:, :rank], history)
 
 
-def _record(
+def empty_history(rows: tuple[int, int], yardstick: Yardstick) -> History:
+  """A history of (rounds, workers) to be filled in."""
+  empty_LR = jnp.full(rows, jnp.nan, yardstick.yy.dtype)
+  return History(empty_LR, empty_LR, None if yardstick.exact is None else empty_LR)
+
+
+def record(
   history: History,
   l: jax.Array,
-  yy: jax.Array,
+  yardstick: Yardstick,
   news: Estimate,
   moved_S: jax.Array,
   visible_S: jax.Array,
-  exact: Estimate | None,
 ) -> History:
   """The history with round l filled in."""
   mismatch_LR = history.mismatch_LR
-  if exact is not None:
-    mismatch_LR = mismatch_LR.at[l].set(mismatches(news, exact, visible_S))
+  if yardstick.exact is not None:
+    mismatch_S = mismatches(news, yardstick.exact, visible_S)
+    mismatch_LR = mismatch_LR.at[l].set(mismatch_S)
   return History(
-    history.objective_LR.at[l].set(objectives(yy, news, visible_S)),
+    history.objective_LR.at[l].set(objectives(yardstick.yy, news, visible_S)),
     history.moved_LR.at[l].set(moved_S),
     mismatch_LR,
   )

@@ -1,64 +1,43 @@
 """When a worker trains, when others see it, and how late they hear of it."""
 
 import dataclasses
-import difflib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.settings import did_you_mean
 
-@dataclasses.dataclass(frozen=True)
-class Staggered:
+
+def _staggered(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
   """Worker k joins the broadcast at round k: one more a round."""
-
-  def first(self, rank: int) -> int:
-    """Workers that broadcast at the end of the first round."""
-    del rank
-    return 1
-
-  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
-    """Workers that broadcast at the end of the next round."""
-    del energy_S, moved_S
-    return active + 1
+  del energy_S, floor
+  return active + 1
 
 
-@dataclasses.dataclass(frozen=True)
-class Together:
+def _together(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
   """All workers broadcast from the first round on."""
-
-  def first(self, rank: int) -> int:
-    """Workers that broadcast at the end of the first round."""
-    return rank
-
-  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
-    """Workers that broadcast at the end of the next round."""
-    del energy_S, moved_S
-    return active
+  del energy_S, floor
+  return active
 
 
-@dataclasses.dataclass(frozen=True)
-class AboveNoise:
-  """One more worker joins once the last one explains more than noise can.
+def _above_noise(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
+  """The next worker joins once it explains more than noise can.
 
-  Attributes:
-    threshold: least energy ||b_k a_k^T X||_F^2 that noise alone would not reach.
+  Until then it trains privately, so that nothing that looks like noise is ever
+  broadcast.
   """
-
-  threshold: float
-
-  def first(self, rank: int) -> int:
-    """Workers that broadcast at the end of the first round."""
-    del rank
-    return 1
-
-  def following(self, active: jax.Array, energy_S: jax.Array, moved_S: jax.Array):  # noqa: ANN201
-    """Workers that broadcast at the end of the next round."""
-    del moved_S
-    return active + (energy_S[active - 1] > self.threshold)
+  candidate = jnp.minimum(active, energy_S.shape[0] - 1)
+  return active + (energy_S[candidate] > floor)
 
 
-ACTIVATION = {'staggered': Staggered(), 'together': Together()}
+# Workers that broadcast in the next round, by those of this one, the energies
+# ||b_k a_k^T X||_F^2, and what noise may reach.
+ACTIVATION = {
+  'staggered': _staggered,
+  'together': _together,
+  'above_noise': _above_noise,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +47,7 @@ class Schedule:
   Attributes:
     rounds: communication rounds at most.
     local_steps: solver steps H a worker takes in a round.
-    activation: 'staggered', 'together', or a rule such as `AboveNoise`.
+    activation: 'staggered', 'together', or, in `discover` alone, 'above_noise'.
     advance: whether a worker trains privately before it joins.
     tolerance: a run ends when no term b_k a_k^T X moved in a round by more than
       this share of ||Y||_F; 0 runs all rounds.
@@ -79,7 +58,7 @@ class Schedule:
 
   rounds: int = 100
   local_steps: int = 1
-  activation: str | Staggered | Together | AboveNoise = 'staggered'
+  activation: str = 'staggered'
   advance: bool = True
   tolerance: float = 0.0
 
@@ -90,19 +69,18 @@ class Schedule:
       )
     if not self.tolerance >= 0:
       raise ValueError(f'tolerance={self.tolerance} must not be negative')
-    if isinstance(self.activation, str) and self.activation not in ACTIVATION:
-      close = difflib.get_close_matches(self.activation, ACTIVATION)
-      hint = f'; did you mean {close[0]!r}?' if close else ''
+    if self.activation not in ACTIVATION:
+      hint = did_you_mean(self.activation, ACTIVATION)
+      raise ValueError(f'unknown activation={self.activation!r}{hint}')
+    if self.activation == 'above_noise' and not self.advance:
       raise ValueError(
-        f'activation={self.activation!r} is not one of {sorted(ACTIVATION)}{hint}'
+        "activation='above_noise' needs advance=True: a component must train before"
+        ' it can show that it is no noise'
       )
 
-  @property
-  def rule(self) -> Staggered | Together | AboveNoise:
-    """The activation as an object."""
-    if isinstance(self.activation, str):
-      return ACTIVATION[self.activation]
-    return self.activation
+  def first(self, rank: int) -> int:
+    """Workers that broadcast at the end of the first round."""
+    return {'staggered': 1, 'together': rank, 'above_noise': 0}[self.activation]
 
 
 @jax.tree_util.register_dataclass

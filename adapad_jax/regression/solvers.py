@@ -74,13 +74,10 @@ def _place(problem: Problem, a_rI: jax.Array, b_rO: jax.Array, opt: Any) -> Stat
   return State(a_rI, b_rO, h_rO, g_rI, opt)
 
 
-def _random(problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
-  """Gaussian a and zero b; each worker's draw depends on its rank alone."""
-  size_O, size_I = problem.c_OI.shape
-  dtype = problem.c_OI.dtype
-  draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), (size_I,), dtype)
-  a_rI = jax.vmap(draw)(rank_r) / jnp.sqrt(jnp.asarray(size_I, dtype))
-  return _place(problem, a_rI, jnp.zeros((rank_r.shape[0], size_O), dtype), None)
+def _begin(problem: Problem, a_rI: jax.Array) -> State:
+  """Given a and zero b."""
+  b_rO = jnp.zeros((a_rI.shape[0], problem.c_OI.shape[0]), a_rI.dtype)
+  return _place(problem, a_rI, b_rO, None)
 
 
 def unit(x_rX: jax.Array) -> jax.Array:
@@ -108,9 +105,9 @@ class Gradient:
     """Nothing beyond C and S."""
     return Problem(moments.c_OI, moments.s_II)
 
-  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
-    """A random start."""
-    state = _random(problem, key, rank_r)
+  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+    """The state at given inputs."""
+    state = _begin(problem, a_rI)
     opt = jax.vmap(self.tx.init)(Component(state.a_rI, state.b_rO))
     return dataclasses.replace(state, opt=opt)
 
@@ -154,9 +151,9 @@ class Alternating:
     best_OI = einsum('oj,ij->oi', einsum('oi,ij->oj', moments.c_OI, t_II), t_II)
     return Problem(moments.c_OI, moments.s_II, best_OI)
 
-  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
-    """A random start."""
-    return _random(problem, key, rank_r)
+  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+    """The state at given inputs."""
+    return _begin(problem, a_rI)
 
   def step(self, problem: Problem, view: View, state: State) -> State:
     """Best b for a, then best a for b."""
@@ -188,9 +185,9 @@ class Power:
     t_II = whitener(moments.s_II)
     return Problem(einsum('oi,ij->oj', moments.c_OI, t_II), t_II=t_II)
 
-  def start(self, problem: Problem, key: jax.Array, rank_r: jax.Array) -> State:
-    """A random start."""
-    return _random(problem, key, rank_r)
+  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+    """The state at given inputs."""
+    return _begin(problem, a_rI)
 
   def step(self, problem: Problem, view: View, state: State) -> State:
     """One multiplication by D_k S^+ D_k^T, split in two."""

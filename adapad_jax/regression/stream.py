@@ -7,8 +7,8 @@ import numpy as np
 
 from adapad_jax import sharding
 from adapad_jax.regression import program, rounds
-from adapad_jax.regression.fit import Fit, check_finite, checked, collect, precision
-from adapad_jax.regression.moments import Moments, gather_moments, merge
+from adapad_jax.regression.fit import Fit, collect, precision, sums
+from adapad_jax.regression.moments import Moments, merge
 from adapad_jax.regression.schedule import Schedule, perfect_traffic
 from adapad_jax.regression.solvers import Alternating, Gradient
 
@@ -74,17 +74,16 @@ def partial_fit(
   schedule = schedule or Schedule(rounds=10)
   plan = program.Plan(solver, schedule, rank, mesh or sharding.make_mesh())
   with precision(dtype):
-    moments = gather_moments(*checked(x_NI, y_NO, rank, dtype), centre)
-    check_finite(moments)
+    moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
       moments = merge(stream.moments, moments, decay)
-    problem = program.prepare(moments, plan)
+    problem = program.prepare(moments, plan.solver)
     if stream is None:
-      progress = program.begin(problem, jax.random.key(seed), plan)
+      progress = program.begin(problem, seed, plan)
     else:
       progress = program.rebase(problem, stream.progress, plan)
     traffic = perfect_traffic(schedule.rounds, rank)
     progress, history = program.advance(
-      problem, moments.yy, None, traffic, progress, plan
+      problem, rounds.Yardstick(moments.yy), traffic, progress, plan
     )
     return Stream(moments, progress, collect(plan, problem, progress, history))

@@ -27,7 +27,7 @@ def data(count, inputs, outputs, seed=0, noise=0.1):
 
 
 @pytest.mark.parametrize('solver', [Power(), Alternating()])
-@pytest.mark.parametrize('rank', [1, 3, 9])
+@pytest.mark.parametrize('rank', [1, 9])
 def test_fit_is_reduced_rank_regression(solver, rank):
   x_NI, y_NO = data(40, 8, 6)
   got = fit(x_NI, y_NO, rank, solver=solver, schedule=LONG, dtype='float64')
@@ -74,14 +74,15 @@ def test_prediction_of_a_ridge_fit():
   )
 
 
-DEGENERATE = {
+X_NI, Y_NO = data(30, 5, 4)
+DEGENERATE = {  # most of one shape, which compiles once
   'rank above both sides': (data(30, 4, 3), 8),
-  'one sample': (data(1, 5, 4), 3),
-  'fewer samples than inputs': (data(6, 12, 5, noise=0), 4),
   'one input, one output': (data(9, 1, 1), 2),
-  'zero outputs': ((data(9, 4, 3)[0], np.zeros((9, 3))), 2),
-  'zero inputs': ((np.zeros((9, 4)), data(9, 4, 3)[1]), 2),
-  'a column twice': ((np.repeat(data(30, 4, 3)[0], 2, 1), data(30, 4, 3)[1]), 3),
+  'one sample': (data(1, 5, 4), 3),
+  'fewer samples than inputs': (data(3, 5, 4, noise=0), 3),
+  'zero outputs': ((X_NI, np.zeros((30, 4))), 3),
+  'zero inputs': ((np.zeros((30, 5)), Y_NO), 3),
+  'a column twice': ((X_NI[:, [0, 1, 2, 0, 1]], Y_NO), 3),
 }
 
 
@@ -147,7 +148,7 @@ def test_bad_shapes_are_named(x_shape, y_shape):
 
 @settings(max_examples=12, deadline=None)
 @given(
-  sizes=st.sampled_from([(12, 5, 4), (3, 5, 4), (12, 2, 6)]),
+  sizes=st.sampled_from([(12, 5, 4), (3, 5, 4)]),
   scale=st.sampled_from([1e-12, 1e-3, 1.0, 1e9]),
   seed=st.integers(0, 2**16),
 )

@@ -2,15 +2,14 @@
 
 import re
 
-import jax
 import numpy as np
 import optax
 import pytest
 
 from adapad_jax import sharding
 from adapad_jax.regression import Alternating, Gradient, Power, Schedule, fit, program
-from adapad_jax.regression.fit import precision
 from adapad_jax.regression.moments import gather_moments
+from adapad_jax.regression.rounds import Yardstick
 from adapad_jax.regression.schedule import (
   Traffic,
   absent_traffic,
@@ -29,14 +28,6 @@ def data():
   return x_NI, x_NI @ draw.normal(size=(7, 6)) + 0.3 * draw.normal(size=(30, 6))
 
 
-def start_of(seed, size):
-  """The start that each worker draws, which no mesh changes."""
-  with precision('float64'):
-    keys = [jax.random.fold_in(jax.random.key(seed), k) for k in range(RANK)]
-    rows = [jax.random.normal(key, (size,), 'float64') for key in keys]
-    return np.stack([np.asarray(row) for row in rows]) / np.sqrt(size)
-
-
 SOLVERS = {
   'alternating': (Alternating(), oracle.alternating_step),
   'gradient': (Gradient(optax.sgd(RATE)), oracle.gradient_step(RATE)),
@@ -51,7 +42,7 @@ def compare(data, solver, step, schedule, mesh, traffic=None):
     mesh=sharding.make_mesh(mesh), traffic=traffic, measure_mismatch=True,
   )  # fmt: skip
   sent = oracle.deflate(
-    x_NI, y_NO, start_of(0, x_NI.shape[1]), step,
+    x_NI, y_NO, program.draw_start(0, RANK, x_NI.shape[1]), step,
     rounds=schedule.rounds, local_steps=schedule.local_steps,
     staggered=schedule.activation == 'staggered', advance=schedule.advance,
     late_LR=traffic.late_LR, absent_LR=traffic.absent_LR,
@@ -131,10 +122,11 @@ def test_a_round_costs_one_all_gather_and_local_steps_none(data, solver, mesh):
   schedule = Schedule(rounds=4, local_steps=3)
   plan = program.Plan(solver, schedule, RANK, sharding.make_mesh(mesh))
   moments = gather_moments(*(z.astype('float32') for z in data))
-  problem = program.prepare(moments, plan)
-  progress = program.begin(problem, jax.random.key(0), plan)
+  problem = program.prepare(moments, plan.solver)
+  progress = program.begin(problem, 0, plan)
   traffic = perfect_traffic(schedule.rounds, RANK)
-  args = problem, moments.yy, None, traffic, progress, plan
+  yardstick = Yardstick(moments.yy)
+  args = problem, yardstick, traffic, progress, plan
   blocks = computations(program.advance.lower(*args).compile().as_text())
   found = [
     (name, collective)
