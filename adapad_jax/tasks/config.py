@@ -2,7 +2,52 @@
 
 import dataclasses
 
+from adapad_jax.settings import did_you_mean
+
 MIN_LENGTH = 8
+
+ANSWERS = ('span', 'generate')
+
+
+@dataclasses.dataclass(frozen=True)
+class QaConfig:
+  """How questions about passages are laid out and answered.
+
+  Attributes:
+    answer: 'span' marks the answer in the passage, 'generate' has a decoder say it.
+    overlap: tokens that neighbouring windows of a long passage share.
+    max_question: tokens kept of a question.
+    max_answer: longest answer in tokens.
+    n_best: candidate answers that are kept for each question.
+    null_threshold: v2.0 gives no answer where the no-answer score is above this.
+    no_answer: what a decoder says, in v2.0, where the passage has no answer.
+
+  Raises:
+    ValueError: for an unknown way to answer, a size below one, or a blank reply.
+  """
+
+  answer: str = 'span'
+  overlap: int = 128
+  max_question: int = 64
+  max_answer: int = 30
+  n_best: int = 20
+  null_threshold: float = 0.0
+  no_answer: str = 'unanswerable'
+
+  def __post_init__(self) -> None:
+    if self.answer not in ANSWERS:
+      raise ValueError(
+        f'unknown data.qa.answer={self.answer!r}{did_you_mean(self.answer, ANSWERS)}'
+      )
+    for name in ('max_question', 'max_answer', 'n_best'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'data.qa.{name} must be at least 1, got {getattr(self, name)}'
+        )
+    if self.overlap < 0:
+      raise ValueError(f'data.qa.overlap must not be negative, got {self.overlap}')
+    if not self.no_answer.strip():
+      raise ValueError('data.qa.no_answer must not be blank')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,21 +55,23 @@ class DataConfig:
   """Names a task and the data it reads.
 
   Attributes:
-    task: a GLUE task ('cola', 'sst2', ...), 'rotten_tomatoes', or 'classification'
-      or 'regression' for one's own files.
-    path: a folder to read instead of the hub: official GLUE .tsv files, a saved
-      `datasets` folder, or files named after splits (train.csv, ...).
-    train: one's own training file (.csv, .tsv, .jsonl or .parquet).
+    task: a GLUE task ('cola', 'sst2', ...), 'squad', 'squad_v2', 'rotten_tomatoes',
+      or 'classification' or 'regression' for one's own files.
+    path: a folder to read instead of the hub: official GLUE .tsv or SQuAD .json
+      files, a saved `datasets` folder, or files named after splits (train.csv, ...).
+    train: one's own training file (.csv, .tsv, .jsonl or .parquet; .json for SQuAD).
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
     text: the one or two text columns of one's own files.
     label: the label column of one's own files.
     labels: the label set, in order; empty means what the training data holds.
     max_length: tokens per row; longer rows are cut, shorter ones padded.
-    max_train_rows: rows to train on, drawn once with a fixed seed; 0 means all.
+    max_train_rows: rows (SQuAD: questions) to train on, drawn once with a fixed
+      seed; 0 means all.
     max_eval_rows: rows of every validation split, drawn likewise; 0 means all.
     holdout: fraction of the training data to validate on instead, for tuning. The
       validation split proper is then called 'dev'.
+    qa: how SQuAD's questions are laid out and answered.
 
   Raises:
     ValueError: for a size or fraction out of range, or other than one or two text
@@ -43,6 +90,7 @@ class DataConfig:
   max_train_rows: int = 0
   max_eval_rows: int = 0
   holdout: float = 0.0
+  qa: QaConfig = QaConfig()
 
   def __post_init__(self) -> None:
     if len(self.text) not in (1, 2) or isinstance(self.text, str):
