@@ -7,6 +7,7 @@ from typing import Any
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.source import Source
+from adapad_jax.tasks.squad import load as squad
 from adapad_jax.tasks.task import Task
 from adapad_jax.tasks.tokenise import check_length
 
@@ -16,6 +17,7 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
   'classification': own_data.load,
   'regression': own_data.load,
 }
+TASKS = (*SOURCES, *squad.TASKS)
 
 
 def load_task(
@@ -32,11 +34,11 @@ def load_task(
     ValueError: for an unknown task, a missing file or column, labels that do not
       fit, or rows longer than the model takes.
   """
-  if config.task not in SOURCES:
-    near = difflib.get_close_matches(config.task, SOURCES, n=1)
+  if config.task not in TASKS:
+    near = difflib.get_close_matches(config.task, TASKS, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
-    raise ValueError(
-      f'unknown task {config.task!r}; choose from {sorted(SOURCES)}{hint}'
-    )
+    raise ValueError(f'unknown task {config.task!r}; choose from {sorted(TASKS)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
+  if config.task in squad.TASKS:
+    return squad.build(config, tokenizer)
   return text_task.build(SOURCES[config.task](config), config, tokenizer)

@@ -1,0 +1,118 @@
+"""Checked questions of one split, with every passage stored once."""
+
+import collections
+import dataclasses
+import logging
+
+import numpy as np
+
+from adapad_jax.tasks.table import Table, texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Questions:
+  """Questions, their passages and what is known of their answers.
+
+  Attributes:
+    ids: one per question, all different.
+    questions: the questions.
+    passages: the distinct passages, in the order of their first use.
+    passage_Q: index of each question's passage.
+    golds: every answer an annotator gave, as written; empty: unanswerable. None
+      where the answers are not known.
+    span_Q2: (start, end) characters of the answer to train on: the one that most
+      annotators gave; (-1, -1) where there is none or it is not in the passage.
+  """
+
+  ids: tuple[str, ...]
+  questions: tuple[str, ...]
+  passages: tuple[str, ...]
+  passage_Q: np.ndarray
+  golds: tuple[tuple[str, ...] | None, ...]
+  span_Q2: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.ids)
+
+  @property
+  def weight_Q(self) -> np.ndarray:
+    """float32, 1 where it is known what to train on."""
+    known = [
+      texts is not None and (not texts or start >= 0)
+      for texts, start in zip(self.golds, self.span_Q2[:, 0], strict=True)
+    ]
+    return np.array(known, np.float32)
+
+  def passage(self, question: int) -> str:
+    """The passage of a question."""
+    return self.passages[self.passage_Q[question]]
+
+
+def check_questions(
+  table: Table, *, unanswerable: bool, required: bool = True
+) -> Questions:
+  """Turns a table into questions.
+
+  Args:
+    table: with the columns of `reading`.
+    unanswerable: whether questions may have no answer, as in v2.0.
+    required: refuses questions whose answers are not known.
+
+  Raises:
+    ValueError: for a blank passage, an id that occurs twice, or missing answers.
+  """
+  questions = texts(table, 'question', blank_ok=True)
+  contexts = texts(table, 'context')
+  ids = tuple(str(name) for name in table['id'])
+  repeated = [name for name, n in collections.Counter(ids).items() if n > 1]
+  if repeated:
+    raise ValueError(f'{table.source}: ids occur more than once, e.g. {repeated[:3]}')
+  number = {text: i for i, text in enumerate(dict.fromkeys(contexts))}
+  golds, spans, lost = [], [], 0
+  for name, context, answers in zip(ids, contexts, table['answers'], strict=True):
+    if answers is None:
+      _refuse(required, table, name, 'has no answers')
+      golds.append(None)
+      spans.append((-1, -1))
+      continue
+    if not answers['text'] and not unanswerable:
+      _refuse(True, table, name, "is unanswerable; data.task='squad_v2' has such ones")
+    golds.append(tuple(answers['text']))
+    spans.append(find_span(context, answers['text'], answers['answer_start']))
+    lost += bool(answers['text']) and spans[-1][0] < 0
+  if lost:
+    logging.getLogger(__name__).warning(
+      '%s: the answers of %d questions are not in their passages', table.source, lost
+    )
+  return Questions(
+    ids=ids,
+    questions=tuple(questions),
+    passages=tuple(number),
+    passage_Q=np.array([number[text] for text in contexts], np.int64),
+    golds=tuple(golds),
+    span_Q2=np.array(spans, np.int64).reshape(-1, 2),
+  )
+
+
+def find_span(context: str, answers: list[str], starts: list[int]) -> tuple[int, int]:
+  """Characters of the commonest answer, the first of several; (-1, -1) for none.
+
+  An answer that does not stand where it is said to stand is looked for: the
+  occurrence nearest to that place counts.
+  """
+  if not answers:
+    return -1, -1
+  (text, start), _ = collections.Counter(zip(answers, starts, strict=True)).most_common(
+    1
+  )[0]
+  if not text or text not in context:
+    return -1, -1
+  if start < 0 or not context.startswith(text, start):
+    places = [i for i in range(len(context)) if context.startswith(text, i)]
+    start = min(places, key=lambda place: abs(place - start))
+  return start, start + len(text)
+
+
+def _refuse(wrong: bool, table: Table, name: str, why: str) -> None:
+  if wrong:
+    raise ValueError(f'{table.source}: question {name!r} {why}')

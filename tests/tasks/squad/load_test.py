@@ -1,0 +1,105 @@
+"""The tasks 'squad' and 'squad_v2' through the door that every task has."""
+
+import json
+
+import numpy as np
+import pytest
+
+from adapad_jax.tasks import DataConfig, load_task
+from adapad_jax.tasks.config import QaConfig
+from tests.tasks.squad.toy import write_toy
+
+SMALL = QaConfig(overlap=8)
+
+
+def load(folder, tokenizer, task='squad', qa=SMALL):
+  train, held = write_toy(folder, unanswerable=task == 'squad_v2')
+  config = DataConfig(task=task, train=train, validation=held, max_length=128, qa=qa)
+  return load_task(config, tokenizer, max_positions=512)
+
+
+def outputs_of(split, value=0.0):
+  shape = split.columns['ids_BL'].shape
+  return {'start_BL': np.full(shape, value), 'end_BL': np.full(shape, value)}
+
+
+def test_columns_are_what_the_loss_reads(tmp_path, tokenizer):
+  task = load(tmp_path, tokenizer, qa=QaConfig(overlap=8, max_question=16))
+  assert (task.name, task.head.kind, task.metric) == ('squad', 'span', 'f1')
+  split = task.splits['train']
+  columns = split.columns
+  assert {x.dtype for x in columns.values()} == {np.dtype('int32'), np.dtype('float32')}
+  assert len({len(x) for x in columns.values()}) == 1 and columns['weight_B'].all()
+  at = np.arange(len(split))
+  for name in ('start_B', 'end_B'):
+    places = columns[name]
+    held = places != columns['null_B']
+    inside = (columns['first_B'] <= places) & (
+      places < columns['first_B'] + columns['size_B']
+    )
+    np.testing.assert_array_equal(held, inside)
+    assert columns['mask_BL'][at, places].all() and held.any()
+
+
+@pytest.mark.parametrize(
+  ('task', 'expected'),
+  [
+    ('squad', {'exact_match': 25.0, 'f1': 25.0}),
+    ('squad_v2', {'exact': 100 / 3, 'HasAns_f1': 0.0, 'NoAns_f1': 100.0}),
+  ],
+)
+def test_baseline_is_the_commonest_answer(tmp_path, tokenizer, task, expected):
+  metrics = load(tmp_path, tokenizer, task).baseline.metrics
+  assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_users_own_questions_are_read_and_answered(tmp_path, tokenizer):
+  task = load(tmp_path, tokenizer)
+  mine = tmp_path / 'mine.json'
+  mine.write_text(json.dumps([{'question': 'Who?', 'context': 'Ann saw Ben.'}]))
+  split = task.read(mine)
+  assert split.name == 'input' and not split.columns['weight_B'].any()
+  outputs = outputs_of(split)
+  first = split.columns['first_B'][0]
+  outputs['start_BL'][0, first + 2] = outputs['end_BL'][0, first + 2] = 5
+  task.write_predictions(split, outputs, tmp_path / 'out' / 'predictions.json')
+  written = (tmp_path / 'out' / 'predictions.json').read_text()
+  assert json.loads(written) == {'0': 'Ben'}
+  with pytest.raises(ValueError, match="'input' cannot be scored.*1 of 1 questions"):
+    task.evaluate(split, outputs)
+
+
+def test_one_output_per_row_is_needed(tmp_path, tokenizer):
+  task = load(tmp_path, tokenizer)
+  split = task.splits['validation']
+  short = {name: x[1:] for name, x in outputs_of(split).items()}
+  with pytest.raises(ValueError, match=f'has {len(split)} rows, but there are'):
+    task.evaluate(split, short)
+
+
+def test_cut_questions_are_counted(tmp_path, tokenizer):
+  task = load(tmp_path, tokenizer, qa=QaConfig(max_question=2, overlap=8))
+  assert task.splits['train'].truncated == len(task.splits['train'].host.questions)
+
+
+def test_v1_refuses_unanswerable_questions(tmp_path, tokenizer):
+  train, held = write_toy(tmp_path, unanswerable=True)
+  config = DataConfig(task='squad', train=train, validation=held, max_length=128)
+  with pytest.raises(ValueError, match="is unanswerable; data.task='squad_v2'"):
+    load_task(config, tokenizer)
+
+
+def test_rows_too_short_for_the_overlap_are_refused_at_once(tmp_path, tokenizer):
+  with pytest.raises(ValueError, match='leaves 61 tokens of passage'):
+    load(tmp_path, tokenizer, qa=QaConfig())
+
+
+def test_settings_are_checked():
+  with pytest.raises(ValueError, match="answer='spam'; did you mean 'span'"):
+    QaConfig(answer='spam')
+  with pytest.raises(ValueError, match='n_best must be at least 1, got 0'):
+    QaConfig(n_best=0)
+  with pytest.raises(ValueError, match='overlap must not be negative, got -1'):
+    QaConfig(overlap=-1)
+  with pytest.raises(ValueError, match='no_answer must not be blank'):
+    QaConfig(no_answer=' ')

@@ -1,0 +1,127 @@
+"""Question files in every layout, and what is refused."""
+
+import json
+
+import pytest
+
+from adapad_jax.tasks import DataConfig
+from adapad_jax.tasks.squad import reading
+from adapad_jax.tasks.squad.reading import COLUMNS, find_tables, read_questions
+
+ANSWERED = {
+  'id': 'q1',
+  'question': 'Who?',
+  'answers': [{'text': 'Ann', 'answer_start': 0}, {'text': 'Ann', 'answer_start': 9}],
+}
+IMPOSSIBLE = {'id': 'q2', 'question': 'Why?', 'is_impossible': True, 'answers': []}
+PARAGRAPH = {'context': 'Ann, not Ann.', 'qas': [ANSWERED, IMPOSSIBLE]}
+OFFICIAL = {
+  'version': 'v2.0',
+  'data': [{'title': 'Names', 'paragraphs': [PARAGRAPH]}],
+}
+ROWS = {
+  'id': ['q1', 'q2'],
+  'title': ['Names', 'Names'],
+  'context': ['Ann, not Ann.'] * 2,
+  'question': ['Who?', 'Why?'],
+  'answers': [
+    {'text': ['Ann', 'Ann'], 'answer_start': [0, 9]},
+    {'text': [], 'answer_start': []},
+  ],
+}
+
+
+def write(path, value):
+  path.write_text(json.dumps(value), encoding='utf-8')
+  return path
+
+
+def test_official_layout_has_the_columns_of_the_hub(tmp_path):
+  assert read_questions(write(tmp_path / 'dev.json', OFFICIAL)).columns == ROWS
+
+
+def test_flat_layouts_are_the_same(tmp_path):
+  flat = [dict(zip(ROWS, row, strict=True)) for row in zip(*ROWS.values(), strict=True)]
+  assert read_questions(write(tmp_path / 'a.json', flat)).columns == ROWS
+  assert read_questions(write(tmp_path / 'b.json', {'data': flat})).columns == ROWS
+  lines = tmp_path / 'c.jsonl'
+  lines.write_text('\n'.join(json.dumps(row) for row in flat))
+  assert read_questions(lines).columns == ROWS
+
+
+def test_a_users_question_needs_only_a_passage(tmp_path):
+  asked = [
+    {'question': 'Wer?', 'context': 'Jürgen.'},
+    {'question': '?', 'context': 'x'},
+  ]
+  table = read_questions(write(tmp_path / 'mine.json', asked))
+  assert tuple(table.columns) == COLUMNS
+  assert table['id'] == ['0', '1'] and table['answers'] == [None, None]
+  assert table['title'] == ['Jürgen.', 'x']
+  lines = tmp_path / 'mine.jsonl'
+  lines.write_text('\n'.join(json.dumps(row) for row in asked))
+  assert read_questions(lines).columns == table.columns
+
+
+@pytest.mark.parametrize(
+  ('value', 'message'),
+  [
+    ({'rows': []}, "expected a list of questions or articles, or one under 'data'"),
+    (['text'], "expected an object with a question, got 'text'"),
+    ([{'question': 'Who?'}], "'context' is missing at 'Who\\?'"),
+    ([{'paragraphs': [{'context': 'x'}]}], "'qas' is missing"),
+    ([{'paragraphs': [{'context': 'x', 'qas': [{'id': 'z'}]}]}], "missing at 'z'"),
+    (
+      [{'question': '?', 'context': 'x', 'answers': [{'text': 'x'}]}],
+      "'answer_start' is missing",
+    ),
+  ],
+)
+def test_what_is_missing_is_named(tmp_path, value, message):
+  with pytest.raises(ValueError, match=message):
+    read_questions(write(tmp_path / 'bad.json', value))
+
+
+def test_a_folder_of_official_files(tmp_path):
+  write(tmp_path / 'train-v2.0.json', OFFICIAL)
+  write(tmp_path / 'dev-v2.0.json', OFFICIAL)
+  write(tmp_path / 'dev-v1.1.json', OFFICIAL)
+  config = DataConfig(task='squad_v2', path=str(tmp_path))
+  found = find_tables(config)
+  assert sorted(found) == ['train', 'validation']
+  assert found['validation']().source.endswith('dev-v2.0.json')
+  with pytest.raises(
+    ValueError, match="'squad' needs data.train=FILE.*train-v1.1.json"
+  ):
+    find_tables(DataConfig(task='squad', path=str(tmp_path)))
+  with pytest.raises(ValueError, match='no such folder'):
+    find_tables(DataConfig(task='squad', path=str(tmp_path / 'none')))
+
+
+def test_a_folder_of_files_named_after_splits_and_a_file_that_is_named(tmp_path):
+  write(tmp_path / 'train.json', OFFICIAL)
+  own = write(tmp_path / 'mine.json', [{'question': '?', 'context': 'x'}])
+  found = find_tables(DataConfig(task='squad_v2', path=str(tmp_path), test=str(own)))
+  assert found['train']().columns == ROWS
+  assert found['test']()['context'] == ['x']
+
+
+def test_the_hub_is_asked_last(monkeypatch):
+  asked = []
+
+  def hub(repo, name, instead):
+    asked.append((repo, name))
+    return {'train': lambda: None, 'validation': lambda: None}
+
+  monkeypatch.setattr(reading, 'hub_tables', hub)
+  assert sorted(find_tables(DataConfig(task='squad'))) == ['train', 'validation']
+  find_tables(DataConfig(task='squad_v2'))
+  assert asked == [('rajpurkar/squad', None), ('rajpurkar/squad_v2', None)]
+
+
+def test_a_saved_dataset(tmp_path):
+  datasets = pytest.importorskip('datasets')
+  rows = datasets.Dataset.from_dict(ROWS)
+  datasets.DatasetDict(train=rows, validation=rows).save_to_disk(tmp_path / 'saved')
+  found = find_tables(DataConfig(task='squad_v2', path=str(tmp_path / 'saved')))
+  assert found['train']().columns == ROWS

@@ -1,0 +1,230 @@
+"""Windows against the tokenizer's own, and answers back to their characters."""
+
+import json
+
+import numpy as np
+import pytest
+
+from adapad_jax.tasks.config import QaConfig
+from adapad_jax.tasks.squad.layout import encode, span_layout
+from adapad_jax.tasks.squad.questions import check_questions
+from adapad_jax.tasks.squad.reading import read_questions
+from adapad_jax.tasks.squad.windows import (
+  check_room,
+  make_rows,
+  pad,
+  token_spans,
+  window_starts,
+)
+from adapad_jax.tasks.table import Table, subset
+
+transformers = pytest.importorskip('transformers')
+
+TEXT = (
+  'Zürich  (北京) is naïve; Zürich is 3.5 km from the lake—and the lake from Zürich.'
+  '\n“Answer 42”, said Ünïcödé O’Neil. The very end is \U0001f600 Zürich'
+)
+
+
+def questions_of(*rows):
+  """(question, answer, nth occurrence of it in TEXT); None: unanswerable."""
+  answers = []
+  for _, text, nth in rows:
+    places = [i for i in range(len(TEXT)) if text and TEXT.startswith(text, i)]
+    pairs = [] if text is None else [places[nth]]
+    answers.append({'text': [text] * len(pairs), 'answer_start': pairs})
+  columns = {
+    'id': [str(i) for i in range(len(rows))],
+    'context': [TEXT] * len(rows),
+    'question': [question for question, _, _ in rows],
+    'answers': answers,
+  }
+  return check_questions(Table(columns, 'TEXT'), unanswerable=True)
+
+
+@pytest.fixture(scope='module')
+def qwen(shared):
+  return transformers.AutoTokenizer.from_pretrained(
+    shared / 'models' / 'qwen3-tokenizer'
+  )
+
+
+@pytest.fixture(scope='module')
+def deberta(shared):
+  return transformers.AutoTokenizer.from_pretrained(
+    shared / 'models' / 'deberta-v3-tokenizer'
+  )
+
+
+@pytest.fixture(params=['tokenizer', 'deberta', 'qwen', 'stories'])
+def any_tokenizer(request):
+  if request.param == 'stories':
+    shared = request.getfixturevalue('shared')
+    return transformers.AutoTokenizer.from_pretrained(shared / 'models/stories260k')
+  return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize('name', ['tokenizer', 'deberta'])
+def test_windows_are_the_tokenizers_own_on_real_passages(name, shared, request):
+  tokenizer = request.getfixturevalue(name)
+  path = shared / 'data' / 'squad' / 'dev-v2.0.part16.json'
+  table = subset(read_questions(path), 60)
+  questions = check_questions(table, unanswerable=True)
+  qa, length = QaConfig(overlap=24), 96
+  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, length)
+  expected = tokenizer(
+    list(questions.questions),
+    [questions.passage(i) for i in range(len(questions))],
+    truncation='only_second',
+    max_length=length,
+    stride=24,
+    return_overflowing_tokens=True,
+    return_offsets_mapping=True,
+    padding='max_length',
+  )
+  columns = pad(rows, length, tokenizer.pad_token_id)
+  np.testing.assert_array_equal(columns['ids_BL'], expected['input_ids'])
+  np.testing.assert_array_equal(columns['mask_BL'], expected['attention_mask'])
+  np.testing.assert_array_equal(columns['types_BL'], expected['token_type_ids'])
+  windows = rows.windows
+  owner = expected['overflow_to_sample_mapping']
+  np.testing.assert_array_equal(windows.question_N, owner)
+  assert len(windows) > 1.5 * len(questions) and rows.cut == 0
+  for row in range(len(windows)):
+    first, size = windows.first_N[row], windows.size_N[row]
+    texts = expected.sequence_ids(row)
+    assert [i for i, text in enumerate(texts) if text == 1] == list(
+      range(first, first + size)
+    )
+    chars = windows.chars_T2[windows.at_N[row] : windows.at_N[row] + size]
+    np.testing.assert_array_equal(
+      chars, expected['offset_mapping'][row][first : first + size]
+    )
+
+
+def test_real_answers_come_back_from_their_tokens(tokenizer, shared):
+  """All come back, and exactly unless they end inside a token."""
+  path = shared / 'data' / 'squad' / 'dev-v1.1.json'
+  article = json.loads(path.read_text(encoding='utf-8'))['data'][0]
+  rows = [
+    (qa['id'], p['context'], qa['question'], qa['answers'][0])
+    for p in article['paragraphs']
+    for qa in p['qas']
+  ]
+  ids, contexts, asked, golds = zip(*rows, strict=True)
+  answers = [{'text': [g['text']], 'answer_start': [g['answer_start']]} for g in golds]
+  names = {'id': ids, 'context': contexts, 'question': asked, 'answers': answers}
+  questions = check_questions(Table(names, 'x'), unanswerable=False)
+  made = make_rows(questions, span_layout(tokenizer), tokenizer, QaConfig(), 256)
+  windows = made.windows
+  spans = token_spans(windows, questions)
+  held = spans[:, 0] >= 0
+  assert set(windows.question_N[held]) == set(range(len(questions)))
+  exact = 0
+  for row in np.flatnonzero(held):
+    tokens = spans[row] - windows.first_N[row] + windows.at_N[row]
+    low, high = windows.chars_T2[tokens[0], 0], windows.chars_T2[tokens[1], 1]
+    number = windows.question_N[row]
+    text, gold = questions.passage(number)[low:high], golds[number]['text']
+    assert gold in text
+    exact += text == gold
+  assert exact / held.sum() > 0.97
+
+
+@pytest.mark.parametrize(
+  ('answer', 'nth'),
+  [
+    ('Zürich', 0),
+    ('Zürich', 1),
+    ('Zürich', 2),
+    ('Zürich', 3),
+    ('北京', 0),
+    ('京', 0),
+    ('naïve', 0),
+    ('3.5 km', 0),
+    ('42', 0),
+    ('Ünïcödé O’Neil', 0),
+    ('\U0001f600', 0),
+    (TEXT, 0),
+  ],
+)
+def test_spans_cover_their_answer_whatever_the_tokenizer(any_tokenizer, answer, nth):
+  questions = questions_of(('Where?', answer, nth))
+  rows = make_rows(
+    questions, span_layout(any_tokenizer), any_tokenizer, QaConfig(), 384
+  )
+  windows = rows.windows
+  first, last = token_spans(windows, questions)[0]
+  assert len(windows) == 1 and first >= windows.first_N[0]
+  at = windows.at_N[0] - windows.first_N[0]
+  low, high = windows.chars_T2[first + at, 0], windows.chars_T2[last + at, 1]
+  start = questions.span_Q2[0, 0]
+  assert low <= start and high >= start + len(answer)
+  inner = TEXT[windows.chars_T2[first + at, 1] : windows.chars_T2[last + at, 0]]
+  assert len(inner) < len(answer)  # No token on either side is superfluous.
+
+
+def test_a_cut_answer_is_in_no_window_and_a_whole_one_in_each_that_has_it(tokenizer):
+  questions = questions_of(('a?', 'O’Neil', 0), ('b?', None, 0), ('c?', 'Zürich', 1))
+  qa = QaConfig(overlap=3, max_question=4)
+  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, 16)
+  windows = rows.windows
+  spans = token_spans(windows, questions)
+  for row, number in enumerate(windows.question_N):
+    span = slice(windows.at_N[row], windows.at_N[row] + windows.size_N[row])
+    low, high = windows.chars_T2[span][0, 0], windows.chars_T2[span][-1, 1]
+    start, end = questions.span_Q2[number]
+    whole = 0 <= start and low <= start and end <= high
+    assert (spans[row, 0] >= 0) == whole
+  for number, found in ((0, True), (1, False), (2, True)):
+    assert (spans[windows.question_N == number, 0] >= 0).any() == found
+  # Windows that share no token cut what lies across their border.
+  halves = make_rows(
+    questions, span_layout(tokenizer), tokenizer, QaConfig(overlap=0), 128
+  )
+  assert len(halves.windows) == 3
+  wide = questions_of(('a?', TEXT[5:120], 0))
+  rows = make_rows(wide, span_layout(tokenizer), tokenizer, QaConfig(overlap=2), 90)
+  short = make_rows(
+    wide, span_layout(tokenizer), tokenizer, QaConfig(overlap=2, max_question=1), 20
+  )
+  assert (token_spans(rows.windows, wide)[:, 0] >= 0).any()
+  assert (token_spans(short.windows, wide)[:, 0] < 0).all()
+
+
+def test_long_questions_are_cut_and_counted(tokenizer):
+  questions = questions_of(('why ' * 500, '42', 0), ('why?', '42', 0))
+  qa = QaConfig(max_question=10, overlap=4)
+  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, 24)
+  assert rows.cut == 1 and max(map(len, rows.ids)) == 24
+  why = encode(tokenizer, 'why')[0]
+  assert rows.ids[0][:12] == [tokenizer.cls_token_id, *[why] * 10, *rows.ids[0][11:12]]
+
+
+def test_a_causal_row_asks_first_and_ends_with_the_end_of_text(qwen):
+  questions = questions_of(('Where is it?', '42', 0))
+  layout = span_layout(qwen)
+  rows = make_rows(questions, layout, qwen, QaConfig(), 256)
+  assert qwen.decode(rows.ids[0]) == f'Where is it?\n{TEXT}{qwen.eos_token}'
+  assert rows.windows.null_N[0] == len(rows.ids[0]) - 1 and not rows.segments
+  assert 'types_BL' not in pad(rows, 256, 0)
+
+
+def test_an_encoders_null_token_comes_first(tokenizer):
+  layout = span_layout(tokenizer)
+  assert layout.null_first and layout.prefix == (tokenizer.cls_token_id,)
+
+
+def test_window_starts_by_hand():
+  assert list(window_starts(10, 10, 4)) == [0]
+  assert list(window_starts(11, 10, 4)) == [0, 6]
+  assert list(window_starts(16, 10, 4)) == [0, 6]
+  assert list(window_starts(17, 10, 4)) == [0, 6, 12]
+  assert list(window_starts(2, 10, 4)) == [0]
+
+
+def test_windows_that_could_not_move_are_refused(tokenizer):
+  layout = span_layout(tokenizer)
+  check_room(layout, QaConfig(max_question=10, overlap=20), 34)
+  with pytest.raises(ValueError, match='leaves 20 tokens.*data.qa.overlap=20'):
+    check_room(layout, QaConfig(max_question=10, overlap=20), 33)
