@@ -18,6 +18,8 @@ flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
 flags.DEFINE_string('input', '', 'File to predict.')
 flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
 flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
+# orbax says much that is of no use to the user; --verbosity=0 shows it.
+flags.FLAGS.set_default('verbosity', -1)
 _OPTIONS = ('dry_run', 'checkpoint', 'split', 'input', 'output', 'max_rank')
 
 
