@@ -5,13 +5,25 @@ Examples are rows here, so X^T and Y^T of the papers are `x_NI` and `y_NO`. Axis
 letters beside those of `adapad_jax.deflation.components`: N examples, T estimates
 that a worker may read (all workers, times the versions kept), L rounds.
 
-Imports jax, optax and numpy alone; `estimator` adds scikit-learn.
+Imports jax, optax, numpy and scipy alone; `estimator` adds scikit-learn.
 """
 
+from adapad_jax.regression.discovery import discover
 from adapad_jax.regression.fit import Fit, fit
 from adapad_jax.regression.moments import Moments, gather_moments
 from adapad_jax.regression.pca import Eigen
-from adapad_jax.regression.schedule import Schedule
+from adapad_jax.regression.relatives import (
+  compute_schedule,
+  exact_fit,
+  joint_fit,
+  sequential_fit,
+)
+from adapad_jax.regression.schedule import (
+  Schedule,
+  Traffic,
+  absent_traffic,
+  late_traffic,
+)
 from adapad_jax.regression.solvers import Alternating, Gradient, Power
 from adapad_jax.regression.stream import Stream, partial_fit
 
@@ -24,7 +36,15 @@ __all__ = [
   'Power',
   'Schedule',
   'Stream',
+  'Traffic',
+  'absent_traffic',
+  'compute_schedule',
+  'discover',
+  'exact_fit',
   'fit',
   'gather_moments',
+  'joint_fit',
+  'late_traffic',
   'partial_fit',
+  'sequential_fit',
 ]
