@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from adapad_jax.models.cache import Cache
 from adapad_jax.models.decoder import DecoderModel, last_token
 
 
@@ -33,6 +35,9 @@ class Sampling:
       raise ValueError(
         f'{self}: needs temperature >= 0, top_k >= 0 and top_p in (0, 1]'
       )
+
+
+GREEDY = Sampling()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,7 @@ def generate(
   model: DecoderModel,
   batch: dict[str, jax.Array],
   budget: Budget,
-  sampling: Sampling = Sampling(),
+  sampling: Sampling = GREEDY,
   keys_B: jax.Array | None = None,
 ) -> jax.Array:
   """Continues every row of a batch of prompts.
@@ -110,22 +115,59 @@ def _generate(
   keys_B: jax.Array | None,
 ) -> jax.Array:
   model = nnx.merge(graph, state)
+  reading = read(model, prompt, budget.tokens)
+  return extend(model, reading, budget, sampling, keys_B)[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """Prompts that a model has read, to be continued any number of times.
+
+  Attributes:
+    last_BD: states of the last tokens.
+    cache: keys and values of all tokens, with room for more.
+    empty_B: whether a row has no token, as those that pad a batch.
+  """
+
+  last_BD: jax.Array
+  cache: Cache
+  empty_B: jax.Array
+
+
+def read(model: DecoderModel, prompt: Mapping[str, jax.Array], room: int) -> Reading:
+  """Reads 'ids_BL' and 'mask_BL', leaving room for so many more tokens."""
   rows, length = prompt['ids_BL'].shape
-  cache = model.model.empty_cache(rows, length + budget.tokens)
+  cache = model.model.empty_cache(rows, length + room)
   hidden_BLD, cache = model.model(prompt, cache=cache)
   last_BD = last_token(hidden_BLD, prompt['mask_BL'])
-  new_BT = jnp.full((rows, budget.tokens), budget.pad_id, jnp.int32)
-  done_B = jnp.zeros(rows, bool)
+  return Reading(last_BD, cache, ~jnp.any(prompt['mask_BL'] > 0, axis=1))
+
+
+def extend(
+  model: DecoderModel,
+  reading: Reading,
+  budget: Budget,
+  sampling: Sampling = GREEDY,
+  keys_B: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Continues prompts inside a compiled function; arguments as for `generate`.
+
+  Returns:
+    (B, budget.tokens) new tokens, and their log-probability (B,) under the model,
+    the stop token's included. Rows without a prompt get padding.
+  """
 
   def unfinished(carry: tuple) -> jax.Array:
-    step, _, done_B, _, _ = carry
+    step, _, _, done_B, _, _ = carry
     return (step < budget.tokens) & ~jnp.all(done_B)
 
-  def extend(carry: tuple) -> tuple:
-    step, new_BT, done_B, last_BD, cache = carry
+  def step_on(carry: tuple) -> tuple:
+    step, new_BT, score_B, done_B, last_BD, cache = carry
     keys = None if keys_B is None else _fold(keys_B, step)
-    token_B = choose(model.token_logits(last_BD[:, None])[:, 0], sampling, keys)
-    token_B = jnp.where(done_B, budget.pad_id, token_B)
+    logits_BV = model.token_logits(last_BD[:, None])[:, 0]
+    token_B = jnp.where(done_B, budget.pad_id, choose(logits_BV, sampling, keys))
+    score_B += jnp.where(done_B, 0.0, _log_probability(logits_BV, token_B))
     new_BT = jax.lax.dynamic_update_slice(new_BT, token_B[:, None], (0, step))
     next_batch = {
       'ids_BL': token_B[:, None],
@@ -134,10 +176,40 @@ def _generate(
     hidden_BLD, cache = model.model(next_batch, cache=cache)
     for stop in budget.stop_ids:
       done_B |= token_B == stop
-    return step + 1, new_BT, done_B, hidden_BLD[:, 0], cache
+    return step + 1, new_BT, score_B, done_B, hidden_BLD[:, 0], cache
 
-  start = (jnp.int32(0), new_BT, done_B, last_BD, cache)
-  return jax.lax.while_loop(unfinished, extend, start)[1]
+  rows = len(reading.last_BD)
+  new_BT = jnp.full((rows, budget.tokens), budget.pad_id, jnp.int32)
+  score_B = jnp.zeros(rows, jnp.float32)
+  start = (jnp.int32(0), new_BT, score_B, reading.empty_B, reading.last_BD)
+  found = jax.lax.while_loop(unfinished, step_on, (*start, reading.cache))
+  return found[1], found[2]
+
+
+def log_probability(
+  model: DecoderModel, reading: Reading, ids_BT: jax.Array, mask_BT: jax.Array
+) -> jax.Array:
+  """Log-probability (B,) that the prompts go on with these tokens.
+
+  Args:
+    model: with a 'lm' head.
+    reading: with room for T - 1 tokens.
+    ids_BT: the tokens.
+    mask_BT: 1 for tokens that count; a row's first ones.
+  """
+  states_BTD = reading.last_BD[:, None]
+  if ids_BT.shape[1] > 1:
+    heard = {'ids_BL': ids_BT[:, :-1], 'mask_BL': mask_BT[:, :-1]}
+    hidden_BTD, _ = model.model(heard, cache=reading.cache)
+    states_BTD = jnp.concatenate([states_BTD, hidden_BTD], axis=1)
+  score_BT = _log_probability(model.token_logits(states_BTD), ids_BT)
+  return jnp.sum(jnp.where(mask_BT > 0, score_BT, 0.0), axis=1)
+
+
+def _log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
+  """Of one token each; logits have one axis more, the last."""
+  chosen = jnp.take_along_axis(logits, token[..., None], axis=-1)[..., 0]
+  return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
 def _fold(keys_B: jax.Array, step: jax.Array) -> jax.Array:

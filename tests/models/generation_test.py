@@ -135,3 +135,34 @@ def test_stories260k_writes_what_transformers_writes(shared):
   new = generation.generate(model, batch, budget)
   np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
   assert 'there was a little' in tokenizer.decode(new[0])
+
+
+def test_scores_are_the_log_probabilities_of_what_is_said(pair):
+  """Against torch's log-softmax over prompt and continuation, without a cache."""
+  batch = parity.draw_batch(1, [6, 2, 4], 6, 300)
+  model, budget = pair.ours.model, Budget(5)
+  reading = generation.read(model, batch, budget.tokens)
+  new_BT, score_B = generation.extend(model, reading, budget)
+  forced_B = generation.log_probability(model, reading, new_BT, jnp.ones_like(new_BT))
+  short_BT = jnp.asarray([[1, 1, 0, 0, 0]] * 3)
+  first_B = generation.log_probability(model, reading, new_BT, short_BT)
+  for row, length in enumerate([6, 2, 4]):
+    prompt = batch['ids_BL'][row][batch['mask_BL'][row] > 0]
+    whole = torch.tensor([*prompt.tolist(), *np.asarray(new_BT[row]).tolist()])
+    with torch.no_grad():
+      logits = pair.reference(input_ids=whole[None]).logits[0]
+    shares = torch.log_softmax(logits, dim=-1)[length - 1 : -1]
+    said = shares[torch.arange(5), whole[length:]].numpy()
+    assert float(score_B[row]) == pytest.approx(said.sum(), abs=1e-4)
+    assert float(forced_B[row]) == pytest.approx(said.sum(), abs=1e-4)
+    assert float(first_B[row]) == pytest.approx(said[:2].sum(), abs=1e-4)
+
+
+def test_a_row_without_a_prompt_says_nothing(pair):
+  batch = parity.draw_batch(1, [6, 2], 6, 300)
+  batch = {name: x.copy() for name, x in batch.items()}
+  batch['ids_BL'][1], batch['mask_BL'][1] = 0, 0
+  reading = generation.read(pair.ours.model, batch, 4)
+  new_BT, score_B = generation.extend(pair.ours.model, reading, Budget(4, (), 7))
+  assert (np.asarray(new_BT[1]) == 7).all() and float(score_B[1]) == 0
+  assert float(score_B[0]) < 0
