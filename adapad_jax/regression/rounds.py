@@ -147,7 +147,8 @@ def run(
     visible_S = real_S & (jnp.arange(rows[1]) < now.active)
     history = record(history, here.round, yardstick, news, moved_S, visible_S)
     rule = ACTIVATION[schedule.activation]
-    active = jnp.minimum(rule(now.active, energies(news), yardstick.floor), rank)
+    following = rule(now.active, energies(news), moved_S, yardstick.floor)
+    active = jnp.minimum(following, rank)
     shift = lambda new, old: jnp.concatenate([new[None], old[:-1]])
     ahead = Progress(
       round=now.round + 1,

@@ -9,30 +9,42 @@ import numpy as np
 from adapad_jax.settings import did_you_mean
 
 
-def _staggered(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
+def _staggered(
+  active: jax.Array, energy_S: jax.Array, moved_S: jax.Array, floor: jax.Array
+) -> jax.Array:
   """Worker k joins the broadcast at round k: one more a round."""
-  del energy_S, floor
+  del energy_S, moved_S, floor
   return active + 1
 
 
-def _together(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
+def _together(
+  active: jax.Array, energy_S: jax.Array, moved_S: jax.Array, floor: jax.Array
+) -> jax.Array:
   """All workers broadcast from the first round on."""
-  del energy_S, floor
+  del energy_S, moved_S, floor
   return active
 
 
-def _above_noise(active: jax.Array, energy_S: jax.Array, floor: jax.Array) -> jax.Array:
+# Share of the noise in one component that may still move in a round.
+_SETTLED = 0.01
+
+
+def _above_noise(
+  active: jax.Array, energy_S: jax.Array, moved_S: jax.Array, floor: jax.Array
+) -> jax.Array:
   """The next worker joins once it explains more than noise can.
 
-  Until then it trains privately, so that nothing that looks like noise is ever
-  broadcast.
+  Until then it trains privately. It also waits until those before it have settled:
+  what they have yet to explain would pass for a signal of its own.
   """
-  candidate = jnp.minimum(active, energy_S.shape[0] - 1)
-  return active + (energy_S[candidate] > floor)
+  size = energy_S.shape[0]
+  unrest = jnp.where(jnp.arange(size) < active, jnp.square(moved_S), 0).max()
+  signal = energy_S[jnp.minimum(active, size - 1)] > floor
+  return active + (signal & (unrest <= _SETTLED * floor))
 
 
 # Workers that broadcast in the next round, by those of this one, the energies
-# ||b_k a_k^T X||_F^2, and what noise may reach.
+# ||b_k a_k^T X||_F^2, how far the terms moved, and the energy that noise may reach.
 ACTIVATION = {
   'staggered': _staggered,
   'together': _together,

@@ -1,0 +1,146 @@
+"""Configs, files and reports of `program = 'regression'`."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adapad_jax.regression.run import COMPONENTS, run
+from configs.regression import get_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = {'examples': 60, 'inputs': 6, 'outputs': 5, 'rank': 3, 'noise': 0.05}
+
+
+def config(arg='parallel', **changes):
+  values = get_config(arg).to_dict()
+  values['data'] |= SMALL
+  values['rank'] = 3
+  values['dtype'] = 'float64'
+  for name, value in changes.items():
+    group, _, field = name.partition('__')
+    if field:
+      values[group][field] = value
+    else:
+      values[group] = value
+  return values
+
+
+@pytest.mark.parametrize(
+  'arg', ['parallel', 'sequential', 'joint', 'exact', 'discover', 'parallel,pca']
+)
+def test_every_method_comes_close_to_the_exact_fit(arg, tmp_path):
+  values = config(arg)
+  if arg == 'joint':
+    values['solver']['rate'] = 1e-3
+  result = run(values, tmp_path, dry_run=False)
+  assert result == json.loads((tmp_path / 'result.json').read_text())
+  assert result['distance_to_exact'] < 1e-3
+  assert result['active'] == 3 and len(result['test_error_of_prefixes']) == 4
+  assert result['train_error'] == pytest.approx(result['train_error_exact'], abs=1e-5)
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  steps = [json.loads(line)['step'] for line in lines]
+  assert steps == list(range(1, result['rounds'] + 1))
+  last = json.loads(lines[-1])
+  assert abs(last['train/excess']) < 1e-3 * last['train/objective'] + 1e-9
+  saved = np.load(tmp_path / COMPONENTS)
+  outputs = 5
+  inputs = 5 if 'pca' in arg else 6
+  assert saved['a_RI'].shape == (3, inputs) and saved['b_RO'].shape == (3, outputs)
+  assert saved['mean_I'].shape == (inputs,) and saved['mean_O'].shape == (outputs,)
+
+
+def test_ones_own_files(tmp_path):
+  draw = np.random.default_rng(0)
+  x_NI = draw.normal(1, 1, (40, 4))
+  y_N = x_NI @ [1.0, -2.0, 0.0, 3.0] + 7
+  np.save(tmp_path / 'x.npy', x_NI)
+  np.savetxt(tmp_path / 'y.csv', y_N, delimiter=',')
+  values = config(rank=1, data__x=str(tmp_path / 'x.npy'))
+  values['data']['y'] = str(tmp_path / 'y.csv')
+  result = run(values, tmp_path / 'run', dry_run=False)
+  assert result['test_error'] < 1e-9 and result['outputs'] == 1
+  saved = np.load(tmp_path / 'run' / COMPONENTS)
+  got_N = (x_NI - saved['mean_I']) @ saved['a_RI'].T @ saved['b_RO'] + saved['mean_O']
+  np.testing.assert_allclose(got_N[:, 0], y_N, atol=1e-6)
+
+
+def test_late_and_absent_workers_still_arrive(tmp_path):
+  values = config(traffic__late=2, traffic__random=True, traffic__absent=0.2)
+  result = run(values, tmp_path, dry_run=False)
+  assert result['distance_to_exact'] < 1e-6
+
+
+def test_a_finished_run_is_kept(tmp_path):
+  first = run(config('exact'), tmp_path, dry_run=False)
+  assert run(config('exact', rank=2), tmp_path, dry_run=False) == first
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+  outline = run(config(), tmp_path / 'run', dry_run=True)
+  assert outline['parameters'] == 3 * 11 and outline['examples'] == 45
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'rnak': 2}, "config.rnak; did you mean 'rank'"),
+    ({'schedule__round': 2}, "config.schedule.round; did you mean 'rounds'"),
+    ({'method': 'paralel'}, "did you mean 'parallel'"),
+    ({'solver__name': 'adm'}, "did you mean 'adam'"),
+    ({'solver__name': 'hebb'}, 'set data.pca=True'),
+    ({'solver__rate': 0.0}, 'solver.rate=0.0'),
+    ({'method': 'joint'}, "solver.name='power' must be one of"),
+    ({'method': 'discover', 'ridge': 1.0}, 'ridge=1.0'),
+    ({'method': 'exact', 'traffic__late': 1}, "traffic is for method='parallel'"),
+    ({'traffic__late': -1}, 'traffic.late=-1'),
+    ({'schedule__activation': 'above_noise'}, "what method='discover' does"),
+    ({'rank': 0}, 'rank=0'),
+    ({'seed': -1}, 'seed=-1'),
+    ({'ridge': -1.0}, 'ridge=-1.0'),
+    ({'dtype': 'float16'}, 'float16'),
+    ({'devices': 9}, 'worker=9'),
+    ({'data__rank': 6}, 'data.rank=6 is above'),
+    ({'data__noise': -0.1}, 'data.noise=-0.1'),
+    ({'data__spectrum': 'exponental'}, "did you mean 'exponential'"),
+    ({'data__inputs': 0}, 'data.inputs=0'),
+    ({'data__y': 'y.npy'}, 'needs data.x'),
+    ({'data__x': 'absent.npy'}, 'is not a file'),
+    ({'data__x': 'x.mat'}, 'must end in'),
+  ],
+)
+def test_bad_settings_are_refused_before_any_work(changes, message, tmp_path):
+  with pytest.raises(ValueError, match=message):
+    run(config(**changes), tmp_path / 'run', dry_run=False)
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('text', ['1,2\n3,zwei\n', '1,2\n3,nan\n', '1,2\n3\n'])
+def test_bad_files_are_refused(text, tmp_path):
+  (tmp_path / 'x.csv').write_text(text)
+  with pytest.raises(ValueError, match='data.x'):
+    run(config(data__x=str(tmp_path / 'x.csv')), tmp_path / 'run', dry_run=False)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_an_unknown_option_of_the_config_file():
+  with pytest.raises(ValueError, match="'pcs'"):
+    get_config('parallel,pcs=true')
+
+
+def test_the_command(tmp_path):
+  flags = [f'--config.data.{name}={value}' for name, value in SMALL.items()]
+  command = [sys.executable, '-m', 'adapad_jax.main', f'--workdir={tmp_path}']
+  config_flag = '--config=configs/regression.py:exact'
+  done = subprocess.run(
+    [*command, config_flag, '--config.rank=3', *flags],
+    cwd=ROOT, capture_output=True, text=True, timeout=300,
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  result = json.loads((tmp_path / 'result.json').read_text())
+  assert json.loads(done.stdout) == result
+  assert result['method'] == 'exact' and result['inputs'] == 6
