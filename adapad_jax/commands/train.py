@@ -1,5 +1,6 @@
 """`--mode=train`: trains, or goes on; `--dry_run` only says what it would do."""
 
+import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -43,10 +44,21 @@ def _finetune(request: Request) -> None:
   say(summarise(result, str(workdir)))
 
 
+def _regression(request: Request) -> None:
+  from adapad_jax.regression.run import run as run_regression
+
+  config = request.config
+  workdir = request.workdir or pathlib.Path('runs') / (
+    f'regression-{config.get("method", "parallel")}-{config.get("seed", 0)}'
+  )
+  result = run_regression(config, workdir, request.options['dry_run'])
+  say(json.dumps(result, indent=2))
+
+
 def default_workdir(config: FinetuneConfig) -> pathlib.Path:
   """runs/TASK-METHOD-SEED."""
   name = f'{config.data.task}-{config.method}-{config.seed}'
   return pathlib.Path('runs') / name
 
 
-PROGRAMS: Mapping[str, Any] = {'finetune': _finetune}
+PROGRAMS: Mapping[str, Any] = {'finetune': _finetune, 'regression': _regression}
