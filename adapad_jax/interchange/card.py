@@ -26,7 +26,7 @@ def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
     f'# {_title(release, merged)}\n',
     _about(release, kind),
     _metrics(release.metrics),
-    _labels(release.labels if release.base.model.head.kind != 'regression' else ()),
+    _labels(release.labels if release.base.head.kind != 'regression' else ()),
     '## Loading\n\n```python\n' + snippet(release, merged) + '```\n',
     _ranks(release.adapter),
   ]
@@ -79,7 +79,7 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 def snippet(release: Release, merged: bool) -> str:
   """Python that loads the model and its tokenizer with torch."""
-  head = release.base.model.head
+  head = release.base.head
   auto = _AUTO[head.kind]
   source = "'path/to/this/folder'" if merged else repr(release.base_name)
   lines = [

@@ -83,7 +83,7 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
     write_card(release, folder, 'merged')
     error = _weight_error(folder, tensors)
     # Scanned, because that compiles faster.
-    written = load(str(folder), base.model.head, scan=True)
+    written = load(str(folder), base.head, scan=True)
     theirs = plain_outputs(written.model, batch)
     gap = largest_gap(outputs(base, release.adapter, batch), theirs, batch)
     report = Report(pathlib.Path(out), error, gap, release.adapter.parameters())
@@ -140,7 +140,7 @@ def _sizes(base: Pretrained) -> set[int]:
 
 def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
   """config.json of the base, made to say what the model has become."""
-  base, head = release.base, release.base.model.head
+  base, head = release.base, release.base.head
   dropped = ('_name_or_path', 'dtype', 'transformers_version')
   config = {k: v for k, v in base.hf_config.items() if k not in dropped}
   config['architectures'] = [_CLASS[base.family] + _SUFFIX[head.kind]]

@@ -12,7 +12,7 @@ _FORMAT = 1
 
 def write_notes(release: Release, folder: pathlib.Path) -> None:
   """Writes labels, ranks and metrics, and a fingerprint of the base."""
-  head = release.base.model.head
+  head = release.base.head
   modules = list(release.adapter.modules)
   notes = {
     'format': _FORMAT,

@@ -83,7 +83,7 @@ def config_of(
   heads = sorted(module.split('.')[-1] for module in base.head_modules)
   config = {
     'peft_type': 'LORA',
-    'task_type': TASK_TYPES[base.model.head.kind],
+    'task_type': TASK_TYPES[base.head.kind],
     'base_model_name_or_path': base_name,
     'r': rank,
     'lora_alpha': rank,

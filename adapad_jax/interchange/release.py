@@ -36,7 +36,7 @@ class Release:
 
   def __post_init__(self) -> None:
     check_fits(self.adapter, self.base)
-    head, names = self.base.model.head, self.label_names
+    head, names = self.base.head, self.label_names
     if names is not None and head.kind != 'classification':
       raise ValueError(f'label names {names} for a head of kind {head.kind!r}')
     if names is not None and len(names) != head.num_labels:
@@ -45,7 +45,7 @@ class Release:
   @property
   def labels(self) -> tuple[str, ...]:
     """Names of the outputs as config.json has them; empty without classes."""
-    head = self.base.model.head
+    head = self.base.head
     if head.kind == 'regression':
       return ('LABEL_0',)
     if head.kind != 'classification':
