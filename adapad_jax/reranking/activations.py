@@ -1,0 +1,120 @@
+"""Second moments of the inputs of chosen layers, streamed over text."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from adapad_jax.adapters import Attachment, split_model
+from adapad_jax.adapters.locate import parent_of
+from adapad_jax.regression.moments import einsum
+from adapad_jax.sharding import DATA, WORKER, put
+from adapad_jax.training.batches import padded, trimmed
+
+
+class _Recorder:
+  """Stands where an update does, changes nothing, and sums x x^T of what passes.
+
+  Padding does not count. A table that all rows share, as DeBERTa's distances, counts
+  once for every row, as often as it is used.
+  """
+
+  def __init__(self, outputs: int, mask_BL: jax.Array) -> None:
+    self.outputs = outputs
+    self.mask_BL = mask_BL
+    self.total: Any = 0.0
+
+  def __call__(self, x_BLI: jax.Array) -> jax.Array:
+    x_BLI = x_BLI.astype(jnp.float32)
+    counted_BLI = x_BLI * self.mask_BL[..., None].astype(jnp.float32)
+    self.total += einsum('bli,blj->ij', counted_BLI, x_BLI)
+    return jnp.zeros((*x_BLI.shape[:-1], self.outputs))
+
+  def broadcast(self, table_RD: jax.Array) -> jax.Array:
+    """The same for a shared table."""
+    rows = jnp.sum(jnp.any(self.mask_BL > 0, axis=1)).astype(jnp.float32)
+    table_RD = table_RD.astype(jnp.float32)
+    self.total += rows * einsum('rd,re->de', table_RD, table_RD)
+    return jnp.zeros((1, table_RD.shape[0], self.outputs))
+
+
+def input_moments(
+  model: nnx.Module,
+  modules: Sequence[str],
+  columns: Mapping[str, np.ndarray],
+  mesh: jax.sharding.Mesh,
+  rows: int = 64,
+) -> dict[str, np.ndarray]:
+  """S = 1/N sum_n x_n x_n^T of every module's inputs, (I, I), on the host.
+
+  Rows of a batch are spread over all devices of the mesh.
+
+  Args:
+    model: whose activations are summed, not scanned.
+    modules: names of linear layers.
+    columns: 'ids_BL', 'mask_BL' and 'types_BL' of the text; labels are not read.
+    mesh: the devices.
+    rows: rows of a batch, rounded up to a multiple of the devices.
+
+  Raises:
+    ValueError: if the model runs its layers as one scanned layer, or there is no text.
+  """
+  sizes = {name: _outputs(model, name) for name in modules}
+  tokens = int(np.sum(columns['mask_BL']))
+  if tokens == 0:
+    raise ValueError('re-ranking needs text, but there is not a single token')
+  rows = -(-rows // mesh.size) * mesh.size
+  with jax.set_mesh(mesh):
+    attachment, params, _ = split_model(model)
+    params, step = put(params), _program(attachment, tuple(sizes.items()), mesh)
+    totals = None
+    for batch in _batches(columns, rows):
+      found = step(params, put(batch, jax.P((WORKER, DATA))))
+      totals = found if totals is None else _add(totals, found)
+    return {name: np.asarray(s_II) / tokens for name, s_II in totals.items()}
+
+
+def _outputs(model: nnx.Module, name: str) -> int:
+  parent, leaf, layer = parent_of(model, name)
+  if layer is not None:
+    raise ValueError('load the model with scan=False to look at its activations')
+  return getattr(parent, leaf).kernel.shape[-1]
+
+
+def _batches(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:
+  read = {k: v for k, v in columns.items() if k in ('ids_BL', 'mask_BL', 'types_BL')}
+  read = trimmed(read)
+  for start in range(0, len(read['ids_BL']), rows):
+    yield padded(read, start, rows)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(total: Any, more: Any) -> Any:
+  return jax.tree.map(jnp.add, total, more)
+
+
+def _program(
+  attachment: Attachment, sizes: tuple[tuple[str, int], ...], mesh: jax.sharding.Mesh
+) -> Any:
+  """The compiled (params, batch) -> sums of one batch over all devices."""
+
+  def sums(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    recorders = {name: _Recorder(size, batch['mask_BL']) for name, size in sizes}
+    attachment(params, recorders, {})(batch)
+    own = {name: recorder.total for name, recorder in recorders.items()}
+    return jax.lax.psum(own, (WORKER, DATA))
+
+  spread = jax.P((WORKER, DATA))
+  return jax.jit(
+    jax.shard_map(
+      sums,
+      mesh=mesh,
+      in_specs=(jax.P(), spread),
+      out_specs=jax.P(),
+      check_vma=False,
+    )
+  )

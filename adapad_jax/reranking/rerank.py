@@ -1,0 +1,64 @@
+"""The whole of re-ranking: activations, regressions, one shared budget."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from adapad_jax.adapters import Adapter
+from adapad_jax.adapters.prefixes import cut, share
+from adapad_jax.reranking.activations import input_moments
+from adapad_jax.reranking.solve import Ordered, solve
+from adapad_jax.reranking.updates import Update
+
+
+@dataclasses.dataclass(frozen=True)
+class Reranked:
+  """A small adapter and how much of the update it keeps.
+
+  Attributes:
+    adapter: components by module, the shared budget spent.
+    explained: share of every module's E ||Delta W^T x||^2 that is kept.
+  """
+
+  adapter: Adapter
+  explained: dict[str, float]
+
+
+def rerank(
+  update: Update,
+  columns: Mapping[str, np.ndarray],
+  budget: int,
+  rank: int,
+  mesh: jax.sharding.Mesh,
+  *,
+  ridge: float = 1e-3,
+) -> Reranked:
+  """Finds a small adapter for an update on unlabelled text.
+
+  Args:
+    update: what is to be approximated.
+    columns: tokens of the text, as a split of a task has them.
+    budget: components over all modules.
+    rank: the most components of one module.
+    mesh: the devices; text and then modules are spread over its data axis.
+    ridge: see `solve`.
+
+  Raises:
+    ValueError: for a budget, rank or text that cannot work.
+  """
+  moments = input_moments(update.teacher, list(update.deltas), columns, mesh)
+  ordered = solve(update.deltas, moments, rank, mesh, ridge=ridge)
+  return spend(ordered, update.head, budget)
+
+
+def spend(ordered: Mapping[str, Ordered], head: dict, budget: int) -> Reranked:
+  """Shares a budget over modules so that the kept components explain most."""
+  ranks = share({name: o.gains for name, o in ordered.items()}, budget)
+  whole = Adapter({name: o.update for name, o in ordered.items()}, head)
+  explained = {
+    name: float(np.sum(o.gains[: ranks[name]]) / max(o.energy, 1e-30))
+    for name, o in ordered.items()
+  }
+  return Reranked(cut(whole, ranks), explained)

@@ -1,0 +1,177 @@
+"""Every module's bilinear regression by parallel deflation, modules over the mesh.
+
+Module m has inputs X with S = X X^T and targets Y = Delta W^T X, so C = Y X^T =
+Delta W^T S: nothing but S and Delta W is needed. Modules do not talk to each other.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapad_jax import sharding
+from adapad_jax.adapters import LowRank
+from adapad_jax.regression import Moments, Power, Schedule, rounds
+from adapad_jax.regression.estimates import Estimate, objectives
+from adapad_jax.regression.moments import einsum
+from adapad_jax.regression.program import draw_start
+from adapad_jax.regression.schedule import perfect_traffic
+
+SCHEDULE = Schedule(rounds=150, local_steps=4, tolerance=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ordered:
+  """The components of one module, the one that explains most first.
+
+  Attributes:
+    update: all components.
+    gains: by how much each lowers E ||Delta W^T x - sum_j b_j a_j^T x||^2, (R,).
+    energy: E ||Delta W^T x||^2, which all gains together do not exceed.
+  """
+
+  update: LowRank
+  gains: np.ndarray
+  energy: float
+
+
+def solve(
+  deltas: Mapping[str, np.ndarray],
+  moments: Mapping[str, np.ndarray],
+  rank: int,
+  mesh: jax.sharding.Mesh,
+  *,
+  ridge: float = 1e-3,
+  schedule: Schedule = SCHEDULE,
+  seed: int = 0,
+) -> dict[str, Ordered]:
+  """Fits every module's update by up to `rank` components on its own inputs.
+
+  Modules of one shape are one program; they are spread over the mesh's data axis, and
+  the workers of a module's components stay together on one device.
+
+  Args:
+    deltas: Delta W (I, O) by module name.
+    moments: S (I, I) by module name, a mean over tokens.
+    rank: components of every module, at most min(I, O).
+    mesh: the devices; its worker axis has to be one.
+    ridge: adds this share of the mean variance to all directions, so that directions
+      that the text does not show count too; much of it gives the plain SVD.
+    schedule: rounds of deflation.
+    seed: of the random start.
+
+  Raises:
+    ValueError: if the rank, the ridge or the mesh is out of range.
+  """
+  if rank < 1 or ridge < 0:
+    raise ValueError(f'rank={rank} must be >= 1 and ridge={ridge} >= 0')
+  if mesh.shape[sharding.WORKER] != 1:
+    raise ValueError(f'modules lie on the data axis; the mesh is {dict(mesh.shape)}')
+  found: dict[str, Ordered] = {}
+  for names in _groups(deltas):
+    most = min(rank, *deltas[names[0]].shape)
+    run = _program(mesh, most, schedule, ridge, seed)
+    found |= _solve_group(run, names, deltas, moments, mesh)
+  return {name: found[name] for name in deltas}
+
+
+def _groups(deltas: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
+  shapes: dict[tuple[int, ...], list[str]] = {}
+  for name, delta_IO in deltas.items():
+    shapes.setdefault(delta_IO.shape, []).append(name)
+  yield from shapes.values()
+
+
+def _solve_group(
+  run: Callable[..., Any],
+  names: list[str],
+  deltas: Mapping[str, np.ndarray],
+  moments: Mapping[str, np.ndarray],
+  mesh: jax.sharding.Mesh,
+) -> dict[str, Ordered]:
+  devices = mesh.shape[sharding.DATA]
+  short = -len(names) % devices
+  padded = [*names, *names[:1] * short]  # the rest repeats the first module
+  stack = lambda tree: np.stack([tree[name] for name in padded]).astype(np.float32)
+  with jax.set_mesh(mesh):
+    inputs = sharding.put((stack(deltas), stack(moments)), jax.P(sharding.DATA))
+    own, gains_MR, energy_M = jax.device_get(run(*inputs))
+  return {
+    name: Ordered(LowRank(own.a_RI[m], own.b_RO[m]), gains_MR[m], float(energy_M[m]))
+    for m, name in enumerate(names)
+  }
+
+
+@functools.cache
+def _program(
+  mesh: jax.sharding.Mesh, rank: int, schedule: Schedule, ridge: float, seed: int
+) -> Callable[..., Any]:
+  """The compiled (Delta W of M modules, S of M modules) -> components of all."""
+  one = functools.partial(_fit_module, rank, schedule, ridge, seed)
+
+  def inside(delta_MIO: jax.Array, s_MII: jax.Array) -> Any:
+    return jax.lax.map(lambda pair: one(*pair), (delta_MIO, s_MII))
+
+  modules = jax.P(sharding.DATA)
+  return jax.jit(
+    jax.shard_map(
+      inside,
+      mesh=mesh,
+      in_specs=(modules, modules),
+      out_specs=modules,
+      check_vma=False,
+    )
+  )
+
+
+def _fit_module(
+  rank: int,
+  schedule: Schedule,
+  ridge: float,
+  seed: int,
+  delta_IO: jax.Array,
+  s_II: jax.Array,
+) -> tuple[Any, jax.Array, jax.Array]:
+  """One module on one device: its components, balanced, and what they explain."""
+  size = s_II.shape[0]
+  floor = ridge * jnp.trace(s_II) / size
+  s_II = s_II + floor * jnp.eye(size, dtype=s_II.dtype)
+  c_OI = einsum('io,ij->oj', delta_IO, s_II)
+  energy = jnp.sum(c_OI * delta_IO.T)
+  nothing = lambda x: jnp.zeros(x, s_II.dtype)
+  moments = Moments(
+    c_OI, s_II, energy, nothing(()), nothing(size), nothing(c_OI.shape[0])
+  )
+  solver = Power()
+  problem = solver.prepare(moments)
+  start_RI = jnp.asarray(draw_start(seed, rank, size), s_II.dtype)
+  now = rounds.begin(solver, problem, start_RI, jnp.int32(schedule.first(rank)), 1)
+  quiet = jax.tree.map(jnp.asarray, perfect_traffic(schedule.rounds, rank))
+  yardstick = rounds.Yardstick(energy)
+  now, _ = rounds.run(solver, schedule, rank, problem, yardstick, quiet, now)
+  own = solver.component(problem, jax.tree.map(lambda x: x[0], now.kept))
+  left_R = _errors(own.a_RI, own.b_RO, moments)
+  before_R = jnp.concatenate([energy[None], left_R[:-1]])
+  return _balanced(own), jnp.maximum(before_R - left_R, 0), energy
+
+
+def _errors(a_RI: jax.Array, b_RO: jax.Array, moments: Moments) -> jax.Array:
+  """E ||y - sum_{j<=k} b_j a_j^T x||^2 for every k, from the moments."""
+  g_RI = einsum('ri,ij->rj', a_RI, moments.s_II)
+  h_RO = einsum('ri,oi->ro', a_RI, moments.c_OI)
+  estimate = Estimate(a_RI, b_RO, jnp.sum(b_RO * h_RO, 1), g_RI)
+  return 2 * objectives(moments.yy, estimate, jnp.ones(len(a_RI)))
+
+
+def _balanced(own: Any) -> Any:
+  """The same terms with ||a_k|| = ||b_k||, the better start for more training."""
+  norm = lambda x_RX: jnp.sqrt(jnp.sum(jnp.square(x_RX), 1, keepdims=True))
+  a_R1, b_R1 = norm(own.a_RI), norm(own.b_RO)
+  is_used = (a_R1 > 0) & (b_R1 > 0)
+  scale_R1 = jnp.where(is_used, jnp.sqrt(b_R1 / jnp.where(is_used, a_R1, 1)), 0)
+  safe_R1 = jnp.where(is_used, scale_R1, 1)
+  return dataclasses.replace(own, a_RI=own.a_RI * scale_R1, b_RO=own.b_RO / safe_R1)

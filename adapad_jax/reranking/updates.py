@@ -1,0 +1,89 @@
+"""Updates to be re-ranked: of an adapter, or of a whole fine-tuned checkpoint."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import nnx
+
+from adapad_jax.adapters import Adapter, linear_shapes, merge
+from adapad_jax.interchange.release import head_names, kernel_of
+from adapad_jax.models import Pretrained, weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """What fine-tuning did to a model.
+
+  Attributes:
+    teacher: the fine-tuned model, whose activations count.
+    deltas: Delta W (I, O) by module name.
+    head: the trained head, as an `Adapter` has it.
+    beside: names of tensors that changed but are not among the modules, with the
+      norm of their change relative to theirs; a low-rank update leaves them out.
+  """
+
+  teacher: nnx.Module
+  deltas: dict[str, np.ndarray]
+  head: dict[str, dict[str, np.ndarray]]
+  beside: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def from_adapter(base: Pretrained, adapter: Adapter) -> Update:
+  """The update of an adapter; its modules without a component are left out."""
+  # Other variables around the same arrays; split and merge would share variables.
+  copy = jax.tree.map(lambda x: x, base.model)
+  deltas = {name: u.weight() for name, u in adapter.modules.items() if u.rank}
+  return Update(merge(copy, adapter), deltas, adapter.head)
+
+
+def from_tuned(base: Pretrained, tuned: Pretrained, modules: list[str]) -> Update:
+  """The difference of a fully fine-tuned model and its base.
+
+  Args:
+    base: the model before.
+    tuned: the model after, with its own head.
+    modules: names of the linear layers whose difference is to be kept.
+
+  Raises:
+    ValueError: if the two are not of one shape, or none of the modules differs.
+  """
+  if linear_shapes(base.model) != linear_shapes(tuned.model):
+    raise ValueError(
+      f'{tuned.source_dir} is not a fine-tuned {base.source_dir}: their layers differ'
+    )
+  deltas = {
+    name: kernel_of(tuned, name).astype(np.float32)
+    - kernel_of(base, name).astype(np.float32)
+    for name in modules
+  }
+  deltas = {name: delta_IO for name, delta_IO in deltas.items() if delta_IO.any()}
+  if not deltas:
+    raise ValueError(f'{tuned.source_dir} and {base.source_dir} have equal weights')
+  head = {name: _head_layer(tuned, name) for name in head_names(tuned)}
+  covered = {f'{name}.weight' for name in deltas}
+  covered |= {f'{name}.{leaf}' for name in head for leaf in ('weight', 'bias')}
+  beside = {n: x for n, x in _changes(base, tuned).items() if n not in covered}
+  return Update(tuned.model, deltas, head, beside)
+
+
+def _head_layer(model: Pretrained, name: str) -> dict[str, np.ndarray]:
+  linear = model.model
+  for part in name.split('.'):
+    linear = getattr(linear, part)
+  params = {'kernel': linear.kernel, 'bias': linear.bias}
+  return {k: np.array(p[...], np.float32) for k, p in params.items() if p is not None}
+
+
+def _changes(base: Pretrained, tuned: Pretrained) -> dict[str, float]:
+  """||W' - W|| / ||W|| of every tensor that changed, by torch's name."""
+  before, after = (
+    dict(nnx.to_flat_state(nnx.state(m.model, nnx.Param))) for m in (base, tuned)
+  )
+  found = {}
+  for slot in weights.slots_of(base.model):
+    old, new = (np.asarray(x[slot.path][...], np.float32) for x in (before, after))
+    change = float(np.linalg.norm(new - old))
+    if change:
+      found[slot.names[0]] = change / max(float(np.linalg.norm(old)), 1e-30)
+  return found

@@ -1,0 +1,88 @@
+"""Sums over activations against plain numpy, hooks of torch, and a closed form."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from adapad_jax import sharding
+from adapad_jax.models import Head, load
+from adapad_jax.reranking import from_adapter, input_moments, rerank
+from tests.interchange import kit
+
+
+@pytest.fixture(scope='module')
+def base(shared):
+  return load(str(shared / 'models/stories260k'), Head('classification', 3))
+
+
+@pytest.fixture(scope='module')
+def columns(base):
+  batch = kit.encode(base, [*kit.TEXTS, 'One day, a girl named Lily went to the park.'])
+  return batch | {'label_B': np.zeros(4)}
+
+
+@pytest.fixture(scope='module')
+def update(base):
+  return from_adapter(base, kit.draw_adapter(base, ranks=(2, 3)))
+
+
+@pytest.fixture(scope='module')
+def hooked(update, base, columns, tmp_path_factory):
+  """The same sums by forward hooks on a merged checkpoint in torch."""
+  torch = pytest.importorskip('torch')
+  from transformers import AutoModelForSequenceClassification as Auto
+
+  from adapad_jax.interchange import Release, write_merged
+
+  release = Release(kit.draw_adapter(base, ranks=(2, 3)), base, 'stories')
+  folder = tmp_path_factory.mktemp('merged') / 'out'
+  write_merged(release, folder, {k: v for k, v in columns.items() if k != 'label_B'})
+  model = Auto.from_pretrained(str(folder))
+  mask = columns['mask_BL'] > 0
+  sums = {}
+
+  def hook(name):
+    def read(module, inputs, output):
+      x_NI = inputs[0].detach().numpy()[mask]
+      sums[name] = x_NI.T @ x_NI / len(x_NI)
+
+    return read
+
+  for name, module in model.named_modules():
+    if name in update.deltas:
+      module.register_forward_hook(hook(name))
+  kit.torch_logits(model, {k: columns[k] for k in ('ids_BL', 'mask_BL')})
+  assert torch.is_grad_enabled()
+  return sums
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_moments_equal_those_of_torch_hooks(update, columns, hooked, devices):
+  """Two batches of two rows, or one of four: padding never counts."""
+  mesh = sharding.make_mesh(1, devices)
+  found = input_moments(update.teacher, list(update.deltas), columns, mesh, rows=2)
+  assert found.keys() == hooked.keys()
+  for name, s_II in found.items():
+    np.testing.assert_allclose(s_II, hooked[name], atol=1e-4 * np.abs(s_II).max())
+
+
+def test_reranked_adapter_keeps_what_it_claims(update, columns, hooked):
+  deltas = {n: d for n, d in update.deltas.items() if n.endswith(('q_proj', 'o_proj'))}
+  update = dataclasses.replace(update, deltas=deltas)
+  small = rerank(update, columns, 14, 3, sharding.make_mesh(), ridge=0.0)
+  assert sum(small.adapter.ranks.values()) == 14
+  for name, whole in deltas.items():
+    s_II = hooked[name]
+    left = whole - small.adapter.modules[name].weight()
+    kept = 1 - np.trace(left.T @ s_II @ left) / np.trace(whole.T @ s_II @ whole)
+    assert kept == pytest.approx(small.explained[name], abs=2e-3)
+
+
+def test_text_and_layers_are_checked(update, columns, base):
+  nothing = {k: np.zeros_like(v) for k, v in columns.items()}
+  with pytest.raises(ValueError, match='not a single token'):
+    input_moments(update.teacher, list(update.deltas), nothing, sharding.make_mesh())
+  scanned = load(str(base.source_dir), base.head, scan=True).model
+  with pytest.raises(ValueError, match='scan=False'):
+    input_moments(scanned, list(update.deltas), columns, sharding.make_mesh())

@@ -1,0 +1,104 @@
+"""Module-parallel regressions against closed forms, on one device and on four."""
+
+import numpy as np
+import pytest
+
+from adapad_jax import sharding
+from adapad_jax.reranking import solve, truncate
+from adapad_jax.reranking.rerank import spend
+
+SHAPES = {'one': (12, 7), 'two': (12, 7), 'three': (9, 15), 'four': (12, 7)}
+
+
+@pytest.fixture(scope='module')
+def problem():
+  """Updates and inputs whose variance differs much by direction."""
+  rng = np.random.default_rng(0)
+  deltas, moments = {}, {}
+  for name, (i, o) in SHAPES.items():
+    deltas[name] = rng.standard_normal((i, o)).astype(np.float32)
+    x_NI = rng.standard_normal((200, i)) * np.geomspace(1, 0.05, i)
+    x_NI = x_NI @ np.linalg.qr(rng.standard_normal((i, i)))[0]
+    moments[name] = (x_NI.T @ x_NI / 200).astype(np.float32)
+  return deltas, moments
+
+
+@pytest.fixture(scope='module')
+def solved(problem):
+  return solve(*problem, 4, sharding.make_mesh(), ridge=0.0)
+
+
+def root(s_II):
+  value_I, vector_II = np.linalg.eigh(s_II.astype(np.float64))
+  return vector_II * np.sqrt(np.maximum(value_I, 0)) @ vector_II.T
+
+
+def loss(delta_IO, update, s_II):
+  """E ||(Delta W - a^T b)^T x||^2, formed."""
+  return np.sum(np.square(root(s_II) @ (delta_IO - update.weight())))
+
+
+@pytest.mark.parametrize('name', list(SHAPES))
+def test_every_prefix_equals_the_closed_form(problem, solved, name):
+  """Reduced-rank regression: the SVD of S^(1/2) Delta W."""
+  deltas, moments = problem
+  sigma_R = np.linalg.svd(root(moments[name]) @ deltas[name], compute_uv=False)
+  found = solved[name]
+  assert found.energy == pytest.approx(np.sum(sigma_R**2), rel=1e-5)
+  np.testing.assert_allclose(found.gains, sigma_R[:4] ** 2, rtol=2e-3)
+  for k in range(1, 5):
+    reached = loss(deltas[name], found.update.cut(k), moments[name])
+    assert reached == pytest.approx(np.sum(sigma_R[k:] ** 2), rel=2e-3)
+    plain = truncate(deltas, k)[name].update
+    assert reached < loss(deltas[name], plain, moments[name])
+
+
+def test_components_are_balanced(solved):
+  update = solved['three'].update
+  norms = (np.linalg.norm(x, axis=1) for x in (update.a_RI, update.b_RO))
+  np.testing.assert_allclose(*norms, rtol=1e-5)
+
+
+def test_modules_spread_over_four_devices_give_the_same(problem, solved):
+  """Three modules of one shape on four devices: one device repeats another's work."""
+  spread = solve(*problem, 4, sharding.make_mesh(1, 4), ridge=0.0)
+  assert list(spread) == list(solved)
+  for name, found in spread.items():
+    np.testing.assert_allclose(found.gains, solved[name].gains, rtol=1e-5)
+    ours, theirs = found.update.weight(), solved[name].update.weight()
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_much_ridge_is_the_plain_svd(problem):
+  deltas, moments = problem
+  found = solve(deltas, moments, 3, sharding.make_mesh(), ridge=1e5)
+  for name, plain in truncate(deltas, 3).items():
+    ours = found[name].update.weight()
+    np.testing.assert_allclose(ours, plain.update.weight(), atol=2e-2)
+
+
+def test_truncation_keeps_the_leading_singular_values(problem):
+  for name, found in truncate(problem[0], 2).items():
+    left = problem[0][name] - found.update.weight()
+    sigma_R = np.linalg.svd(problem[0][name], compute_uv=False)
+    assert np.linalg.norm(left) == pytest.approx(np.linalg.norm(sigma_R[2:]), rel=1e-5)
+    np.testing.assert_allclose(found.gains, sigma_R[:2] ** 2, rtol=1e-5)
+
+
+def test_the_budget_goes_where_most_is_explained(solved):
+  small = spend(solved, {}, 6)
+  ranks = small.adapter.ranks
+  assert sum(ranks.values()) == 6
+  kept = [g for n, o in solved.items() for g in o.gains[: ranks[n]]]
+  left = [g for n, o in solved.items() for g in o.gains[ranks[n] :]]
+  assert min(kept) > max(left)
+  for name, share in small.explained.items():
+    expected = np.sum(solved[name].gains[: ranks[name]]) / solved[name].energy
+    assert share == pytest.approx(expected)
+
+
+def test_senseless_settings_are_refused(problem):
+  with pytest.raises(ValueError, match='rank=0 must be >= 1'):
+    solve(*problem, 0, sharding.make_mesh())
+  with pytest.raises(ValueError, match='modules lie on the data axis'):
+    solve(*problem, 1, sharding.make_mesh(2))
