@@ -57,17 +57,18 @@ def choose(
   Args:
     ids: the questions.
     candidates: of each question, in any order; '' never is one.
-    nulls: of each question, the candidate of not answering; None in v1.1.
+    nulls: of each question, the candidate of not answering, whose score less that of
+      the best candidate, or of zero if there is none, is the no-answer score; None in
+      v1.1.
     qa: number of candidates to keep, and the null threshold.
   """
   n_best = [best_distinct(some, qa.n_best) for some in candidates]
   spans = tuple(best[0].text if best else '' for best in n_best)
   if nulls is None:
     return Answers(ids, spans, spans, None, tuple(n_best))
-  # A question without a candidate is certain to have no answer.
   odds_Q = np.array(
     [
-      null.score - best[0].score if best else np.inf
+      null.score - (best[0].score if best else 0.0)
       for null, best in zip(nulls, n_best, strict=True)
     ]
   )

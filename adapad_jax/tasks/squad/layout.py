@@ -22,6 +22,7 @@ class Layout:
     segments: whether the second text and the suffix are segment 1.
     null_first: whether the token that stands for 'no answer' is the row's first,
       or else its last.
+    question_lead: text in front of every question.
   """
 
   prefix: Ids
@@ -30,6 +31,7 @@ class Layout:
   question_first: bool = True
   segments: bool = False
   null_first: bool = False
+  question_lead: str = ''
 
   @property
   def fixed(self) -> int:
@@ -97,7 +99,17 @@ def prompt_layout(tokenizer: Any, qa: QaConfig, *, unanswerable: bool) -> Layout
     middle=encode(tokenizer, between),
     suffix=encode(tokenizer, after),
     question_first=False,
+    question_lead=word_lead(tokenizer),
   )
+
+
+def word_lead(tokenizer: Any) -> str:
+  """What to put in front of a word that does not start its text.
+
+  It is a space, unless the tokenizer puts one in front of every text by itself.
+  """
+  first = tokenizer.convert_ids_to_tokens(encode(tokenizer, 'a')[0])
+  return '' if first.startswith('\u2581') else ' '
 
 
 def end_of_text(tokenizer: Any) -> int:

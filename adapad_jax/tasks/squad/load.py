@@ -11,7 +11,7 @@ import numpy as np
 
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.cuts import cut_tables
-from adapad_jax.tasks.squad import span
+from adapad_jax.tasks.squad import generate, span
 from adapad_jax.tasks.squad.answers import Answers, write_answers
 from adapad_jax.tasks.squad.questions import Questions, check_questions
 from adapad_jax.tasks.squad.reading import find_tables, read_questions
@@ -22,7 +22,7 @@ from adapad_jax.tasks.table import Table
 from adapad_jax.tasks.task import Baseline, Outputs, Split, Splits, Task
 
 TASKS = ('squad', 'squad_v2')
-WAYS: dict[str, Callable[..., Way]] = {'span': span.way}
+WAYS: dict[str, Callable[..., Way]] = {'span': span.way, 'generate': generate.way}
 
 
 @dataclasses.dataclass(frozen=True)

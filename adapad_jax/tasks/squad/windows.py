@@ -98,7 +98,8 @@ def make_rows(
     ValueError: if a passage has no tokens.
   """
   passages = encode_all(tokenizer, questions.passages)
-  asked = encode_all(tokenizer, questions.questions)
+  lead = layout.question_lead
+  asked = encode_all(tokenizer, [lead + text for text in questions.questions])
   offset_P = np.cumsum([0] + [len(e.ids) for e in passages])
   ids, segments, places, cut = [], [], [], 0
   for number, passage in enumerate(questions.passage_Q):

@@ -34,7 +34,7 @@ def test_v2_is_silent_above_the_threshold(threshold, texts):
   qa = QaConfig(n_best=2, null_threshold=threshold)
   answers = choose(IDS, CANDIDATES, NULLS, qa)
   assert answers.texts == texts and answers.spans == ('a', 'é', '')
-  np.testing.assert_array_equal(answers.odds_Q, [-0.5, 1.0, np.inf])
+  np.testing.assert_array_equal(answers.odds_Q, [-0.5, 1.0, -1.0])
   assert [c.text for c in answers.n_best[0]] == ['a', '', 'b']
   assert [c.text for c in answers.n_best[1]] == ['', 'é']
 
@@ -44,7 +44,7 @@ def test_official_files(tmp_path):
   write_answers(answers, tmp_path / 'eval_predictions.json')
   read = lambda name: json.loads((tmp_path / name).read_text(encoding='utf-8'))
   assert read('eval_predictions.json') == {'q1': 'a', 'q2': '', 'q3': ''}
-  assert read('eval_null_odds.json') == {'q1': -0.5, 'q2': 1.0, 'q3': None}
+  assert read('eval_null_odds.json') == {'q1': -0.5, 'q2': 1.0, 'q3': -1.0}
   n_best = read('eval_nbest_predictions.json')
   share = math.exp(3.0) / (math.exp(3.0) + math.exp(2.5))
   assert n_best['q1'] == [
