@@ -1,6 +1,7 @@
 """The update as it is used once training stands still."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +20,20 @@ class Deployed:
     components: by module; every scale is part of b.
     active_MS: 1 where a component is part of its module's update.
     head: the trained head.
+    changes: what was added to the model's own parameters, a tree of their structure;
+      None where they are frozen.
   """
 
   components: dict[str, Component]
   active_MS: jax.Array
   head: dict[str, dict[str, jax.Array]]
+  changes: Any = None
+
+  def backbone(self, params: Any) -> Any:
+    """The model's parameters with the changes."""
+    if self.changes is None:
+      return params
+    return jax.tree.map(lambda p, c: (p + c).astype(p.dtype), params, self.changes)
 
   def deltas(
     self, modules: tuple[str, ...], rows: int, prefix: ArrayLike
@@ -35,6 +45,8 @@ class Deployed:
       rows: rows of the batch it will meet.
       prefix: number of components to keep; may be traced.
     """
+    if not self.active_MS.shape[1]:
+      return {}
     index_S = jnp.arange(self.active_MS.shape[1])
     kept_S = (index_S < prefix).astype(jnp.float32)
     nothing_BS = jnp.zeros((rows, self.active_MS.shape[1]))

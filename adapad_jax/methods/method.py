@@ -18,6 +18,7 @@ class Problem:
 
   Attributes:
     shapes: (in, out) features of the adapted modules, in the order of every M axis.
+    params: shapes and dtypes of the model's parameters.
     loss: (params, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B,
       weight_B), see `deflation.worker.LossFn`.
     optimizer: of the adapters, its warm-up in optimiser steps.
@@ -30,6 +31,7 @@ class Problem:
   """
 
   shapes: dict[str, tuple[int, int]]
+  params: Any
   loss: LossFn
   optimizer: Optimizer
   head_optimizer: Optimizer

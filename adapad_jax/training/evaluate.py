@@ -81,7 +81,8 @@ def make_evaluator(
 
   def predict(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
     deltas = deployed.deltas(modules, own, prefix)
-    return task.predict(attachment(params, deltas, deployed.head), batch)
+    whole = deployed.backbone(params)
+    return task.predict(attachment(whole, deltas, deployed.head), batch)
 
   spread = jax.P((WORKER, DATA))
   sharded = jax.shard_map(

@@ -5,6 +5,7 @@ import functools
 from typing import Any
 
 import jax
+from flax import nnx
 
 from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, choose
@@ -72,6 +73,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
   steps = config.train.total_steps(len(task.splits['train']))
   problem = Problem(
     shapes=shapes,
+    params=nnx.state(outlined.model),
     loss=functools.partial(task_loss, task, attachment),
     optimizer=config.optimizer.resolve(steps),
     head_optimizer=config.head_optimizer.resolve(steps),

@@ -5,10 +5,14 @@ import importlib.metadata
 import platform
 from typing import TYPE_CHECKING, Any
 
+import jax
+
+from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.training.session import CHECKPOINTS, host_adapter, restore
 from adapad_jax.training.terminal import rank_map, table
 
 if TYPE_CHECKING:
+  from adapad_jax.training.plan import Plan
   from adapad_jax.training.train import Course, Run
 
 RESULT = 'result.json'
@@ -37,7 +41,6 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
   report = method.report(course.state)
   curve = _prefixes(run)
   deployed = method.deploy(course.state)
-  adapter = host_adapter(plan.modules, deployed)
   return {
     'task': plan.task.name,
     'method': plan.config.method,
@@ -51,7 +54,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'rank_total': int(report.rank_M.sum()),
     'budget': method.timeline()[-1][1],
     'grants': list(report.grants),
-    'adapter_parameters': adapter.parameters(),
+    'adapter_parameters': _adapter_parameters(plan, deployed),
     'head_parameters': plan.head_parameters(),
     'rounds': course.step,
     'local_steps': method.local_steps,
@@ -63,6 +66,14 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'versions': versions(),
     'checkpoints': str(run.workdir / CHECKPOINTS),
   }
+
+
+def _adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
+  """Parameters of the update outside the head."""
+  if deployed.changes is None:
+    return host_adapter(plan.modules, deployed).parameters()
+  changed = sum(leaf.size for leaf in jax.tree.leaves(deployed.changes))
+  return changed - plan.head_parameters()
 
 
 def _prefixes(run: 'Run') -> list[float]:

@@ -139,7 +139,16 @@ def open_run(plan: Plan, workdir: pathlib.Path, kind: str) -> Opened:
 
 
 def host_adapter(modules: tuple[str, ...], deployed: Deployed) -> Adapter:
-  """An update on the host, inactive components left out."""
+  """An update on the host, inactive components left out.
+
+  Raises:
+    ValueError: if the model's own parameters were changed: that is no adapter.
+  """
+  if deployed.changes is not None:
+    raise ValueError(
+      'this run changed every parameter of the model (method full), which no adapter'
+      ' can hold; use its checkpoints, or train with another method'
+    )
   host = jax.device_get(deployed)
   updates = {}
   for m, name in enumerate(modules):
