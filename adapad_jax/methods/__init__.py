@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from adapad_jax.methods import adapad
+from adapad_jax.methods import adapad, full, head, lora, sequential
 from adapad_jax.methods.method import Method, Problem, RankReport
 
 # name -> (frozen dataclass of settings, (settings, problem) -> Method)
 METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'adapad': (adapad.AdaPaDSettings, adapad.build),
+  'lora': (lora.LoRASettings, lora.build),
+  'sequential': (sequential.SequentialSettings, sequential.build),
+  'full': (full.FullSettings, full.build),
+  'head': (head.HeadSettings, head.build),
 }
 
 __all__ = ['METHODS', 'Method', 'Problem', 'RankReport']

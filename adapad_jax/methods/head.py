@@ -1,0 +1,65 @@
+"""The head alone on the frozen model: the floor that adapters have to beat."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.methods.joint import Joint, Rule, Tuned
+from adapad_jax.methods.method import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+  """There is nothing to set; the head has its own optimiser."""
+
+
+def empty(shapes: dict[str, tuple[int, int]]) -> dict[str, Component]:
+  """Updates without any component."""
+  return {
+    name: Component(jnp.zeros((0, features_in)), jnp.zeros((0, features_out)))
+    for name, (features_in, features_out) in shapes.items()
+  }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Head(Rule):
+  """No update at all: `Joint` steps the head."""
+
+  problem: Problem
+  capacity: int = 0
+
+  def start(self, key: jax.Array) -> Tuned:
+    """Nothing."""
+    return Tuned(params=(), moments=(), book=())
+
+  def forward(
+    self, model: Any, variables: Any, tuned: Tuned, step: jax.Array, rows: int
+  ) -> tuple[Any, dict[str, Any]]:
+    """The model as it is."""
+    return model, {}
+
+  def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
+    """Nothing to step."""
+    return tuned
+
+  def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
+    """Zero, everywhere."""
+    return jnp.zeros(len(self.problem.shapes), jnp.int32)
+
+  def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
+    """The head alone."""
+    shapes = self.problem.shapes
+    return Deployed(empty(shapes), jnp.zeros((len(shapes), 0)), head)
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """Constant."""
+    return [(0, 0)]
+
+
+def build(settings: HeadSettings, problem: Problem) -> Joint:
+  """Binds to a problem."""
+  return Joint(problem, Head(problem))

@@ -1,0 +1,300 @@
+"""Methods that train all their parameters together, on one loss over the whole batch.
+
+    gradient of the summed loss on each device's rows; one all-reduce over `data`
+    a step of the head; the method's own step of everything else
+
+What sets one such method apart is its `Rule`; the loop, the mesh, noise and failures
+are common. Rows sit on the `data` axis; components are not spread over `worker`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.optimizer import Optimizer, apply
+from adapad_jax.deflation.state import DATA, WORKER
+from adapad_jax.deflation.worker import all_reduce
+from adapad_jax.methods.method import Problem, RankReport
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+  """What a rule trains and keeps, in arrays whose shapes never change.
+
+  Attributes:
+    params: what the gradient changes, the head not counted.
+    moments: its optimiser state.
+    book: what the rule keeps beside: statistics, ranks, masks.
+  """
+
+  params: Any
+  moments: Any
+  book: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """Everything a run needs to continue.
+
+  Attributes:
+    tuned: see `Tuned`.
+    head, head_moments: the head and its optimiser state.
+    step: optimiser steps done, which is also the position in the data.
+    key: bits of the random key that all noise is folded from.
+    failed: the first step whose loss or gradient was not finite, or -1. From then
+      on nothing changes, so the last good state survives.
+  """
+
+  tuned: Tuned
+  head: Any
+  head_moments: Any
+  step: jax.Array
+  key: jax.Array
+  failed: jax.Array
+
+
+class Rule:
+  """What sets a joint method apart: pure functions of arrays.
+
+  Attributes:
+    capacity: the most components that a module may have.
+  """
+
+  capacity: int
+
+  def start(self, key: jax.Array) -> Tuned:
+    """Parameters that change nothing yet, with their optimiser and statistics."""
+    raise NotImplementedError
+
+  def variables(self, tuned: Tuned) -> Any:
+    """What the loss is differentiated by."""
+    return tuned.params
+
+  def forward(
+    self, model: Any, variables: Any, tuned: Tuned, step: jax.Array, rows: int
+  ) -> tuple[Any, dict[str, Any]]:
+    """(the model's parameters, updates by module) for so many rows of a batch."""
+    raise NotImplementedError
+
+  def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
+    """One step by the gradient of the mean loss in the `variables`."""
+    raise NotImplementedError
+
+  def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
+    """Components in training by module, (M,)."""
+    raise NotImplementedError
+
+  def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
+    """The update as evaluation uses it; within the budget at every step."""
+    raise NotImplementedError
+
+  def report(self, rank_M: np.ndarray, book: Any) -> RankReport:
+    """The ranks that are deployed and how they came about; `book` is on the host."""
+    return RankReport(rank_M)
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """(step, total rank after it) of every allocation that is planned."""
+    raise NotImplementedError
+
+
+# Compared by identity, so that compiled functions may take it as a constant.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joint:
+  """A joint method bound to a problem; see `Method`."""
+
+  problem: Problem
+  rule: Rule
+  local_steps: int = 1
+
+  @property
+  def rounds(self) -> int:
+    """Steps of the run."""
+    return self.problem.steps
+
+  @property
+  def capacity(self) -> int:
+    """Components that a module may have."""
+    return self.rule.capacity
+
+  def init(self, head: Any) -> State:
+    """The rule's start and fresh optimisers."""
+    key = jax.random.key(self.problem.seed)
+    return State(
+      tuned=self.rule.start(jax.random.fold_in(key, 1)),
+      head=head,
+      head_moments=self.problem.head_optimizer.transform().init(head),
+      step=jnp.zeros((), jnp.int32),
+      key=jax.random.key_data(key),
+      failed=jnp.full((), -1, jnp.int32),
+    )
+
+  def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
+    """Copies the state to every device.
+
+    Raises:
+      ValueError: if the mesh has a worker axis.
+    """
+    _check_mesh(mesh)
+    put = lambda x: jax.device_put(x, jax.NamedSharding(mesh, _whole(x)))
+    return jax.tree.map(put, jax.device_get(state))
+
+  def portable(self, state: State) -> State:
+    """A copy, which outlives the donation of the state to the next step."""
+    return _copy(state)
+
+  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
+    """One optimiser step.
+
+    Raises:
+      ValueError: if the mesh has a worker axis.
+    """
+    _check_mesh(mesh)
+    body = functools.partial(_device_step, self.problem, self.rule, mesh.shape[DATA])
+
+    def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, Any]]:
+      specs = jax.tree.map(_whole, state)
+      return jax.shard_map(
+        body,
+        mesh=mesh,
+        in_specs=(specs, jax.P(), jax.P(None, DATA)),
+        out_specs=(specs, jax.P()),
+        check_vma=False,
+      )(state, model, batch)
+
+    return jax.jit(run, donate_argnums=0)
+
+  def deploy(self, state: State) -> Deployed:
+    """The rule's update."""
+    return _deploy(self.rule, state)
+
+  def report(self, state: State) -> RankReport:
+    """Ranks of what is deployed, and what the rule knows of them."""
+    active_MS = jax.device_get(self.deploy(state).active_MS)
+    book = jax.device_get(state.tuned.book)
+    return self.rule.report(active_MS.sum(axis=1).astype(np.int32), book)
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """The rule's plan."""
+    return self.rule.timeline()
+
+
+def _whole(x: Any) -> jax.sharding.PartitionSpec:
+  # Of full rank, as jax writes specs on outputs: an equal but shorter one is another
+  # entry of the compilation cache.
+  return jax.P(*[None] * x.ndim)
+
+
+def _check_mesh(mesh: jax.sharding.Mesh) -> None:
+  workers = mesh.shape[WORKER]
+  if workers > 1:
+    raise ValueError(
+      f'mesh.worker is {workers}, but only adapad spreads components over workers;'
+      f' the other methods train them together: use mesh.worker=1 and mesh.data up to'
+      f' {mesh.size}'
+    )
+
+
+@jax.jit
+def _copy(state: State) -> State:
+  return jax.tree.map(jnp.copy, state)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _deploy(rule: Rule, state: State) -> Deployed:
+  return rule.deploy(state.tuned, state.step, state.head)
+
+
+def _device_step(
+  problem: Problem, rule: Rule, shards: int, state: State, model: Any, batch: Any
+) -> tuple[State, dict[str, jax.Array]]:
+  """The step as one device sees it, with its shard of the rows."""
+  batch = jax.tree.map(lambda x: x[0], batch)
+  rows = len(jax.tree.leaves(batch)[0])
+  # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
+  # every mesh.
+  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(DATA)
+  root = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+  keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, row_g)
+
+  def total(variables: Any, head: Any) -> tuple[jax.Array, jax.Array]:
+    whole, deltas = rule.forward(model, variables, state.tuned, state.step, rows)
+    loss_B, weight_B = problem.loss(whole, head, deltas, None, batch, keys_B)
+    return jnp.sum(loss_B), jnp.sum(weight_B)
+
+  variables = rule.variables(state.tuned)
+  differentiate = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
+  (loss, weight), grads = differentiate(variables, state.head)
+  loss, weight, grads = all_reduce((loss, weight, grads), DATA)
+  grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
+  norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
+  ok = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm) & (state.failed < 0)
+  head, head_moments = step_tree(
+    problem.head_optimizer,
+    problem.head_optimizer.rate_at(state.step, state.step, problem.steps),
+    state.head,
+    clipped(problem.head_optimizer, head_grads),
+    state.head_moments,
+  )
+  updated = dataclasses.replace(
+    state,
+    tuned=rule.update(state.tuned, grads, state.step),
+    head=head,
+    head_moments=head_moments,
+    step=state.step + 1,
+  )
+  kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), updated, state)
+  failed = jnp.where(ok | (state.failed >= 0), state.failed, state.step)
+  kept = dataclasses.replace(kept, failed=failed)
+  return kept, {
+    'loss': loss / weight,
+    'norm': norm,
+    'rank': jnp.sum(rule.ranks(kept.tuned, kept.step)),
+    'step': kept.step,
+    'failed': kept.failed,
+  }
+
+
+def clipped(optimizer: Optimizer, grads: Any) -> Any:
+  """Gradients cut to the optimiser's largest norm, all leaves together."""
+  clipper = optimizer.clipper()
+  return clipper.update(grads, clipper.init(grads))[0]
+
+
+def step_tree(
+  optimizer: Optimizer, rate: jax.Array, params: Any, grads: Any, moments: Any
+) -> tuple[Any, Any]:
+  """One step of a whole tree at one rate; returns (params, moments)."""
+  always = jnp.ones((), bool)
+  return apply(optimizer.transform(), always, rate, params, grads, moments)
+
+
+def step_stacks(
+  modules: tuple[str, ...],
+  optimizer: Optimizer,
+  gate_MR: jax.Array,
+  rate_MR: jax.Array,
+  params: dict[str, Any],
+  grads: dict[str, Any],
+  moments: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """One step of stacks (R, ...), each row by its own state, rate and gate."""
+  one = functools.partial(apply, optimizer.transform())
+  stepped = {
+    name: jax.vmap(one)(
+      gate_MR[m], rate_MR[m], params[name], grads[name], moments[name]
+    )
+    for m, name in enumerate(modules)
+  }
+  return (
+    {name: pair[0] for name, pair in stepped.items()},
+    {name: pair[1] for name, pair in stepped.items()},
+  )

@@ -1,0 +1,95 @@
+"""LoRA (arXiv:2106.09685): every module gets the same rank, all of it at once."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.initialize import init_components
+from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_tree
+from adapad_jax.methods.method import Problem
+from adapad_jax.methods.spectral import by_singular_values, check_rank
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRASettings:
+  """Settings of LoRA.
+
+  Attributes:
+    rank: components of every module.
+  """
+
+  rank: int = 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoRA(Rule):
+  """Delta W = s a^T b with all components trained together; s does not vary with R."""
+
+  problem: Problem
+  capacity: int
+
+  def start(self, key: jax.Array) -> Tuned:
+    """Kaiming or other input directions, zero output directions."""
+    components = init_components(
+      key, self.problem.shapes, self.capacity, self.problem.init
+    )
+    transform = self.problem.optimizer.transform()
+    return Tuned(components, transform.init(components), book=())
+
+  def forward(
+    self,
+    model: Any,
+    variables: dict[str, Component],
+    tuned: Tuned,
+    step: jax.Array,
+    rows: int,
+  ) -> tuple[Any, dict[str, Delta]]:
+    """Every row sees and trains every component."""
+    all_BR = jnp.ones((rows, self.capacity))
+    scale = self.problem.scale
+    deltas = {
+      name: Delta(c.a_RI, scale * c.b_RO, all_BR, all_BR)
+      for name, c in variables.items()
+    }
+    return model, deltas
+
+  def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
+    """Clips, then steps everything at the run's rate."""
+    optimizer = self.problem.optimizer
+    rate = optimizer.rate_at(step, step, self.problem.steps)
+    params, moments = step_tree(
+      optimizer, rate, tuned.params, clipped(optimizer, grads), tuned.moments
+    )
+    return Tuned(params, moments, tuned.book)
+
+  def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
+    """The rank, everywhere."""
+    return jnp.full(len(self.problem.shapes), self.capacity)
+
+  def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
+    """By singular values, since the components have no order of their own."""
+    scaled = {
+      name: Component(c.a_RI, self.problem.scale * c.b_RO)
+      for name, c in tuned.params.items()
+    }
+    active_MS = jnp.ones((len(scaled), self.capacity))
+    return Deployed(by_singular_values(scaled), active_MS, head)
+
+  def timeline(self) -> list[tuple[int, int]]:
+    """Constant."""
+    return [(0, self.capacity * len(self.problem.shapes))]
+
+
+def build(settings: LoRASettings, problem: Problem) -> Joint:
+  """Binds settings to a problem.
+
+  Raises:
+    ValueError: if a module has fewer dimensions than the rank.
+  """
+  check_rank(problem.shapes, settings.rank, 'lora.rank')
+  return Joint(problem, LoRA(problem, settings.rank))

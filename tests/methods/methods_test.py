@@ -1,0 +1,152 @@
+"""What every method promises the training loop, whatever it does inside."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from adapad_jax.methods import METHODS
+from adapad_jax.training.session import host_adapter
+from tests.methods import toy
+
+# Every worker sees every row, so that adapad's loss is one of the whole batch too.
+SETTINGS = {'adapad': dict(feeding='replicate')}
+JOINT = sorted(set(METHODS) - {'adapad'})
+HALF = toy.STEPS // 2
+TRAINED = sorted(METHODS)
+# Components over the three modules at an average rank of two.
+BUDGET = {name: 6 for name in METHODS} | {'head': 0, 'full': 0}
+
+
+@functools.cache
+def method(name):
+  return toy.build(name, SETTINGS.get(name))
+
+
+@functools.cache
+def run(name):
+  """The whole run on one device, states kept on the way."""
+  return toy.run(method(name), keep=(5, HALF, toy.STEPS - 1))
+
+
+def assert_same(got, want, **tolerance):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, **tolerance)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_starts_as_the_model_itself(name):
+  start = toy.deployed(method(name), run(name).states[0])
+  model, head = toy.network()
+  x = toy.batches()['x'][0]
+  want = toy.logits(model, head, {}, x)
+  np.testing.assert_allclose(
+    toy.deployed_logits(method(name), start, x), want, rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_learns(name):
+  rows = {key: x.reshape(-1, *x.shape[2:]) for key, x in toy.batches().items()}
+  m, states = method(name), run(name).states
+  at = lambda step: toy.mean_loss(m, toy.deployed(m, states[step]), rows)
+  assert at(toy.STEPS) < 0.95 * at(0)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_stays_within_the_budget_and_spends_it(name):
+  m = method(name)
+  assert m.timeline()[-1][1] == BUDGET[name]
+  for step, state in run(name).states.items():
+    total = toy.deployed(m, state).active_MS.sum()
+    assert total <= BUDGET[name], f'step {step}'
+  assert total == BUDGET[name]
+  assert run(name).history[-1]['rank'] == BUDGET[name]
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_compiles_once(name):
+  """Also for states that come from a checkpoint."""
+  toy.run(method(name), start=run(name).states[HALF], first=toy.STEPS - 1)
+  assert run(name).round._cache_size() == 1
+  assert run(name).history[-1]['step'] == toy.STEPS
+  assert run(name).history[-1]['failed'] == -1
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_resumes_bit_for_bit(name):
+  """Through the host, as a checkpoint does."""
+  saved = jax.tree.map(np.array, run(name).states[HALF])
+  resumed = toy.run(method(name), start=saved, first=HALF)
+  got, want = resumed.states[toy.STEPS], run(name).states[toy.STEPS]
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_deployed_update_is_the_trained_one(name):
+  """The loss of the last step, once before it by evaluation's forward pass."""
+  before = toy.deployed(method(name), run(name).states[toy.STEPS - 1])
+  batch = {key: x[-1] for key, x in toy.batches().items()}
+  want = run(name).history[-1]['loss']
+  assert toy.mean_loss(method(name), before, batch) == pytest.approx(want, rel=2e-5)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_rows_may_lie_on_four_devices(name):
+  spread = toy.run(method(name), shape=(1, 4))
+  got, want = spread.states[toy.STEPS], run(name).states[toy.STEPS]
+  assert_same(got, want, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_report_tells_the_ranks_of_the_adapter(name):
+  m, state = method(name), run(name).states[toy.STEPS]
+  report = toy.report(m, state)
+  found = toy.deployed(m, state)
+  if found.changes is not None:
+    with pytest.raises(ValueError, match='no adapter'):
+      host_adapter(tuple(toy.SHAPES), found)
+    return
+  adapter = host_adapter(tuple(toy.SHAPES), found)
+  assert list(adapter.ranks.values()) == report.rank_M.tolist()
+  assert sum(adapter.ranks.values()) == BUDGET[name]
+  for update, (wide, high) in zip(
+    adapter.modules.values(), toy.SHAPES.values(), strict=True
+  ):
+    assert update.weight().shape == (wide, high)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_loss_that_is_not_finite_changes_nothing_more(name):
+  bad = {key: x[:4].copy() for key, x in toy.batches().items()}
+  bad['x'][2] = np.nan
+  stopped = toy.run(method(name), keep=(2,), data=bad)
+  assert [m['failed'] for m in stopped.history] == [-1, -1, 2, 2]
+  pick = lambda state: jax.tree.leaves(state)
+  kept, last = stopped.states[2], stopped.states[4]
+  different = sum(
+    not np.array_equal(a, b) for a, b in zip(pick(kept), pick(last), strict=True)
+  )
+  assert different == 1, 'only the mark of the failure'
+
+
+@pytest.mark.parametrize('name', JOINT)
+def test_joint_methods_refuse_a_worker_axis(name):
+  with pytest.raises(ValueError, match=r'mesh.worker is 2'):
+    method(name).make_round(toy.mesh_of((2, 1)))
+
+
+@pytest.mark.parametrize(
+  'name, settings, message',
+  [
+    ('lora', dict(rank=7), 'lora.rank is 7; must be in 1..6'),
+    ('sequential', dict(rank=0), 'sequential.rank is 0'),
+    ('sequential', dict(alpha=-1.0), 'sequential.alpha is -1.0'),
+  ],
+)
+def test_what_cannot_work_is_refused(name, settings, message):
+  with pytest.raises(ValueError, match=message):
+    toy.build(name, settings)
