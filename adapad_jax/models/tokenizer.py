@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from adapad_jax.models import sources
 
 
@@ -19,6 +17,9 @@ def load_tokenizer(source: str) -> Any:
   Raises:
     ValueError: if the source does not exist or holds no tokenizer.
   """
+  # Here, because it takes seconds, and brings torch in where that is installed.
+  from transformers import AutoTokenizer
+
   folder = sources.resolve(source, weights=False)
   try:
     return AutoTokenizer.from_pretrained(str(folder))

@@ -74,7 +74,7 @@ def cases(draw):
   return config, lengths, width, kind, draw(st.integers(0, 99))
 
 
-@hypothesis.settings(deadline=None, max_examples=8, derandomize=True)
+@hypothesis.settings(deadline=None, max_examples=6, derandomize=True)
 @hypothesis.given(cases())
 def test_outputs_and_gradients_equal_torchs(case):
   changes, lengths, width, kind, seed = case
@@ -88,9 +88,8 @@ def test_outputs_and_gradients_equal_torchs(case):
   parity.assert_same(pair, batch)
 
 
-@pytest.mark.parametrize('options', [{'scan': True}, {'remat': True}])
-def test_scan_and_rematerialisation_equal_torch_too(options):
-  pair = make_pair(torch_config(), Head('span'), **options)
+def test_scan_and_rematerialisation_equal_torch_too():
+  pair = make_pair(torch_config(), Head('span'), scan=True, remat=True)
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
 
 
@@ -130,21 +129,19 @@ def test_padding_does_not_matter(model):
   padded = {name: np.pad(x, ((0, 0), (0, 6))) for name, x in batch.items()}
   padded['ids_BL'][:, 7:] = 11
   real = batch['mask_BL'] > 0
-  for name, own in model(batch).items():
-    longer = model(padded)[name][:, :7]
-    np.testing.assert_allclose(own[real], longer[real], atol=1e-5)
+  longer = parity.run(model, padded)
+  for name, own in parity.run(model, batch).items():
+    np.testing.assert_allclose(own[real], longer[name][:, :7][real], atol=1e-5)
 
 
 def test_batch_order_does_not_matter(model):
   batch = parity.draw_batch(2, [9, 3, 6], 9, 300)
   keys_B = jax.random.split(jax.random.key(0), 3)
   order = np.array([2, 0, 1])
+  shuffled_batch = {name: x[order] for name, x in batch.items()}
   for keys in (None, keys_B):
-    straight = model(batch, keys)
-    shuffled = model(
-      {name: x[order] for name, x in batch.items()},
-      None if keys is None else keys[order],
-    )
+    straight = parity.run(model, batch, keys)
+    shuffled = parity.run(model, shuffled_batch, None if keys is None else keys[order])
     for name in straight:
       np.testing.assert_allclose(straight[name][order], shuffled[name], atol=1e-5)
 
@@ -179,12 +176,12 @@ def test_adapted_projections_act_on_positions_row_by_row(wrapper):
     for name, (a, b) in zip(('query_proj', 'key_proj'), deltas, strict=True):
       linear = getattr(merged.deberta.encoder.layer[1].attention.self, name)
       linear.kernel[...] += np.outer(a[row], b[row])
-    separate.append(merged(batch)['start_BL'][row])
+    separate.append(parity.run(merged, batch)['start_BL'][row])
   adapted = make_pair(torch_config(), Head('span')).ours.model
   attention = adapted.deberta.encoder.layer[1].attention.self
   for name, (a, b) in zip(('query_proj', 'key_proj'), deltas, strict=True):
     setattr(attention, name, wrapper(getattr(attention, name), a, b))
-  together = adapted(batch)['start_BL']
+  together = parity.run(adapted, batch)['start_BL']
   np.testing.assert_allclose(together, np.stack(separate), atol=1e-4)
 
 

@@ -81,7 +81,7 @@ def cases(draw):
   return family, config, lengths, width, draw(st.booleans())
 
 
-@hypothesis.settings(deadline=None, max_examples=8, derandomize=True)
+@hypothesis.settings(deadline=None, max_examples=6, derandomize=True)
 @hypothesis.given(cases(), st.sampled_from(sorted(HEADS)), st.integers(0, 99))
 def test_outputs_and_gradients_equal_torchs(case, kind, seed):
   family, changes, lengths, width, left = case
@@ -90,9 +90,8 @@ def test_outputs_and_gradients_equal_torchs(case, kind, seed):
   parity.assert_same(pair, batch)
 
 
-@pytest.mark.parametrize('options', [{'scan': True}, {'remat': True}])
-def test_scan_and_rematerialisation_equal_torch_too(options):
-  pair = make_pair(torch_config(), Head('lm'), **options)
+def test_scan_and_rematerialisation_equal_torch_too():
+  pair = make_pair(torch_config(), Head('lm'), scan=True, remat=True)
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
 
 
@@ -149,7 +148,9 @@ def test_padding_on_either_side_does_not_matter(model, before, after):
   padded = {name: np.pad(x, pad) for name, x in batch.items()}
   padded['ids_BL'][padded['mask_BL'] == 0] = 11
   np.testing.assert_allclose(
-    model(batch), model(padded)[:, before : before + 7], atol=1e-5
+    parity.run(model, batch),
+    parity.run(model, padded)[:, before : before + 7],
+    atol=1e-5,
   )
 
 
@@ -157,7 +158,7 @@ def test_a_token_sees_nothing_after_it(model):
   batch = parity.draw_batch(1, [9], 9, 300)
   changed = batch | {'ids_BL': batch['ids_BL'].copy()}
   changed['ids_BL'][0, 5] = 4
-  same, other = model(batch), model(changed)
+  same, other = parity.run(model, batch), parity.run(model, changed)
   np.testing.assert_array_equal(same[:, :5], other[:, :5])
   assert (np.abs(same - other)[0, 5:].max(axis=-1) > 1e-3).all()
 
@@ -169,8 +170,7 @@ def test_batch_order_does_not_matter():
   keys_B = jax.random.split(jax.random.key(0), 3)
   order = np.array([2, 0, 1])
   shuffled_batch = {name: x[order] for name, x in batch.items()}
-  run = jax.jit(lambda model, batch, keys_B: model(batch, keys_B))
-  noisy = run(pair.ours.model, batch, keys_B)
-  shuffled = run(pair.ours.model, shuffled_batch, keys_B[order])
+  noisy = parity.run(pair.ours.model, batch, keys_B)
+  shuffled = parity.run(pair.ours.model, shuffled_batch, keys_B[order])
   np.testing.assert_allclose(noisy[order], shuffled, atol=1e-5)
-  assert np.abs(noisy - pair.ours.model(batch)).max() > 1e-3
+  assert np.abs(noisy - parity.run(pair.ours.model, batch)).max() > 1e-3

@@ -24,18 +24,18 @@ def pair():
 
 def test_greedy_equals_transformers_and_stops_where_it_does(pair):
   batch = parity.draw_batch(1, [6, 2, 4], 6, 300, left=True)
-  free = generation.generate(pair.ours.model, batch, Budget(12))
-  np.testing.assert_array_equal(
-    free, parity.generate_of_torch(pair.reference, batch, Budget(12))
-  )
+  free = parity.generate_of_torch(pair.reference, batch, Budget(12))
   stop = int(free[1, 4])  # a token that a row does produce on its way
   budget = Budget(12, stop_ids=(stop,), pad_id=0)
   stopped = generation.generate(pair.ours.model, batch, budget)
   np.testing.assert_array_equal(
     stopped, parity.generate_of_torch(pair.reference, batch, budget)
   )
-  first = np.asarray(free[1] == stop).argmax()
+  first = (free[1] == stop).argmax()
   assert stopped[1, first] == stop and not stopped[1, first + 1 :].any()
+  endless = ~(free == stop).any(axis=1)
+  assert endless.any()
+  np.testing.assert_array_equal(stopped[endless], free[endless])
 
 
 def test_padding_side_and_neighbours_do_not_matter(pair):
@@ -44,31 +44,32 @@ def test_padding_side_and_neighbours_do_not_matter(pair):
   for row, n in enumerate([6, 2, 4]):
     for x in right.values():
       x[row] = np.roll(x[row], n - 6)
+  alone = {name: x[1:2, -2:] for name, x in left.items()}
   keys_B = jax.random.split(jax.random.key(1), 3)
-  sampling = Sampling(temperature=1.0)
-  for keys, how in ((None, Sampling()), (keys_B, sampling)):
-    run = functools.partial(
-      generation.generate, pair.ours.model, budget=Budget(8), sampling=how
-    )
-    together = run(left, keys_B=keys)
-    np.testing.assert_array_equal(together, run(right, keys_B=keys))
-    alone = {name: x[1:2, -2:] for name, x in left.items()}
-    own = run(alone, keys_B=None if keys is None else keys[1:2])
-    np.testing.assert_array_equal(together[1:2], own)
+  run = lambda batch, keys_B: generation.generate(
+    pair.ours.model, batch, Budget(8), Sampling(temperature=1.0), keys_B
+  )
+  together = run(left, keys_B)
+  np.testing.assert_array_equal(together, run(right, keys_B))
+  np.testing.assert_array_equal(together[1:2], run(alone, keys_B[1:2]))
+
+
+@functools.partial(jax.jit, compiler_options=parity.QUICK)
+def read_on(model, part, cache):
+  hidden_BLD, cache = model.model(part, cache=cache)
+  return model.token_logits(hidden_BLD), cache
 
 
 def test_the_cache_reproduces_one_pass_over_the_whole_text(pair):
   model = pair.ours.model
   batch = parity.draw_batch(3, [9, 7], 9, 300)
-  whole = model(batch)
+  whole = parity.run(model, batch)
   cache = model.model.empty_cache(2, 9)
   for start, end in ((0, 4), (4, 5), (5, 9)):
     part = {name: jnp.asarray(x[:, start:end]) for name, x in batch.items()}
-    hidden, cache = model.model(part, cache=cache)
+    logits, cache = read_on(model, part, cache)
     real = part['mask_BL'] > 0
-    np.testing.assert_allclose(
-      model.token_logits(hidden)[real], whole[:, start:end][real], atol=1e-4
-    )
+    np.testing.assert_allclose(logits[real], whole[:, start:end][real], atol=1e-4)
   np.testing.assert_array_equal(cache.mask_BM, batch['mask_BL'])
 
 
@@ -118,7 +119,7 @@ def test_impossible_requests_are_refused_by_name(pair):
 
 def test_stories260k_writes_what_transformers_writes(shared):
   folder = str(shared / 'models' / 'stories260k')
-  model = load(folder, Head('lm')).model
+  model = load(folder, Head('lm'), scan=True).model
   reference = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
   tokenizer = load_tokenizer(folder)
   prompts = ['Once upon a time', 'Lily and Ben went to the park. They', 'The dog']
@@ -129,7 +130,7 @@ def test_stories260k_writes_what_transformers_writes(shared):
   }
   theirs = parity.outputs_of_torch(reference, batch)['logits'].detach().numpy()
   real = batch['mask_BL'] > 0
-  ours = jax.jit(lambda model, batch: model(batch))(model, batch)
+  ours = parity.run(model, batch)
   np.testing.assert_allclose(np.asarray(ours)[real], theirs[real], atol=1e-4)
   budget = Budget(60, stop_ids=(2,))
   new = generation.generate(model, batch, budget)
