@@ -1,11 +1,17 @@
 """Strict settings for every test: four devices, no silent rank promotion."""
 
 import os
+import pathlib
 
-# Read when jax is first imported, also by the processes that tests start.
+# Read when jax is first imported, also by the processes that tests start. Nearly all
+# the time of a test is compilation: quick code need not be made, nor made twice.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR', str(pathlib.Path.home() / '.cache/adapad_jax/tests')
+)
 
-import pathlib  # noqa: E402
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -24,6 +24,7 @@ from adapad_jax.deflation import worker
 from adapad_jax.deflation.components import Component, all_gather
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.feeding import Feeding, Slots
+from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.state import DATA, WORKER, State, state_specs
 
@@ -35,7 +36,7 @@ class Deflation:
   """Parallel deflation with rank discovery.
 
   Attributes:
-    modules: names of the adapted modules; their order breaks ties in discovery.
+    layout: the adapted modules; their order breaks ties in discovery.
     loss: see `worker.LossFn`.
     discovery, feeding: who has how many components, and who sees which rows.
     optimizer, head_optimizer: of the components and of the head.
@@ -46,7 +47,7 @@ class Deflation:
       one, whose model is closest to what is deployed.
   """
 
-  modules: tuple[str, ...]
+  layout: Layout
   loss: worker.LossFn
   discovery: Discovery
   feeding: Feeding
@@ -70,15 +71,14 @@ class Deflation:
 
   def init(self, components: dict[str, Component], head: Any, seed: int) -> State:
     """The state before the first round."""
-    transform = self.optimizer.transform()
-    width = next(iter(components.values())).a_RI.shape[0]
+    stack_RMP = self.layout.stack(components)
     return State(
-      components={name: components[name] for name in self.modules},
-      moments={m: jax.vmap(transform.init)(components[m]) for m in self.modules},
-      age_RM=jnp.zeros((width, len(self.modules)), jnp.int32),
+      stack_RMP=stack_RMP,
+      moments=jax.vmap(jax.vmap(self.optimizer.transform().init))(stack_RMP),
+      age_RM=jnp.zeros(stack_RMP.shape[:2], jnp.int32),
       head=head,
       head_moments=self.head_optimizer.transform().init(head),
-      ranks=self.discovery.init(len(self.modules)),
+      ranks=self.discovery.init(len(self.layout.modules)),
       step=jnp.zeros((), jnp.int32),
       key=jax.random.key_data(jax.random.key(seed)),
       failed=jnp.full((), -1, jnp.int32),
@@ -149,19 +149,28 @@ def _device_round(
   """The round as one device sees it: r of the R workers and a shard of the rows."""
   w, d = jax.lax.axis_index(WORKER), jax.lax.axis_index(DATA)
   with jax.named_scope('broadcast'):
-    everyone = all_gather(state.components, WORKER)
-  width = next(iter(everyone.values())).a_RI.shape[0]
+    everyone_SMP = all_gather(state.stack_RMP, WORKER)
+  width = everyone_SMP.shape[0]
   active_MS, live_MS = method.masks(state.ranks, width)
   live = live_workers(live_MS)
   slots = method.feeding.slots(live, blocks, shards, w, d, capacity)
-  first = w * (width // blocks)
-  view = worker.View(method.modules, everyone, active_MS, live_MS, slots, first, live)
-
+  workers = width // blocks
+  view = worker.View(
+    layout=method.layout,
+    everyone_SMP=everyone_SMP,
+    active_MS=active_MS,
+    live_MS=live_MS,
+    slots=slots,
+    first=w * workers,
+    workers=workers,
+    live=live,
+    scale=method.scale,
+  )
   keys_B = _row_keys(state, slots, slots.row_C * shards + d)
   local_step = functools.partial(_local_step, method, view, state, model, keys_B)
-  start = state.components, state.moments, state.age_RM
+  start = state.stack_RMP, state.moments, state.age_RM
   steps = jnp.arange(method.local_steps), batch
-  (own, moments, age_rM), stats_H = _repeat(local_step, start, steps)
+  (own_rMP, moments, age_rM), stats_H = _repeat(local_step, start, steps)
   stats = worker.all_reduce(jax.tree.map(lambda x: jnp.sum(x, 0), stats_H), WORKER)
   ok = (stats.broken == 0) & (state.failed < 0)
   head, head_moments = _step_head(method, state, stats)
@@ -170,7 +179,7 @@ def _device_round(
     ranks = method.discovery.update(state.ranks, importance_M, state.step)
   updated = dataclasses.replace(
     state,
-    components=own,
+    stack_RMP=own_rMP,
     moments=moments,
     age_RM=age_rM,
     head=head,
@@ -218,45 +227,43 @@ def _local_step(
   xs: Any,
 ) -> tuple[Any, _Statistics]:
   """One optax step of this device's workers on their own components."""
-  own, moments, age_rM = carry
+  own_rMP, moments, age_rM = carry
   h, rows = xs
-  workers, width = age_rM.shape[0], view.active_MS.shape[1]
   with jax.named_scope('worker_step'):
     sums = worker.gradients(
       method.loss,
       view,
-      own,
+      own_rMP if method.local_steps > 1 else None,
       state.head,
       model,
       rows,
       jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, h),
-      scale=method.scale,
       head_rows=method.head_rows,
       data_axis=DATA,
     )
-  grads = worker.mean_gradients(sums)
-  norm_r = worker.global_norms(grads)
-  mine = lambda x_MS: jax.lax.dynamic_slice_in_dim(x_MS, view.first, workers, axis=1)
+  grads_rMP = worker.mean_gradients(sums)
+  norm_r = worker.global_norms(grads_rMP)
   step = state.step * method.local_steps + h
-  gate_rM = (mine(view.live_MS).T > 0) & (sums.weight_r > 0)[:, None]
+  gate_rM = (view.own(view.live_MS, 1).T > 0) & (sums.weight_r > 0)[:, None]
   rate_rM = method.optimizer.rate_at(age_rM, step, method.rounds * method.local_steps)
-  new_own, new_moments = worker.step_components(
-    method.modules, method.optimizer, gate_rM, rate_rM, own, grads, moments
+  new_rMP, new_moments = worker.step_components(
+    method.optimizer, gate_rM, rate_rM, own_rMP, grads_rMP, moments
   )
+  active_Mr = view.own(view.active_MS, 1)
   place = lambda x_r: jax.lax.dynamic_update_slice(
-    jnp.zeros(width), x_r.astype(jnp.float32), (view.first,)
+    jnp.zeros(view.active_MS.shape[1]), x_r.astype(jnp.float32), (view.first,)
   )
   finite = jnp.all(jnp.isfinite(norm_r)) & jnp.isfinite(optax.tree.norm(sums.head))
   stats = _Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
-    impact_M=worker.impact(method.modules, own, grads, mine(view.active_MS)),
+    impact_M=worker.impact(method.layout, own_rMP, grads_rMP, active_Mr),
     loss_R=place(sums.loss_r),
     weight_R=place(sums.weight_r),
     norm_R=place(norm_r),
     broken=jnp.where(finite, 0.0, 1.0),
   )
-  return (new_own, new_moments, age_rM + gate_rM), stats
+  return (new_rMP, new_moments, age_rM + gate_rM), stats
 
 
 def _step_head(method: Deflation, state: State, stats: _Statistics) -> tuple[Any, Any]:

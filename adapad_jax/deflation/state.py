@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.discovery import Ranks
 
 WORKER, DATA = 'worker', 'data'
@@ -18,8 +17,8 @@ class State:
   """Everything a run needs to continue, in arrays whose shapes never change.
 
   Attributes:
-    components: per module, stacks over workers, sharded over the worker axis.
-    moments: the components' optimiser state, stacked and sharded likewise.
+    stack_RMP: all components in the order of a `Layout`, sharded over the worker axis.
+    moments: optimiser state of each component, leaves (R, M, ...), sharded likewise.
     age_RM: optimiser steps each component has taken, sharded likewise.
     head, head_moments: the shared head and its optimiser state.
     ranks: the rank distribution, its statistics and the ledger of grants.
@@ -29,7 +28,7 @@ class State:
       on nothing changes, so the last good state survives.
   """
 
-  components: dict[str, Component]
+  stack_RMP: jax.Array
   moments: Any
   age_RM: jax.Array
   head: Any
@@ -50,7 +49,7 @@ def state_specs(state: State) -> State:
   )
   return dataclasses.replace(
     whole,
-    components=stacked(state.components),
+    stack_RMP=stacked(state.stack_RMP),
     moments=stacked(state.moments),
     age_RM=stacked(state.age_RM),
   )
@@ -70,7 +69,7 @@ def resize(state: State, width: int) -> State:
 
   return dataclasses.replace(
     state,
-    components=fit(state.components),
+    stack_RMP=fit(state.stack_RMP),
     moments=fit(state.moments),
     age_RM=fit(state.age_RM),
   )

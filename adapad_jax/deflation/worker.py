@@ -5,16 +5,16 @@ crosses the worker axis.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.feeding import Slots
+from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.lowrank import Delta, Masks
 from adapad_jax.deflation.optimizer import Optimizer, apply
 
@@ -28,48 +28,60 @@ class View:
   """What this device's workers know during a round.
 
   Attributes:
-    modules: names of the adapted modules, the order of every M axis. (The order of
-      a dict does not survive jax transforms.)
-    everyone: all components as broadcast at the round's start, frozen.
+    layout: where each module's components lie.
+    everyone_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: who is deployed and who trains, by module.
     slots: the rows computed here and their owners.
     first: index of this device's first worker.
+    workers: number of this device's workers.
     live: number of live workers.
+    scale: s, in front of every component.
   """
 
-  modules: tuple[str, ...]
-  everyone: dict[str, Component]
+  layout: Layout
+  everyone_SMP: jax.Array
   active_MS: jax.Array
   live_MS: jax.Array
   slots: Slots
   first: jax.Array
+  workers: int
   live: jax.Array
+  scale: float
 
-  def masks(self, workers: int) -> Masks:
-    """Masks over [everyone; own]: predecessors in front, own components behind."""
-    width = self.active_MS.shape[1]
+  def own(self, x_S: jax.Array, axis: int = 0) -> jax.Array:
+    """This device's part of an axis over all workers."""
+    return jax.lax.dynamic_slice_in_dim(x_S, self.first, self.workers, axis)
+
+  def masks(self) -> Masks:
+    """Who sees and who trains whom, over the broadcast components alone."""
+    index_S = jnp.arange(self.active_MS.shape[1])[None]
     owner_B1 = self.slots.owner_C[:, None]
-    before_BS = jnp.arange(width)[None] < owner_B1
-    own_Br = jnp.arange(workers)[None] + self.first == owner_B1
-    live_Mr = jax.lax.dynamic_slice_in_dim(self.live_MS, self.first, workers, axis=1)
-    pad = lambda x, before, after: jnp.pad(
-      x.astype(jnp.float32), ((0, 0), (before, after))
-    )
+    wide = lambda x: x.astype(jnp.float32)
     return Masks(
-      before_BS=pad(before_BS, 0, workers),
-      own_BS=pad(own_Br, width, 0),
-      active_MS=pad(self.active_MS, 0, workers),
-      live_MS=pad(live_Mr, width, 0),
+      before_BS=wide(index_S < owner_B1),
+      own_BS=wide(index_S == owner_B1),
+      active_MS=self.active_MS,
+      live_MS=self.live_MS,
     )
 
-  def deltas(self, own: dict[str, Component], scale: float) -> dict[str, Delta]:
-    """Every module's low-rank term; only `own` carries gradients."""
-    masks = self.masks(next(iter(own.values())).a_RI.shape[0])
-    stack = lambda frozen, mine: jnp.concatenate([jax.lax.stop_gradient(frozen), mine])
-    both = jax.tree.map(stack, self.everyone, own)
+  def masks_behind(self) -> Masks:
+    """The same over [everyone; own]: predecessors in front, own components behind."""
+    masks = self.masks()
+    front, none = (0, self.workers), lambda x: jnp.zeros_like(x)
+    behind = lambda frozen, mine: jnp.concatenate([frozen, mine], axis=1)
+    pad = lambda x: jnp.pad(x, ((0, 0), front))
+    return Masks(
+      before_BS=pad(masks.before_BS),
+      own_BS=behind(none(masks.own_BS), self.own(masks.own_BS, 1)),
+      active_MS=pad(masks.active_MS),
+      live_MS=behind(none(masks.live_MS), self.own(masks.live_MS, 1)),
+    )
+
+  def deltas(self, components: dict[str, Component], masks: Masks) -> dict[str, Delta]:
+    """Every module's low-rank term."""
     return {
-      name: masks.delta(m, both[name].a_RI, scale * both[name].b_RO)
-      for m, name in enumerate(self.modules)
+      name: masks.delta(m, components[name].a_RI, self.scale * components[name].b_RO)
+      for m, name in enumerate(self.layout.modules)
     }
 
 
@@ -79,13 +91,13 @@ class Sums:
   """Gradients and losses of one step, summed over rows and the data axis.
 
   Attributes:
-    own: gradient of each worker's summed loss in its own components.
+    own_rMP: gradient of each worker's summed loss in its own components.
     head: gradient of the head rows' summed loss in the head.
     loss_r, weight_r: each worker's summed loss and weight.
     head_weight: weight of the head's rows.
   """
 
-  own: dict[str, Component]
+  own_rMP: jax.Array
   head: Any
   loss_r: jax.Array
   weight_r: jax.Array
@@ -95,38 +107,64 @@ class Sums:
 def gradients(
   loss: LossFn,
   view: View,
-  own: dict[str, Component],
+  own_rMP: jax.Array | None,
   head: Any,
   model: Any,
   batch: Any,
   keys_B: jax.Array,
   *,
-  scale: float,
   head_rows: str,
   data_axis: str,
 ) -> Sums:
-  """Differentiates every row's loss in its owner's components, and in the head."""
+  """Differentiates every row's loss in its owner's components, and in the head.
+
+  Args:
+    loss: of the rows.
+    view: what the workers know.
+    own_rMP: this device's components; None while they are still as broadcast, which
+      saves the copies.
+    head: the shared head.
+    model: frozen parameters.
+    batch: this device's rows.
+    keys_B: noise of each row.
+    head_rows: see `round.Deflation`.
+    data_axis: mesh axis over which rows are summed.
+  """
   slots = view.slots
   rows = jax.tree.map(lambda x: x[slots.row_C], batch)
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == view.live - 1)
   head_B = last_B if head_rows == 'last' else None
+  frozen = view.layout.unstack(view.everyone_SMP)
+  if own_rMP is None:
+    trained, masks = frozen, view.masks()
+    join = lambda trained: trained
+  else:
+    trained, masks = view.layout.unstack(own_rMP), view.masks_behind()
+    join = lambda trained: jax.tree.map(
+      lambda a, b: jnp.concatenate([a, b]), frozen, trained
+    )
 
-  def total(own: Any, head: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    deltas = view.deltas(own, scale)
+  def total(trained: Any, head: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    deltas = view.deltas(join(trained), masks)
     loss_B, weight_B = loss(model, head, deltas, head_B, rows, keys_B)
     # A select and not a product: an idle slot must not contribute, even if not finite.
     loss_B = jnp.where(slots.valid_C, loss_B, 0.0)
     return jnp.sum(loss_B), (loss_B, weight_B * valid_B)
 
-  (grad_own, grad_head), (loss_B, weight_B) = jax.grad(
-    total, argnums=(0, 1), has_aux=True
-  )(own, head)
-  workers = next(iter(own.values())).a_RI.shape[0]
-  own_Br = jnp.arange(workers)[None] + view.first == slots.owner_C[:, None]
+  (grad, grad_head), (loss_B, weight_B) = jax.grad(total, argnums=(0, 1), has_aux=True)(
+    trained, head
+  )
+  grad_rMP = view.layout.stack(grad)
+  own_Br = jnp.arange(view.workers)[None] + view.first == slots.owner_C[:, None]
   by_worker = lambda x_B: jnp.sum(jnp.where(own_Br, x_B[:, None], 0.0), axis=0)
-  head_weight = jnp.sum(weight_B * (valid_B if head_B is None else head_B))
-  sums = Sums(grad_own, grad_head, by_worker(loss_B), by_worker(weight_B), head_weight)
+  sums = Sums(
+    own_rMP=view.own(grad_rMP) if own_rMP is None else grad_rMP,
+    head=grad_head,
+    loss_r=by_worker(loss_B),
+    weight_r=by_worker(weight_B),
+    head_weight=jnp.sum(weight_B * (valid_B if head_B is None else head_B)),
+  )
   return all_reduce(sums, data_axis)
 
 
@@ -138,62 +176,41 @@ def all_reduce(tree: Any, axis_name: str) -> Any:
   return unravel(jax.lax.psum(flat, axis_name))
 
 
-def mean_gradients(sums: Sums) -> dict[str, Component]:
-  """Gradient of each worker's mean loss; zero where a worker saw no row."""
+def mean_gradients(sums: Sums) -> jax.Array:
+  """Gradient of each worker's mean loss; zero where a worker saw no row, (r, M, P)."""
   share_r = 1.0 / jnp.where(sums.weight_r > 0, sums.weight_r, jnp.inf)
-  return jax.tree.map(lambda g_rX: g_rX * share_r[:, None], sums.own)
+  return sums.own_rMP * share_r[:, None, None]
 
 
-def global_norms(grads: dict[str, Component]) -> jax.Array:
+def global_norms(grads_rMP: jax.Array) -> jax.Array:
   """Norm of each worker's whole gradient, (r,)."""
-  return jax.vmap(optax.tree.norm)(grads)
+  return jnp.sqrt(jnp.sum(jnp.square(grads_rMP), axis=(1, 2)))
 
 
 def step_components(
-  modules: Sequence[str],
   optimizer: Optimizer,
   gate_rM: jax.Array,
   rate_rM: jax.Array,
-  own: dict[str, Component],
-  grads: dict[str, Component],
-  moments: dict[str, Any],
-) -> tuple[dict[str, Component], dict[str, Any]]:
+  own_rMP: jax.Array,
+  grads_rMP: jax.Array,
+  moments: Any,
+) -> tuple[jax.Array, Any]:
   """Clips by worker, then steps every component with its own state and rate."""
   clipper, transform = optimizer.clipper(), optimizer.transform()
   clip = lambda g: clipper.update(g, clipper.init(g))[0]
-  grads = jax.vmap(clip)(grads)
-
-  @jax.jit
-  def step(gate_r, rate_r, own, grad, moments):  # noqa: ANN001, ANN202
-    one = lambda *args: apply(transform, *args)
-    return jax.vmap(one)(gate_r, rate_r, own, grad, moments)
-
-  stepped = {
-    name: step(gate_rM[:, m], rate_rM[:, m], own[name], grads[name], moments[name])
-    for m, name in enumerate(modules)
-  }
-  return (
-    {name: pair[0] for name, pair in stepped.items()},
-    {name: pair[1] for name, pair in stepped.items()},
+  one = lambda *args: apply(transform, *args)
+  return jax.vmap(jax.vmap(one))(
+    gate_rM, rate_rM, own_rMP, jax.vmap(clip)(grads_rMP), moments
   )
 
 
 def impact(
-  modules: Sequence[str],
-  own: dict[str, Component],
-  grads: dict[str, Component],
-  active_Mr: jax.Array,
+  layout: Layout, own_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
 ) -> jax.Array:
   """Sum of |w dL/dw| over each module's active components on this device, (M,).
 
   Divided by the number of entries of one component, so that after summing over
   workers and dividing by the rank it is the mean over active entries.
   """
-
-  def of_module(c: Component, g: Component) -> jax.Array:
-    size = c.a_RI.shape[1] + c.b_RO.shape[1]
-    both = jnp.sum(jnp.abs(c.a_RI * g.a_RI), 1) + jnp.sum(jnp.abs(c.b_RO * g.b_RO), 1)
-    return both / size
-
-  impact_Mr = jnp.stack([of_module(own[name], grads[name]) for name in modules])
-  return jnp.sum(impact_Mr * active_Mr, axis=1)
+  sum_rM = jnp.sum(jnp.abs(own_rMP * grads_rMP), axis=2)
+  return jnp.sum(sum_rM.T * active_Mr, axis=1) / layout.sizes_M

@@ -13,6 +13,7 @@ from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding
 from adapad_jax.deflation.initialize import init_components
+from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.methods.method import Problem, RankReport
@@ -176,7 +177,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
   discovery.check(modules, rounds)
   feeding = Feeding(settings.feeding, settings.shares, settings.r_max, problem.batch)
   deflation = Deflation(
-    modules=problem.modules,
+    layout=Layout.of(problem.shapes),
     loss=problem.loss,
     discovery=discovery,
     feeding=feeding,
@@ -197,11 +198,11 @@ def _portable(capacity: int, state: State) -> State:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _deploy(deflation: Deflation, state: State) -> Deployed:
-  everyone, ranks, head = jax.reshard(
-    (state.components, state.ranks, state.head), jax.P()
+  stack_SMP, ranks, head = jax.reshard(
+    (state.stack_RMP, state.ranks, state.head), jax.P()
   )
-  width = next(iter(everyone.values())).a_RI.shape[0]
-  active_MS, _ = deflation.masks(ranks, width)
+  active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
+  everyone = deflation.layout.unstack(stack_SMP)
   scaled = {
     name: Component(c.a_RI, deflation.scale * c.b_RO) for name, c in everyone.items()
   }

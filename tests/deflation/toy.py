@@ -11,6 +11,7 @@ from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding, shard_order
 from adapad_jax.deflation.initialize import init_components
+from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.rowweighted import row_weighted_linear
@@ -54,7 +55,7 @@ def method(workers=4, batch=24, rounds=6, **kw):
   discovery |= kw.pop('discovery', {})
   feeding = dict(workers=workers, batch=batch) | kw.pop('feeding', {})
   return Deflation(
-    modules=tuple(SHAPES),
+    layout=Layout.of(SHAPES),
     loss=loss,
     discovery=Discovery(**discovery),
     feeding=Feeding(**feeding),
@@ -81,6 +82,10 @@ def start(m, seed=0, width=None):
   return model, m.init(components, head, seed)
 
 
+def components(state):
+  return Layout.of(SHAPES).unstack(state.stack_RMP)
+
+
 def on_mesh(state, mesh):
   specs = state_specs(state)
   place = lambda x, spec: jax.device_put(np.array(x), jax.NamedSharding(mesh, spec))
@@ -105,6 +110,25 @@ def run(m, mesh_shape, batches, seed=0, capacity=None):
       state, metrics = step(state, model, batch)
       history.append(jax.tree.map(np.asarray, metrics))
     return jax.tree.map(np.asarray, state), history, step
+
+
+@jax.jit
+def gradient(own, head, model, before, scale, x, y):
+  """Gradients of one worker's mean loss, every weight matrix formed in full."""
+
+  def value(own, head):
+    h = x
+    for name in SHAPES:
+      w = model[name]
+      for a, b in before[name]:
+        w = w + scale * jnp.outer(a, b)
+      if name in own:
+        w = w + scale * jnp.outer(*own[name])
+      h = jnp.tanh(h @ w)
+    logits = h @ head['w'] + head['b'][None]
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+  return jax.grad(value, argnums=(0, 1))(own, head)
 
 
 @dataclasses.dataclass
@@ -137,18 +161,6 @@ class Loop:
     growing = d.advance and sum(self.rank.values()) < d.budget
     return k < self.rank[name] + growing and k < d.r_max
 
-  def forward(self, own, frozen, k, head, x):
-    h = x
-    for name in SHAPES:
-      w = self.model[name]
-      for j in range(min(k, self.rank[name])):
-        a, b = frozen[name, j]
-        w = w + self.m.scale * jnp.outer(a, b)
-      if (name, k) in own:
-        w = w + self.m.scale * jnp.outer(*own[name, k])
-      h = jnp.tanh(h @ w)
-    return h @ head['w'] + head['b'][None]
-
   def rate(self, o, age, step, total):
     warm = min(1.0, (age + 1) / max(o.warmup, 1))
     span = max(total - (step - age) - o.warmup, 1)
@@ -168,26 +180,25 @@ class Loop:
       split = m.feeding.mode == 'split'
       rows = slice(edges[k], edges[k + 1]) if split else slice(None)
       for h in range(H):
-        own = {(n, k): (self.a[n, k], self.b[n, k]) for n in SHAPES if self.live(n, k)}
+        own = {n: (self.a[n, k], self.b[n, k]) for n in SHAPES if self.live(n, k)}
         x, y = batch['x'][h][rows], batch['y'][h][rows]
 
-        def value(own, head, x=x, y=y, k=k):
-          logits = self.forward(own, frozen, k, head, x)
-          losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-          return losses.mean()
-
-        grad, head_g = jax.grad(value, argnums=(0, 1))(own, self.head)
+        before = {
+          n: [frozen[n, j] for j in range(min(k, self.rank[n]))] for n in SHAPES
+        }
+        grad, head_g = gradient(own, self.head, self.model, before, m.scale, x, y)
         if m.head_rows == 'all' or k == workers[-1]:
           head_grad = jax.tree.map(lambda s, g: s + g * len(y), head_grad, head_g)  # noqa: B023
           head_weight += len(y)
-        for (name, _), (a, b) in own.items():
+        for name, (a, b) in own.items():
           if k < self.rank[name]:
-            ga, gb = grad[name, k]
+            ga, gb = grad[name]
             total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
             impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
         norm = optax.tree.norm(grad)
         grad = jax.tree.map(lambda g: g * min(1.0, m.optimizer.clip / norm), grad)  # noqa: B023
-        for key, g in grad.items():
+        for name, g in grad.items():
+          key = name, k
           step = self.t * H + h
           rate = self.rate(m.optimizer, self.age[key], step, m.rounds * H)
           params = (self.a[key], self.b[key])
@@ -228,8 +239,9 @@ class Loop:
 def loop(m, batches, seed=0):
   model, state = start(m, seed)
   R = m.discovery.r_max
-  a = {(n, k): state.components[n].a_RI[k] for n in SHAPES for k in range(R)}
-  b = {(n, k): state.components[n].b_RO[k] for n in SHAPES for k in range(R)}
+  parts = components(state)
+  a = {(n, k): parts[n].a_RI[k] for n in SHAPES for k in range(R)}
+  b = {(n, k): parts[n].b_RO[k] for n in SHAPES for k in range(R)}
   oracle = Loop(m, model, a, b, state.head)
   for t in range(len(batches['x'])):
     oracle.round(jax.tree.map(lambda x: x[t], batches))  # noqa: B023

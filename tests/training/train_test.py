@@ -1,0 +1,214 @@
+"""Tests ../../adapad_jax/training/train.py: whole runs on a tiny model."""
+
+import json
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from adapad_jax.training import Diverged, finetune_config, make_plan, train
+from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.logs import read_lines
+from adapad_jax.training.session import open_session, restore
+from tests import tiny
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  tiny.make_data(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def finished(data, tmp_path_factory):
+  """One uninterrupted run: its workdir and result."""
+  workdir = tmp_path_factory.mktemp('runs') / 'whole'
+  return workdir, train(finetune_config(tiny.values(data)), workdir)
+
+
+def final_state(values, workdir, mesh=(1, 1)):
+  """The newest saved state, read on another mesh, as numpy."""
+  values = values | {'mesh': {'worker': mesh[0], 'data': mesh[1]}}
+  plan = make_plan(finetune_config(values))
+  with jax.set_mesh(plan.mesh):
+    checkpoints = Checkpoints(workdir / 'checkpoints')
+    found = restore(open_session(plan), checkpoints, 'latest')
+    checkpoints.close()
+    assert {len(x.devices()) for x in jax.tree.leaves(found.state)} == {plan.mesh.size}
+    placed = plan.method.place(found.state, plan.mesh)
+    return found.step, jax.device_get(plan.method.portable(placed))
+
+
+def assert_same(got, want):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def test_result_tells_the_outcome(finished, data):
+  workdir, result = finished
+  assert json.loads((workdir / 'result.json').read_text())['ranks'] == result['ranks']
+  assert result['traces'] == 1
+  assert sum(result['ranks'].values()) == result['rank_total'] == result['budget'] == 18
+  assert len(result['ranks']) == 6 * tiny.LAYERS
+  assert len(set(result['ranks'].values())) > 1
+  assert [g['component'] for g in result['grants']].count(2) >= 3
+  assert len(result['grants']) == 18 - 12
+  assert result['rounds'] == result['last']['step'] == tiny.STEPS
+  assert result['baseline']['name'] == 'majority class'
+  assert 0 < result['seconds_to_first_step'] <= result['seconds']
+  assert result['best']['metrics']['accuracy'] > 0.7
+  assert result['best']['metrics']['accuracy'] > (
+    result['baseline']['metrics']['accuracy'] + 0.1
+  )
+
+
+def test_every_prefix_is_scored_and_the_whole_one_is_the_best_metric(finished):
+  _, result = finished
+  assert len(result['prefixes']) == 4
+  assert result['prefixes'][-1] == result['best']['metrics']['accuracy']
+
+
+def test_logs_hold_every_round_and_evaluation(finished):
+  workdir, result = finished
+  lines = read_lines(workdir / 'metrics.jsonl')
+  losses = [x['train/loss'] for x in lines if 'train/loss' in x]
+  assert len(losses) == tiny.STEPS and losses[-1] < losses[0]
+  steps = [line['step'] for line in lines if 'eval/accuracy' in line]
+  assert steps == [20, 40, 60]
+  ranks = read_lines(workdir / 'ranks.jsonl')
+  assert ranks[-1]['rank'] == list(result['ranks'].values())
+  assert all(value > 0 for value in ranks[-1]['importance'])
+  assert list((workdir / 'tensorboard').iterdir())
+
+
+@pytest.mark.parametrize('mesh', [(4, 1), (2, 2)])
+def test_a_run_on_another_mesh_ends_at_the_same_numbers(finished, data, tmp_path, mesh):
+  workdir, result = finished
+  values = tiny.values(data, mesh={'worker': mesh[0], 'data': mesh[1]})
+  got = train(finetune_config(values), tmp_path)
+  assert got['ranks'] == result['ranks']
+  assert got['mesh'] == {'worker': mesh[0], 'data': mesh[1]}
+  _, want_state = final_state(tiny.values(data), workdir)
+  # Saved on four devices, restored on one.
+  _, got_state = final_state(tiny.values(data), tmp_path)
+  np.testing.assert_allclose(
+    got_state.stack_RMP, want_state.stack_RMP, atol=3e-4, rtol=3e-3
+  )
+
+
+def test_a_checkpoint_restores_on_more_and_fewer_devices(finished, data):
+  workdir, _ = finished
+  _, one = final_state(tiny.values(data), workdir, (1, 1))
+  for mesh in ((2, 1), (2, 2)):
+    step, other = final_state(tiny.values(data), workdir, mesh)
+    assert step == tiny.STEPS
+    assert_same(other, one)
+
+
+def start(values, workdir):
+  """A run in a process of its own, with the settings of these tests."""
+  code = (
+    'import json, pathlib, sys, jax\n'
+    "jax.config.update('jax_num_cpu_devices', 4)\n"
+    'from adapad_jax.training import Interrupted, finetune_config, train\n'
+    'values = json.loads(sys.argv[1])\n'
+    'try:\n'
+    '  train(finetune_config(values), pathlib.Path(sys.argv[2]))\n'
+    'except Interrupted as stop:\n'
+    '  print(stop)\n'
+  )
+  env = os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
+  return subprocess.Popen(
+    [sys.executable, '-c', code, json.dumps(values), str(workdir)],
+    env=env,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+
+
+def wait_for_step(process, workdir, step):
+  while process.poll() is None:
+    lines = read_lines(workdir / 'metrics.jsonl')
+    if lines and lines[-1]['step'] >= step:
+      return
+    time.sleep(0.002)
+  raise AssertionError(process.stdout.read())
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_result(finished, data, tmp_path):
+  """kill -9 twice and SIGTERM once; the adapter is the same to the last bit."""
+  whole, result = finished
+  values = tiny.values(data)
+  for step, kind in ((13, signal.SIGKILL), (25, signal.SIGTERM), (47, signal.SIGKILL)):
+    process = start(values, tmp_path)
+    wait_for_step(process, tmp_path, step)
+    process.send_signal(kind)
+    output, _ = process.communicate(timeout=300)
+    if kind == signal.SIGTERM:
+      assert process.returncode == 0, output
+      assert 'SIGTERM: saved after round' in output
+    else:
+      assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / 'result.json').exists()
+  resumed = train(finetune_config(values), tmp_path)
+  want_step, want = final_state(values, whole)
+  got_step, got = final_state(values, tmp_path)
+  assert got_step == want_step == tiny.STEPS
+  assert_same(got, want)
+  assert resumed['best'] == result['best'] and resumed['prefixes'] == result['prefixes']
+  strip = lambda folder: [
+    {k: v for k, v in line.items() if k != 'train/seconds'}
+    for line in read_lines(folder / 'metrics.jsonl')
+  ]
+  assert strip(tmp_path) == strip(whole)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+  finished, data, tmp_path, caplog
+):
+  whole, _ = finished
+  values = tiny.values(data)
+  train(finetune_config(values), tmp_path)
+  (tmp_path / 'result.json').unlink()
+  newest = tmp_path / 'checkpoints/latest/60'
+  for path in newest.rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  with caplog.at_level(logging.WARNING):
+    train(finetune_config(values), tmp_path)
+  assert 'latest/60 of step 60 is damaged' in caplog.text
+  assert_same(final_state(values, tmp_path)[1], final_state(values, whole)[1])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp_path):
+  values = tiny.values(data, optimizer={'rate': 1e30, 'warmup': 0.0})
+  with pytest.raises(Diverged, match=r'not finite in round 2; the state after round 1'):
+    train(finetune_config(values), tmp_path)
+  step, state = final_state(values, tmp_path)
+  assert step == 1 and state.failed == 1
+  assert np.isfinite(state.stack_RMP).all()
+  assert not (tmp_path / 'result.json').exists()
+
+
+def test_another_config_in_the_same_workdir_is_refused(finished, data):
+  workdir, _ = finished
+  values = tiny.values(data, seed=1, optimizer={'rate': 0.5})
+  with pytest.raises(ValueError, match='optimizer.rate is 0.5, there it is 0.02; seed'):
+    train(finetune_config(values), workdir)
+
+
+def test_patience_ends_a_run_early(data, tmp_path):
+  values = tiny.values(data, optimizer={'rate': 0.0}, head_optimizer={'rate': 0.0})
+  values['train'] |= {'patience': 1}
+  result = train(finetune_config(values), tmp_path)
+  assert result['rounds'] == 40 and result['best']['step'] == 20
