@@ -24,7 +24,7 @@ def run(request: Request) -> None:
     split = plan.task.read(options['input'])
   else:
     split = plan.task.splits[options['split']]
-  output = pathlib.Path(options['output'] or default_output(request))
+  output = pathlib.Path(options['output'] or default_output(request, plan.task.suffix))
   with jax.set_mesh(plan.mesh):
     opened = open_run(plan, request.run_folder(), options['checkpoint'])
     prefix = options['max_rank'] or plan.method.capacity
@@ -34,8 +34,8 @@ def run(request: Request) -> None:
   say(f'{len(split)} predictions in {output}')
 
 
-def default_output(request: Request) -> pathlib.Path:
-  """predictions-NAME.tsv in the workdir."""
+def default_output(request: Request, suffix: str) -> pathlib.Path:
+  """predictions-NAME with the task's suffix, in the workdir."""
   options = request.options
   stem = options['split'] or pathlib.Path(options['input']).stem
-  return request.run_folder() / f'predictions-{stem}.tsv'
+  return request.run_folder() / f'predictions-{stem}{suffix}'

@@ -103,6 +103,7 @@ class Task:
     read: (path) -> a split 'input' of a user's own file, labels optional.
     write_predictions: (split, outputs, path) writes them; the suffix of the path
       tells the format.
+    suffix: of the file that predictions go to if the user names none.
   """
 
   name: str
@@ -116,3 +117,4 @@ class Task:
   baseline: Baseline
   read: Callable[[str | pathlib.Path], Split]
   write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
+  suffix: str = '.tsv'
