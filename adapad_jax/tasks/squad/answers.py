@@ -118,8 +118,9 @@ def write_answers(answers: Answers, path: str | pathlib.Path) -> None:
 
 def _beside(path: pathlib.Path, what: str) -> pathlib.Path:
   """'eval_predictions.json' -> 'eval_nbest_predictions.json'."""
-  stem = path.stem.removesuffix('predictions').removesuffix('_')
-  return path.with_name(f'{stem}_{what}.json' if stem else f'{what}.json')
+  if 'predictions' in path.stem:
+    return path.with_name(path.name.replace('predictions', what))
+  return path.with_name(f'{path.stem}_{what}.json')
 
 
 def _shares(best: Sequence[Candidate]) -> list[tuple[Candidate, float]]:

@@ -71,6 +71,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
     write_predictions=lambda split, outputs, path: write_answers(
       answers(split, outputs), pathlib.Path(path)
     ),
+    suffix='.json',
   )
 
 
