@@ -4,8 +4,8 @@ Axis letters, declared here for the whole package: N rows of a split, B rows of 
 batch, L positions, C classes, V vocabulary entries.
 """
 
-from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.config import DataConfig, QaConfig
 from adapad_jax.tasks.load import load_task
 from adapad_jax.tasks.task import Baseline, Split, Splits, Task
 
-__all__ = ['Baseline', 'DataConfig', 'Split', 'Splits', 'Task', 'load_task']
+__all__ = ['Baseline', 'DataConfig', 'QaConfig', 'Split', 'Splits', 'Task', 'load_task']

@@ -1,6 +1,7 @@
 """Answers that a decoder says: prompt, loss on the answer alone, greedy decoding."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from adapad_jax.tasks.squad.answers import Answers, Candidate, choose
 from adapad_jax.tasks.squad.layout import (
   Ids,
   Layout,
-  encode,
+  encode_all,
   end_of_text,
   prompt_layout,
   word_lead,
@@ -49,7 +50,7 @@ def way(config: DataConfig, tokenizer: Any, *, unanswerable: bool) -> Way:
   stop = end_of_text(tokenizer)
   room = config.max_length - answer_room(qa)
   check_room(layout, qa, room)
-  reply = _answer(tokenizer, qa, qa.no_answer) if unanswerable else None
+  reply = _spoken(tokenizer, qa, [qa.no_answer])[0] if unanswerable else None
   budget = Budget(answer_room(qa), (stop,), tokenizer.pad_token_id or 0)
   return Way(
     head=Head('lm'),
@@ -127,7 +128,7 @@ def _lay(
   texts = [
     questions.passage(i)[start:end] for i, (start, end) in enumerate(questions.span_Q2)
   ]
-  said_Q = [_answer(tokenizer, qa, text) for text in texts]
+  said_Q = _spoken(tokenizer, qa, texts)
   known_N = questions.weight_Q[windows.question_N] > 0
   answers = [
     (said_Q[number] if held else reply or ()) if known else ()
@@ -140,12 +141,13 @@ def _lay(
   return Laid(columns, windows, held_N, rows.cut)
 
 
-def _answer(tokenizer: Any, qa: QaConfig, text: str) -> Ids:
+def _spoken(tokenizer: Any, qa: QaConfig, texts: Sequence[str]) -> list[Ids]:
   """What is to be said: a long answer is cut, and then not ended."""
   # After a chat template's generation prompt a line starts, after 'Answer:' a word.
   lead = '' if tokenizer.chat_template else word_lead(tokenizer)
-  ids = (*encode(tokenizer, lead + text), end_of_text(tokenizer))
-  return ids[: qa.max_answer] if len(ids) > answer_room(qa) else ids
+  end, room = end_of_text(tokenizer), answer_room(qa)
+  said = [tuple(e.ids) for e in encode_all(tokenizer, [lead + text for text in texts])]
+  return [(*ids, end) if len(ids) < room else ids[: qa.max_answer] for ids in said]
 
 
 def _answers(

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -77,12 +78,19 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
 
 def _split(way: Way, name: str, questions: Questions) -> Split:
   laid = way.lay(questions)
+  if laid.cut:
+    logging.getLogger(__name__).warning(
+      '%d of %d questions in %r are longer than data.qa.max_question and were cut',
+      laid.cut,
+      len(questions),
+      name,
+    )
   columns, windows = laid.columns, laid.windows
   if name == 'train' and not way.learns_silence:
     kept = np.flatnonzero(laid.held_N)
     columns = {key: x[kept] for key, x in columns.items()}
     windows = windows.take(kept)
-  return Split(name, columns, laid.cut, Asked(questions, windows))
+  return Split(name, columns, host=Asked(questions, windows))
 
 
 def _answers(way: Way, split: Split, outputs: Outputs) -> Answers:

@@ -245,3 +245,29 @@ def test_odds_of_a_sure_reply_are_finite():
 def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path, tokenizer):
   with pytest.raises(ValueError, match='no end-of-text token'):
     toy_task(tmp_path, tokenizer, unanswerable=False)
+
+
+def test_a_decoder_marks_spans_and_its_null_token_has_read_the_passage(
+  tmp_path, shared, stories
+):
+  train, held = write_toy(tmp_path)
+  qa = QaConfig(overlap=8, max_question=24)
+  config = DataConfig(task='squad', train=train, validation=held, max_length=96, qa=qa)
+  task = load_task(config, stories)
+  model = load(str(shared / 'models' / 'stories260k'), task.head).model
+  columns = task.splits['train'].columns
+  run = jax.jit(
+    lambda batch: (task.predict(model, batch), task.loss(model, batch, None))
+  )
+  logits, (loss_B, _) = run(columns)
+  assert np.isfinite(loss_B).all()
+  changed = {name: x.copy() for name, x in columns.items()}
+  last = columns['first_B'][0] + columns['size_B'][0] - 1
+  changed['ids_BL'][0, last] += 1
+  after, _ = run(changed)
+  null = columns['null_B'][0]
+  assert null == last + 1
+  assert abs(float(after['start_BL'][0, null] - logits['start_BL'][0, null])) > 1e-6
+  np.testing.assert_array_equal(
+    after['start_BL'][0, :last], logits['start_BL'][0, :last]
+  )
