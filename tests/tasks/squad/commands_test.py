@@ -1,0 +1,96 @@
+"""SQuAD from config to files through the commands, on models of a few thousand."""
+
+import json
+import shutil
+
+import pytest
+
+from adapad_jax.commands import Request
+from adapad_jax.commands.registry import run
+from adapad_jax.files import read_json
+from adapad_jax.models import sources
+from configs import squad
+from tests.tasks.squad.toy import write_toy
+
+OPTIONS = {
+  'dry_run': False,
+  'checkpoint': 'latest',
+  'split': '',
+  'input': '',
+  'output': '',
+  'max_rank': 0,
+}
+TINY_BERT = {
+  'model_type': 'bert',
+  'vocab_size': 30522,
+  'hidden_size': 16,
+  'num_hidden_layers': 1,
+  'num_attention_heads': 2,
+  'intermediate_size': 32,
+  'max_position_embeddings': 128,
+  'type_vocab_size': 2,
+}
+
+
+def config_of(arg, folder, source, **data):
+  config = squad.get_config(arg)
+  train, held = write_toy(folder, unanswerable=arg.startswith('v2'))
+  config.data.update(train=train, validation=held, **data)
+  config.model.update(source=source, random_weights=True, dtype='float32')
+  config.model.update(scan=False, remat=False)
+  config.adapter.targets = ('query', 'value') if 'minilm' in arg else ('q', 'v')
+  config.adapad.update(r_max=2, grants=10)
+  config.mesh.update(worker=1, data=1)
+  config.train.update(batch=4, steps=6, eval_batch=4, evaluations=1, log_every=1)
+  return config.to_dict()
+
+
+def run_all(tmp_path, config):
+  """Trains, then answers a question; gives the result, the answers and the workdir."""
+  workdir = tmp_path / 'run'
+  run('train', Request(config, workdir, OPTIONS))
+  mine = tmp_path / 'mine.json'
+  asked = [
+    {'id': 'a', 'question': 'Where does Fay live?', 'context': 'Fay is in Rome.'}
+  ]
+  mine.write_text(json.dumps(asked))
+  run('predict', Request(None, workdir, OPTIONS | {'input': str(mine)}))
+  answers = read_json(workdir / 'predictions-mine.json')
+  return read_json(workdir / 'result.json'), answers, workdir
+
+
+@pytest.mark.slow
+def test_marked_spans(tmp_path):
+  try:
+    package = sources.resolve(squad.MINILM, weights=False)
+  except ValueError as error:
+    pytest.skip(str(error))
+  source = tmp_path / 'tiny'
+  source.mkdir()
+  for name in ('tokenizer.json', 'tokenizer_config.json', 'vocab.txt'):
+    shutil.copy(package / name, source / name)
+  (source / 'config.json').write_text(json.dumps(TINY_BERT))
+  data = {'max_length': 96, 'qa': {'overlap': 8, 'max_question': 16}}
+  config = config_of('v2,minilm', tmp_path, str(source), **data)
+  result, answers, workdir = run_all(tmp_path, config)
+  assert result['metric'] == 'f1' and result['last']['metrics']['total'] == 6.0
+  assert result['head_parameters'] == 2 * 16 + 2
+  assert answers['a'] in 'Fay is in Rome.'
+  odds = read_json(workdir / 'null_odds-mine.json')['a']
+  assert (answers['a'] == '') == (odds > 0)
+  best = read_json(workdir / 'nbest_predictions-mine.json')['a']
+  assert sum(c['probability'] for c in best) == pytest.approx(1.0)
+
+
+@pytest.mark.slow
+def test_generated_answers(tmp_path, shared):
+  source = str(shared / 'models' / 'stories260k')
+  qa = {'overlap': 16, 'max_question': 48, 'max_answer': 8}
+  config = config_of('v2,decoder', tmp_path, source, max_length=320, qa=qa)
+  config['model']['random_weights'] = False
+  result, answers, workdir = run_all(tmp_path, config)
+  assert result['head_parameters'] == 0 and 'best_f1' in result['last']['metrics']
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  losses = [json.loads(x)['train/loss'] for x in lines if 'train/loss' in x]
+  assert losses[-1] < losses[0]
+  assert set(answers) == {'a'} and '\n' not in answers['a']
