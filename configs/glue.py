@@ -106,7 +106,9 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   """MiniLM for three epochs, growth spread over the first half of them."""
   config.model.source = MINILM
   config.model.head_dropout = 0.1
-  config.data.max_length = min(config.data.max_length, 128)
+  # The backbone is frozen: its own dropout costs a fifth of a step and only adds noise.
+  config.model.hidden_dropout = config.model.attention_dropout = 0.0
+  config.data.max_length = min(config.data.max_length, 64)
   config.train.epochs = 3.0
   for optimizer in (config.optimizer, config.head_optimizer):
     optimizer.rate = 2e-3
@@ -130,6 +132,7 @@ def _quickstart(config: ml_collections.ConfigDict) -> None:
   """Rotten Tomatoes snippets with MiniLM."""
   _minilm(config)
   config.data.task = 'rotten_tomatoes'
-  config.data.max_length = 48
+  config.data.max_length = 40
+  config.data.max_train_rows = 8000
   config.train.epochs = 1.0
-  config.train.evaluations = 4
+  config.train.evaluations = 2
