@@ -6,7 +6,7 @@ python -m adapad_jax.main --config=configs/glue.py:quickstart
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
@@ -18,8 +18,6 @@ flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
 flags.DEFINE_string('input', '', 'File to predict.')
 flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
 flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
-# orbax says much that is of no use to the user; --verbosity=0 shows it.
-flags.FLAGS.set_default('verbosity', -1)
 _OPTIONS = ('dry_run', 'checkpoint', 'split', 'input', 'output', 'max_rank')
 
 
@@ -31,6 +29,9 @@ def main(argv: list[str]) -> None:
   from adapad_jax.training import Diverged, Interrupted
 
   values = flags.FLAGS
+  if not values['verbosity'].present:
+    # orbax says much that is of no use to the user; --verbosity=0 shows it.
+    logging.set_verbosity(logging.WARNING)
   request = Request(
     config=None if _CONFIG.value is None else _CONFIG.value.to_dict(),
     workdir=pathlib.Path(values.workdir) if values.workdir else None,
@@ -44,5 +45,15 @@ def main(argv: list[str]) -> None:
     sys.exit(f'error: {error}')
 
 
+def parse(argv: list[str]) -> list[str]:
+  """Parses the flags; a config that cannot be read ends in one line as well."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+    # The last line is the cause, whatever the config library wrapped around it.
+    cause = str(error).strip().replace('\\n', '\n').splitlines()[-1].strip('\'" ')
+    sys.exit(f'error: {cause.removeprefix("ValueError: ")}; --help lists all flags')
+
+
 if __name__ == '__main__':
-  app.run(main)
+  app.run(main, flags_parser=parse)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapad_jax.adapters import Targets
+from adapad_jax.deflation.initialize import INITIALIZERS
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import METHODS
 from adapad_jax.settings import build, did_you_mean
@@ -53,6 +54,11 @@ class AdapterConfig:
   def __post_init__(self) -> None:
     if not self.scale > 0:
       raise ValueError(f'adapter.scale must be positive, got {self.scale}')
+    if self.init not in INITIALIZERS:
+      raise ValueError(
+        f'unknown init {self.init!r} in config.adapter'
+        f'{did_you_mean(self.init, INITIALIZERS)}'
+      )
 
   def choice(self) -> Targets:
     """The patterns for `adapters.choose`."""
