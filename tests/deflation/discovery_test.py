@@ -1,0 +1,118 @@
+"""Tests ../../adapad_jax/deflation/discovery.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapad_jax.deflation.discovery import Discovery, live_workers
+
+
+def grow(discovery, importance_TM):
+  """All rounds; returns the final Ranks and the total after each round."""
+  modules = importance_TM.shape[1]
+  update = jax.jit(discovery.update)
+  ranks, totals = discovery.init(modules), []
+  for step, importance_M in enumerate(importance_TM):
+    ranks = update(ranks, jnp.asarray(importance_M, jnp.float32), step)
+    totals.append(int(ranks.rank_M.sum()))
+  return ranks, totals
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(st.data())
+def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
+  modules = data.draw(st.integers(1, 6))
+  r_max = data.draw(st.integers(1, 4))
+  budget = data.draw(st.integers(modules, modules * r_max))
+  d = Discovery(
+    budget=budget,
+    r_max=r_max,
+    start=data.draw(st.integers(1, 5)),
+    interval=data.draw(st.integers(1, 3)),
+    grants=data.draw(st.integers(1, 4)),
+  )
+  rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+  ranks, totals = grow(d, rng.random((60, modules)))
+  assert max(totals) <= budget
+  assert totals[-1] == budget
+  assert int(ranks.rank_M.max()) <= r_max and int(ranks.rank_M.min()) >= 1
+  assert int((ranks.granted_MR >= 0).sum()) == budget
+  planned = d.timeline(modules)
+  seen = [(0, modules)] + [
+    (t, after)
+    for t, (before, after) in enumerate(zip([modules, *totals], totals, strict=False))
+    if after > before
+  ]
+  # A module gets at most one component at once, so growth may lag, never lead.
+  for when, total in planned:
+    reached = max(after for t, after in seen if t <= when)
+    assert reached <= total
+
+
+def test_the_most_important_modules_grow_first_and_ties_go_by_index():
+  d = Discovery(budget=6, r_max=2, start=2, interval=1, grants=1, score='sum')
+  importance_TM = np.tile([1.0, 3.0, 2.0, 2.0], (4, 1))
+  ranks, totals = grow(d, importance_TM)
+  assert totals == [4, 4, 5, 6]
+  assert ranks.granted_MR[:, 1].tolist() == [-1, 2, 3, -1]
+
+
+def test_averages_and_scores_follow_the_formulas():
+  d = Discovery(budget=2, r_max=2, start=9, beta1=0.8, beta2=0.6)
+  values = np.array([[1.0, 5.0], [2.0, 1.0], [0.5, 3.0]])
+  ranks, _ = grow(d, values)
+  mean, spread = np.zeros(2), np.zeros(2)
+  for value in values:
+    mean = 0.8 * mean + 0.2 * value
+    spread = 0.6 * spread + 0.4 * np.abs(value - mean)
+  np.testing.assert_allclose(ranks.importance_M, mean, rtol=1e-6)
+  np.testing.assert_allclose(ranks.uncertainty_M, spread, rtol=1e-6)
+  np.testing.assert_allclose(d.scores(ranks), mean * spread, rtol=1e-6)
+
+
+def test_advance_components_are_live_until_the_budget_is_spent():
+  d = Discovery(budget=4, r_max=3, start=1, interval=1, grants=1)
+  ranks, _ = grow(d, np.array([[1.0, 2.0]] * 2))
+  active_MR, live_MR = d.masks(ranks)
+  assert active_MR.tolist() == [[1, 0, 0], [1, 1, 0]]
+  assert live_MR.tolist() == [[1, 1, 0], [1, 1, 1]]
+  assert live_workers(live_MR) == 3
+  ranks, _ = grow(d, np.array([[1.0, 2.0]] * 4))
+  active_MR, live_MR = d.masks(ranks)
+  np.testing.assert_array_equal(active_MR, live_MR)
+  assert active_MR.sum() == 4
+
+
+def test_the_stop_rule_ends_growth_before_the_budget():
+  d = Discovery(
+    budget=8, r_max=4, start=1, interval=1, grants=1, stop_ratio=0.5, stop_patience=2
+  )
+  falling = np.geomspace(1, 1e-9, 12)[:, None] * np.array([[1.0, 0.9]])
+  ranks, totals = grow(d, falling)
+  assert ranks.stopped and totals[-1] < 8
+  steady, totals = grow(
+    d, np.tile([1.0, 0.9], (12, 1)) * np.linspace(1, 9, 12)[:, None]
+  )
+  assert not steady.stopped and totals[-1] == 8
+
+
+@pytest.mark.parametrize(
+  'fields, rounds, message',
+  [
+    ({'budget': 2}, 99, 'budget 2 is below one component for each of the 3'),
+    ({'budget': 13}, 99, r'13 exceeds r_max x modules = 4 x 3 = 12'),
+    ({'budget': 12, 'start': 5, 'interval': 5, 'grants': 3}, 15, 'in round 15'),
+  ],
+)
+def test_infeasible_budgets_are_refused(fields, rounds, message):
+  with pytest.raises(ValueError, match=message):
+    Discovery(**fields).check(3, rounds)
+
+
+@pytest.mark.parametrize('field', ['r_max', 'interval', 'grants', 'stop_patience'])
+def test_settings_below_one_are_refused(field):
+  with pytest.raises(ValueError, match=f'discovery.{field} is 0; must be >= 1'):
+    Discovery(budget=3, **{field: 0})

@@ -1,0 +1,58 @@
+"""Tests ../../adapad_jax/deflation/feeding.py."""
+
+import numpy as np
+import pytest
+
+from adapad_jax.deflation.feeding import Feeding, shard_order
+
+
+@pytest.mark.parametrize('shares', ['equal', 'first'])
+@pytest.mark.parametrize('live', [1, 2, 3, 4])
+def test_live_workers_share_every_row(shares, live):
+  counts = Feeding('split', shares, workers=4, batch=30).counts(live)
+  assert counts.sum() == 30 and len(counts) == live
+  assert counts.max() - counts.min() <= 1 or shares == 'first'
+  assert list(counts) == sorted(counts, reverse=True) or shares == 'equal'
+
+
+@pytest.mark.parametrize('mode', ['split', 'replicate'])
+@pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
+@pytest.mark.parametrize('live', [1, 3, 4])
+def test_every_row_goes_to_its_workers_on_every_mesh(mode, blocks, shards, live):
+  feeding = Feeding(mode, workers=4, batch=24)
+  capacity = feeding.capacity(blocks, shards)
+  seen = set()
+  for w in range(blocks):
+    for d in range(shards):
+      slots = feeding.slots(live, blocks, shards, w, d, capacity)
+      rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
+      for i in np.flatnonzero(slots.valid_C):
+        assert owners[i] // (4 // blocks) == w, 'a device computes its own workers'
+        pair = int(rows[i]) * shards + d, int(owners[i])
+        assert pair not in seen
+        seen.add(pair)
+  if mode == 'replicate':
+    assert seen == {(g, k) for g in range(24) for k in range(live)}
+  else:
+    owner_g = feeding.owners()[live]
+    assert seen == {(g, int(owner_g[g])) for g in range(24)}
+
+
+def test_shards_hold_rows_of_every_worker():
+  order = shard_order(8, 2)
+  assert order.tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+  with pytest.raises(ValueError, match=r'data axis of 3 .* choose .* \[1, 2, 4, 8\]'):
+    shard_order(8, 3)
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'mode': 'spilt'}, "unknown feeding.mode 'spilt'; choose from"),
+    ({'shares': 'last'}, "unknown feeding.shares 'last'"),
+    ({'workers': 9, 'batch': 8}, 'batch 8 < workers 9'),
+  ],
+)
+def test_bad_settings_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    Feeding(**fields)

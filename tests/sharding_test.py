@@ -1,0 +1,32 @@
+"""Tests ../adapad_jax/sharding.py and the choice of a mesh."""
+
+import numpy as np
+import pytest
+
+from adapad_jax.sharding import fetch, make_mesh, put
+from adapad_jax.training.config import MeshConfig
+from adapad_jax.training.plan import choose_mesh
+
+
+def test_a_mesh_that_does_not_fit_lists_what_does():
+  with pytest.raises(ValueError, match=r'worker=3 x data=2 does not fit 4 .* \(2, 2\)'):
+    make_mesh(3, 2)
+
+
+@pytest.mark.parametrize(
+  'config, batch, want',
+  [((0, 0), 32, (1, 4)), ((2, 0), 6, (2, 2)), ((0, 0), 3, (1, 3))],
+)
+def test_open_axes_take_the_devices_that_divide_the_batch(config, batch, want):
+  mesh = choose_mesh(MeshConfig(*config), batch)
+  assert tuple(mesh.shape.values()) == want
+
+
+def test_arrays_come_back_as_they_were_put():
+  import jax
+
+  with jax.set_mesh(make_mesh(2, 2)):
+    tree = {'x': np.arange(8.0).reshape(4, 2)}
+    there = put(tree, jax.P('data'))
+    assert there['x'].sharding.spec == jax.P('data')
+    np.testing.assert_array_equal(fetch(there)['x'], tree['x'])
