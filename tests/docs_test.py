@@ -1,0 +1,36 @@
+"""Tests ../docs: pages made from code are up to date, links lead somewhere."""
+
+import pathlib
+import re
+
+import pytest
+
+from docs import make_configuration
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('experiments/*/*.md')]
+
+
+def test_the_configuration_page_is_up_to_date():
+  assert make_configuration.PATH.read_text() == make_configuration.page(), (
+    'run: python -m docs.make_configuration'
+  )
+
+
+def test_every_field_is_explained():
+  for line in make_configuration.page().splitlines():
+    if line.startswith('| `'):
+      assert line.split('|')[3].strip(), f'no meaning in a docstring: {line}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+  for target in re.findall(r'\]\(([^)#]+)[^)]*\)', page.read_text(encoding='utf-8')):
+    if '://' not in target:
+      assert (page.parent / target).exists(), f'{page.name} links to {target}'
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_configs_that_pages_name_exist(page):
+  for path in re.findall(r'--config=([\w/]+\.py)', page.read_text(encoding='utf-8')):
+    assert (ROOT / path).is_file(), f'{page.name} names {path}'
