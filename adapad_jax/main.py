@@ -25,9 +25,12 @@ def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend ends in one line, not in a traceback."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  # After the flags, so that --help does not wait for jax.
   from adapad_jax.commands import Request, registry
+  from adapad_jax.compilation import keep_compiled
   from adapad_jax.training import Diverged, Interrupted
 
+  keep_compiled()
   values = flags.FLAGS
   if not values['verbosity'].present:
     # orbax says much that is of no use to the user; --verbosity=0 shows it.
