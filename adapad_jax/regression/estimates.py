@@ -83,9 +83,13 @@ def _aligned(now: Estimate, past: Estimate) -> tuple[Estimate, Estimate]:
   the differences an error is a sum of small squares, where the difference of two
   large squares would stop at the square root of the rounding error.
   """
-  square_S = jnp.sum(jnp.square(now.b_SO), 1)
-  scale_S = jnp.sum(now.b_SO * past.b_SO, 1) / jnp.where(square_S > 0, square_S, 1)
-  scale_S = jnp.where(scale_S == 0, 1, scale_S)
+  # Sign and length alone: the projection of one b on the other may vanish.
+  size_S = jnp.linalg.norm(now.b_SO, axis=1)
+  past_size_S = jnp.linalg.norm(past.b_SO, axis=1)
+  usable_S = (size_S > 0) & (past_size_S > 0)
+  scale_S = past_size_S / jnp.where(usable_S, size_S, 1)
+  scale_S = jnp.where(jnp.sum(now.b_SO * past.b_SO, 1) < 0, -scale_S, scale_S)
+  scale_S = jnp.where(usable_S, scale_S, 1)
   a_SI, g_SI = now.a_SI / scale_S[:, None], now.sa_SI / scale_S[:, None]
   b_SO = now.b_SO * scale_S[:, None]
   here = Estimate(a_SI, b_SO, now.gain_S, g_SI)

@@ -10,12 +10,20 @@ import numpy as np
 from adapad_jax import sharding
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression import program, rounds
-from adapad_jax.regression.moments import Moments, add_ridge, are_finite, gather_moments
+from adapad_jax.regression.moments import (
+  Moments,
+  add_batch,
+  add_ridge,
+  are_finite,
+  gather_moments,
+)
 from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import Schedule, Traffic, perfect_traffic
 from adapad_jax.regression.solvers import Power, Solver
 
 DTYPES = ('float32', 'float64')
+# Rows that are copied to the device, and cast, at a time.
+ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +71,9 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
 
 
 def checked(
-  x_NI: np.ndarray, y_NO: np.ndarray | None, rank: int, dtype: str
+  x_NI: np.ndarray, y_NO: np.ndarray | None, rank: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-  """The data in the wanted dtype, copied only where it has another.
+  """The data as arrays, in a dtype that may still be another.
 
   Raises:
     ValueError: for a rank below one, or shapes that do not belong together.
@@ -81,8 +89,7 @@ def checked(
     )
   if 0 in x_NI.shape + y_NO.shape:
     raise ValueError(f'no data: inputs {x_NI.shape}, outputs {y_NO.shape}')
-  x_NI = x_NI.astype(dtype, copy=False)
-  return x_NI, None if same else y_NO.astype(dtype, copy=False)
+  return x_NI, None if same else y_NO
 
 
 def check_finite(moments: Moments) -> None:
@@ -111,7 +118,16 @@ def sums(
   """The moments of checked data, in the context of `precision(dtype)`."""
   if not 0 <= ridge < np.inf:
     raise ValueError(f'ridge={ridge} must not be negative and must be finite')
-  moments = gather_moments(*checked(x_NI, y_NO, rank, dtype), centre)
+  x_NI, y_NO = checked(x_NI, y_NO, rank)
+  moments = None
+  for start in range(0, len(x_NI), ROWS):
+    rows = slice(start, start + ROWS)
+    cast = lambda z_NX, rows=rows: z_NX[rows].astype(dtype, copy=False)
+    batch = cast(x_NI), None if y_NO is None else cast(y_NO)
+    if moments is None:
+      moments = gather_moments(*batch, centre)
+    else:
+      moments = add_batch(moments, *batch, centre)
   check_finite(moments)
   return add_ridge(moments, ridge) if ridge else moments
 

@@ -54,6 +54,14 @@ def gather_moments(
   )
 
 
+@functools.partial(jax.jit, static_argnames='centre', donate_argnames='old')
+def add_batch(
+  old: Moments, x_NI: jax.Array, y_NO: jax.Array | None, centre: bool = False
+) -> Moments:
+  """The moments with one more batch of examples."""
+  return merge(old, gather_moments(x_NI, y_NO, centre))
+
+
 def merge(old: Moments, new: Moments, decay: float = 1.0) -> Moments:
   """The moments of two batches together, the old one weighted by `decay`.
 

@@ -90,7 +90,7 @@ def load(settings: RegressionConfig) -> Split:
   x_NI, y_NO = _read(data) if data.x else _plant(data, draw)
   y_NO = None if settings.pca else y_NO
   with precision(settings.dtype):
-    x_NI, y_NO = checked(x_NI, y_NO, settings.rank, settings.dtype)
+    x_NI, y_NO = checked(x_NI, y_NO, settings.rank)
   for name, values in (('data.x', x_NI), ('data.y', y_NO)):
     if values is not None and not np.isfinite(values).all():
       raise ValueError(f'{name} has NaN or infinite values: clean the data')

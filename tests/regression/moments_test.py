@@ -1,11 +1,15 @@
 """Moments: batches, centring, ridge, and the whitener of singular matrices."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
 
 from adapad_jax.regression import moments as m
 from adapad_jax.regression.fit import precision
+
+fit = sys.modules['adapad_jax.regression.fit']  # `regression.fit` is the function
 
 
 def data(count=40, inputs=6, outputs=4, seed=0):
@@ -22,6 +26,21 @@ def test_batches_merge_to_the_whole(centre):
     for rows in (slice(0, 3), slice(3, 4), slice(4, 40)):
       batch = m.gather_moments(x_NI[rows], y_NO[rows], centre)
       got = batch if got is None else m.merge(got, batch)
+  for name in ('c_OI', 's_II', 'yy', 'count', 'mean_I', 'mean_O'):
+    np.testing.assert_allclose(
+      getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-12, err_msg=name
+    )
+
+
+@pytest.mark.parametrize('centre', [True, False])
+@pytest.mark.parametrize('same', [True, False])
+def test_rows_are_summed_in_pieces(centre, same, monkeypatch):
+  x_NI, y_NO = data()
+  y_NO = None if same else y_NO
+  with precision('float64'):
+    want = fit.sums(x_NI, y_NO, 1, 'float64', centre=centre)
+    monkeypatch.setattr(fit, 'ROWS', 16)  # 40 rows: two pieces and a rest
+    got = fit.sums(x_NI, y_NO, 1, 'float64', centre=centre)
   for name in ('c_OI', 's_II', 'yy', 'count', 'mean_I', 'mean_O'):
     np.testing.assert_allclose(
       getattr(got, name), getattr(want, name), rtol=1e-10, atol=1e-12, err_msg=name
