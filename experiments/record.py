@@ -5,6 +5,8 @@ import json
 import pathlib
 from typing import Any
 
+from adapad_jax.files import finite
+
 FILE = 'results.jsonl'
 
 
@@ -16,7 +18,8 @@ def record(
   Args:
     folder: where `results.jsonl` lies; made if missing.
     figure: what was measured.
-    value: a number, or what `json` can write; numpy scalars and arrays too.
+    value: a number, or what `json` can write; numpy scalars and arrays too. NaN and
+      infinity are written as null.
     unit: of the value; '' for a pure number.
     **details: settings under which it was measured.
 
@@ -28,7 +31,7 @@ def record(
   """
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
   entry = {'figure': figure, 'value': value, 'unit': unit, **details, 'when': now}
-  line = json.dumps(entry, default=_plain)
+  line = json.dumps(finite(json.loads(json.dumps(entry, default=_plain))))
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   with (folder / FILE).open('a', encoding='utf-8') as file:

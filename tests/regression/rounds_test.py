@@ -1,7 +1,5 @@
 """Rounds on 1, 2 and 4 devices against a plain loop over workers."""
 
-import re
-
 import numpy as np
 import optax
 import pytest
@@ -16,6 +14,7 @@ from adapad_jax.regression.schedule import (
   late_traffic,
   perfect_traffic,
 )
+from experiments.hlo import collectives
 from tests.regression import oracle
 
 RANK, RATE = 5, 2e-3
@@ -103,19 +102,6 @@ def test_power_iteration_takes_the_alternating_steps_in_white_inputs(data):
   np.testing.assert_allclose(both[0].objective_LR, both[1].objective_LR, rtol=1e-10)
 
 
-NAMES = r'all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute'
-
-
-def computations(hlo: str) -> dict[str, str]:
-  """The named blocks of a compiled program."""
-  blocks, name = {}, ''
-  for line in hlo.splitlines():
-    if found := re.match(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$', line):
-      name = found.group(1)
-    blocks[name] = blocks.get(name, '') + line + '\n'
-  return blocks
-
-
 @pytest.mark.parametrize('solver', [Power(), Alternating(), Gradient(optax.adam(0.1))])
 @pytest.mark.parametrize('mesh', [1, 2, 4])
 def test_a_round_costs_one_all_gather_and_local_steps_none(data, solver, mesh):
@@ -127,24 +113,9 @@ def test_a_round_costs_one_all_gather_and_local_steps_none(data, solver, mesh):
   traffic = perfect_traffic(schedule.rounds, RANK)
   yardstick = Yardstick(moments.yy)
   args = problem, yardstick, traffic, progress, plan
-  blocks = computations(program.advance.lower(*args).compile().as_text())
-  found = [
-    (name, collective)
-    for name, text in blocks.items()
-    for collective in re.findall(rf' ({NAMES})(?:-start)?\(', text)
-  ]
-  if mesh == 1:
-    assert not found
-    return
-  [(where, collective)] = found
-  assert collective == 'all-gather'
-  loops = {
-    body: name
-    for name, text in blocks.items()
-    for body in re.findall(r' while\(.*body=%?([\w.\-]+)', text)
-  }
-  assert where in loops, 'the broadcast is part of the loop over rounds'
-  assert where in loops.values(), 'and not of the loop over local steps inside it'
+  found = collectives(program.advance.lower(*args).compile().as_text())
+  # One loop around it: part of the rounds, and not of the local steps inside.
+  assert found == ([] if mesh == 1 else [('all-gather', 1)])
 
 
 def test_local_steps_are_compiled_once_for_any_number_of_rounds_stopped_early(data):

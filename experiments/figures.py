@@ -1,0 +1,48 @@
+"""Figures in one look: lines with bands over seeds, saved as PNG."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt  # noqa: E402
+
+BAND = (0.1, 0.9)
+
+
+def panels(count: int, width: float = 4.6, height: float = 3.6) -> tuple[Any, Any]:
+  """A figure and its axes, side by side."""
+  fig, axes = plt.subplots(
+    1, count, figsize=(width * count, height), layout='constrained', squeeze=False
+  )
+  return fig, axes[0]
+
+
+def band(
+  axis: Any, x_X: Sequence[float], values_SX: np.ndarray, label: str, **style: Any
+) -> None:
+  """The median over seeds (rows) as a line, and the middle 80 % of them as a band."""
+  low_X, high_X = np.nanquantile(values_SX, BAND, axis=0)
+  [line] = axis.plot(x_X, np.nanmedian(values_SX, 0), label=label, **style)
+  axis.fill_between(x_X, low_X, high_X, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def shades(count: int) -> list[Any]:
+  """Colours from dark to bright, one a component."""
+  return [plt.get_cmap('viridis')(k / max(count, 1)) for k in range(count)]
+
+
+def save(fig: Any, folder: pathlib.Path, name: str = 'figure.png') -> None:
+  """Writes the figure and frees it."""
+  folder.mkdir(parents=True, exist_ok=True)
+  fig.savefig(folder / name, dpi=130, metadata={'Software': None})
+  plt.close(fig)
+
+
+def spread(values_S: np.ndarray) -> dict[str, float]:
+  """The band of a figure as details of a record."""
+  low, high = np.nanquantile(values_S, BAND)
+  return {'low': float(low), 'high': float(high), 'seeds': int(np.size(values_S))}
