@@ -13,9 +13,10 @@ from safetensors.numpy import load_file
 
 from adapad_jax.adapters import Adapter, LowRank, linear_shapes
 from adapad_jax.adapters.locate import parent_of
+from adapad_jax.adapters.padding import unpadded
 from adapad_jax.interchange.notes import read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
-from adapad_jax.interchange.peft_format import PREFIX, TENSORS, unpadded
+from adapad_jax.interchange.peft_format import PREFIX, TENSORS
 from adapad_jax.interchange.release import Release, digest, head_names
 from adapad_jax.models import Head, Pretrained
 from adapad_jax.models.families import family_of

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from adapad_jax.adapters import Adapter, Attachment, LowRank, split_model
-from adapad_jax.interchange.peft_format import padded
+from adapad_jax.adapters.padding import padded
 from adapad_jax.models import Pretrained
 from adapad_jax.tasks.task import Batch
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.adapters import Adapter, LowRank
+from adapad_jax.adapters.padding import padded, unpadded
 from adapad_jax.adapters.prefixes import (
   cut_to_budget,
   cut_to_rank,
@@ -87,3 +88,14 @@ def test_senseless_sizes_are_refused():
     cut_to_budget(adapter, 0)
   with pytest.raises(ValueError, match=r"those of \['two'\] are not"):
     share({'one': np.ones(1), 'two': np.array([np.nan])}, 1)
+
+
+def test_padding_is_undone_and_nothing_else_is():
+  update = draw(3, [3]).modules['layer.0.dense']
+  wide = padded(update, 5)
+  assert wide.rank == 5
+  np.testing.assert_array_equal(wide.weight(), update.weight())
+  assert unpadded(wide).rank == 3 and unpadded(padded(update.cut(0), 2)).rank == 0
+  # A component that has not learned yet is no padding: its input direction is there.
+  fresh = LowRank(update.a_RI, 0 * update.b_RO)
+  assert unpadded(fresh).rank == 3
