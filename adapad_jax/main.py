@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
-flags.DEFINE_string('mode', 'train', 'train, eval, predict, ...')
+flags.DEFINE_string('mode', 'train', 'train, eval, predict, export, import, ...')
 flags.DEFINE_string('workdir', None, 'Folder of the run; runs/... if not given.')
 flags.DEFINE_bool('dry_run', False, 'Only print what training would do.')
 flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or latest.')
@@ -18,7 +18,26 @@ flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
 flags.DEFINE_string('input', '', 'File to predict.')
 flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
 flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
-_OPTIONS = ('dry_run', 'checkpoint', 'split', 'input', 'output', 'max_rank')
+flags.DEFINE_integer('budget', 0, 'Keep so many components over all modules; 0: all.')
+flags.DEFINE_string('format', 'peft', 'Of an export: peft, peft-uniform or merged.')
+flags.DEFINE_string('out', '', 'Folder of an export, which must not exist yet.')
+flags.DEFINE_string('base_name', '', 'What an export calls its base model.')
+flags.DEFINE_string('adapter', '', 'Folder of a PEFT adapter to import or re-rank.')
+flags.DEFINE_string('tuned', '', 'Fully fine-tuned model to re-rank, as model.source.')
+_OPTIONS = (
+  'dry_run',
+  'checkpoint',
+  'split',
+  'input',
+  'output',
+  'max_rank',
+  'budget',
+  'format',
+  'out',
+  'base_name',
+  'adapter',
+  'tuned',
+)
 
 
 def main(argv: list[str]) -> None:

@@ -2,13 +2,26 @@
 
 from collections.abc import Callable
 
-from adapad_jax.commands import Request, evaluate, predict, train
+from adapad_jax.commands import (
+  Request,
+  evaluate,
+  export,
+  import_adapter,
+  info,
+  predict,
+  rerank,
+  train,
+)
 from adapad_jax.settings import did_you_mean
 
 MODES: dict[str, Callable[[Request], None]] = {
   'train': train.run,
   'eval': evaluate.run,
   'predict': predict.run,
+  'export': export.run,
+  'import': import_adapter.run,
+  'rerank': rerank.run,
+  'info': info.run,
 }
 
 

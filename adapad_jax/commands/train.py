@@ -11,6 +11,7 @@ from adapad_jax.settings import did_you_mean
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.result import RESULT, summarise
+from adapad_jax.training.session import read_workdir
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
 from adapad_jax.training.train import train
@@ -23,7 +24,10 @@ def run(request: Request) -> None:
     ValueError: without a config, or for one that cannot work.
   """
   if request.config is None:
-    raise ValueError('training needs --config=FILE, e.g. configs/glue.py:quickstart')
+    if request.workdir is None:
+      raise ValueError('training needs --config=FILE, e.g. configs/glue.py:quickstart')
+    _finetune(request)
+    return
   program = request.config.get('program', 'finetune')
   if program not in PROGRAMS:
     raise ValueError(f'unknown program {program!r}{did_you_mean(program, PROGRAMS)}')
@@ -31,7 +35,10 @@ def run(request: Request) -> None:
 
 
 def _finetune(request: Request) -> None:
-  config = finetune_config(request.config)
+  if request.config is None:  # goes on with what is there
+    config = read_workdir(request.run_folder())
+  else:
+    config = finetune_config(request.config)
   if request.options['dry_run']:
     say(dry_run(make_plan(config)))
     return

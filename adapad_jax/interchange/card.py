@@ -49,6 +49,8 @@ def _title(release: Release, merged: bool) -> str:
 
 def _about(release: Release, kind: str) -> str:
   ranks = release.adapter.ranks.values()
+  if not ranks:
+    return f'All weights of `{release.base_name}` were trained.\n'
   used = sum(rank > 0 for rank in ranks)
   length = f' Rows were cut to {release.max_length} tokens.' * bool(release.max_length)
   form = {

@@ -1,0 +1,94 @@
+"""`--mode=import`: a PEFT LoRA adapter becomes a run: to evaluate, train on, export."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+
+from adapad_jax.adapters import Adapter
+from adapad_jax.commands import Request
+from adapad_jax.commands.export import score
+from adapad_jax.interchange import read_peft
+from adapad_jax.training.checkpoints import KINDS, Checkpoints
+from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.hosted import adopt
+from adapad_jax.training.plan import make_plan
+from adapad_jax.training.session import (
+  CHECKPOINTS,
+  CONFIG,
+  Session,
+  claim_workdir,
+  open_session,
+)
+from adapad_jax.training.terminal import say
+
+
+def run(request: Request) -> None:
+  """Reads --adapter for the model and task of --config into a new --workdir.
+
+  What is adapted, r_max and the budget follow the adapter; the rest of the config
+  says how `--mode=train --workdir=...` would go on.
+
+  Raises:
+    ValueError: if the adapter cannot be read or the workdir is taken.
+  """
+  options, workdir = request.options, request.run_folder()
+  if request.config is None or not options['adapter']:
+    raise ValueError('import needs --config=FILE for the task and --adapter=FOLDER')
+  if (workdir / CONFIG).exists():
+    raise ValueError(f'{workdir} holds a run already; choose another --workdir')
+  config = finetune_config(request.config)
+  plan = make_plan(config)
+  with jax.set_mesh(plan.mesh):
+    first = open_session(plan)
+  adapter = read_peft(options['adapter'], first.pretrained).adapter
+  config = fitted(config, adapter)
+  plan = make_plan(config)
+  session = dataclasses.replace(first, plan=plan)
+  with jax.set_mesh(plan.mesh):
+    metrics = score(session, adapter)
+    save(session, adapter, metrics, workdir)
+  ranks = sorted(set(adapter.ranks.values()))
+  found = {'workdir': str(workdir), 'modules': len(adapter.modules), 'ranks': ranks}
+  say(json.dumps(found | {'parameters': adapter.parameters()} | metrics))
+
+
+def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
+  """The config with the adapter's modules, and room for its ranks.
+
+  Raises:
+    ValueError: if the method does not grow ranks by a budget.
+  """
+  settings = config.settings
+  if not {'r_max', 'budget'} <= {f.name for f in dataclasses.fields(settings)}:
+    raise ValueError(f'method {config.method!r} cannot take an adapter over')
+  total, largest = sum(adapter.ranks.values()), max(adapter.ranks.values())
+  settings = dataclasses.replace(
+    settings,
+    r_max=max(settings.r_max, largest),
+    budget=max(settings.budget, total, len(adapter.modules)),
+  )
+  targets = dataclasses.replace(
+    config.adapter, targets=tuple(adapter.modules), exclude=(), layers=()
+  )
+  return dataclasses.replace(config, settings=settings, adapter=targets)
+
+
+def save(
+  session: Session, adapter: Adapter, metrics: dict[str, float], workdir: pathlib.Path
+) -> None:
+  """Writes the config and, as round zero, the state: both the best and the latest."""
+  plan, config = session.plan, session.plan.config
+  ordered = {name: adapter.modules[name] for name in plan.modules}
+  adapter = dataclasses.replace(adapter, modules=ordered)
+  fresh = plan.method.init(session.head)
+  state = adopt(fresh, adapter, config.adapter.scale)
+  state = plan.method.portable(plan.method.place(state, plan.mesh))
+  here = {'step': 0, 'metrics': metrics}
+  meta = {'best': here, 'last': here, 'stale': 0, 'seconds': 0.0, 'first_step': 0.0}
+  claim_workdir(workdir, config)
+  checkpoints = Checkpoints(workdir / CHECKPOINTS)
+  for kind in KINDS:
+    checkpoints.save(kind, 0, state, meta)
+  checkpoints.close()

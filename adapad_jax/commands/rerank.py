@@ -1,0 +1,80 @@
+"""`--mode=rerank`: a small adapter from a large update and unlabelled text."""
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import jax
+
+from adapad_jax import models, sharding
+from adapad_jax.adapters.targets import choose
+from adapad_jax.commands import Request
+from adapad_jax.commands.export import check_format, release_of, score, write
+from adapad_jax.interchange import read_peft
+from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
+from adapad_jax.training.config import finetune_config
+from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.session import Session, open_session
+from adapad_jax.training.terminal import say
+
+# Components of a module, where the update does not say; the cost grows with it.
+_RANK = 16
+
+
+def run(request: Request) -> None:
+  """Re-ranks --adapter, or --tuned minus its base, to --budget components; exports.
+
+  The text is the training split of the config's task, or --input; labels are used
+  for the reported metric alone.
+
+  Raises:
+    ValueError: if an input is missing or does not fit, or the export is not right.
+  """
+  options = request.options
+  check_format(options)
+  if request.config is None or not options['budget']:
+    raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
+  if bool(options['adapter']) == bool(options['tuned']):
+    raise ValueError('rerank needs --adapter=FOLDER or --tuned=MODEL, not both')
+  config = finetune_config(request.config)
+  # Activations are looked at layer by layer.
+  unrolled = dataclasses.replace(config.model, scan=False)
+  plan = make_plan(dataclasses.replace(config, model=unrolled))
+  with jax.set_mesh(plan.mesh):
+    session = open_session(plan)
+  update, rank = read_update(session, options)
+  text = plan.task.read(options['input']) if options['input'] else None
+  text = text or plan.task.splits['train']
+  started = time.monotonic()
+  mesh = sharding.make_mesh(1, jax.device_count())
+  small = rerank(update, text.columns, options['budget'], rank, mesh)
+  seconds = time.monotonic() - started
+  with jax.set_mesh(plan.mesh):
+    metrics = score(session, small.adapter)
+  release = release_of(session, small.adapter, metrics, options)
+  found = write(release, plan.task.splits['validation'], options)
+  kept = sum(small.explained.values()) / len(small.explained)
+  say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
+
+
+def read_update(session: Session, options: dict[str, Any]) -> tuple[Update, int]:
+  """The update that was asked for, and the most components that a module may get."""
+  plan: Plan = session.plan
+  if options['adapter']:
+    adapter = read_peft(options['adapter'], session.pretrained).adapter
+    largest = max(adapter.ranks.values())
+    update = from_adapter(session.pretrained, adapter)
+    return update, min(options['max_rank'] or largest, largest)
+  tuned = models.load(options['tuned'], session.pretrained.head)
+  shapes = choose(
+    session.pretrained.model,
+    plan.config.adapter.choice(),
+    session.pretrained.targets,
+    session.pretrained.head_modules,
+  )
+  update = from_tuned(session.pretrained, tuned, list(shapes))
+  if update.beside:
+    largest = sorted(update.beside.items(), key=lambda item: -item[1])[:3]
+    say(f'changes outside the adapted layers are left out, the largest: {largest}')
+  return update, options['max_rank'] or _RANK

@@ -1,0 +1,177 @@
+"""Export, import, re-ranking and info, end to end on a tiny run with real files."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from adapad_jax.adapters import Adapter
+from adapad_jax.commands import Request, registry
+from adapad_jax.interchange import Release, write_merged
+from adapad_jax.models import Head, load
+from adapad_jax.training import finetune_config, make_plan, train
+from tests import tiny
+from tests.interchange import kit
+
+pytest.importorskip('torch')
+DEFAULTS = {
+  'dry_run': False,
+  'checkpoint': 'best',
+  'split': '',
+  'input': '',
+  'output': '',
+  'max_rank': 0,
+  'budget': 0,
+  'format': 'peft',
+  'out': '',
+  'base_name': '',
+  'adapter': '',
+  'tuned': '',
+}
+_PATHS = ('out', 'adapter', 'tuned', 'input')
+
+
+def call(mode, capsys, workdir=None, config=None, **options):
+  """Runs a mode in this process; gives the JSON object of its last line."""
+  options = {name: str(x) if name in _PATHS else x for name, x in options.items()}
+  registry.run(mode, Request(config, workdir, DEFAULTS | options))
+  return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope='module')
+def values(tmp_path_factory):
+  """The config of a run on a tiny BERT whose weights lie on disk."""
+  folder = tmp_path_factory.mktemp('data')
+  tiny.make_data(folder)
+  found = tiny.values(folder, model={'random_weights': False})
+  base = load(found['model']['source'], Head('classification'), random_weights=True)
+  nothing = Adapter({}, kit.draw_adapter(base).head)
+  whole = folder / 'whole'
+  write_merged(Release(nothing, base, 'tiny'), whole, kit.random_batch(14))
+  found['model']['source'] = str(whole)
+  return found
+
+
+@pytest.fixture(scope='module')
+def run(values, tmp_path_factory):
+  """A finished run: its workdir and result."""
+  workdir = tmp_path_factory.mktemp('runs') / 'whole'
+  return workdir, train(finetune_config(values), workdir)
+
+
+@pytest.fixture(scope='module')
+def exported(run, tmp_path_factory):
+  out = tmp_path_factory.mktemp('export') / 'adapter'
+  registry.run('export', Request(None, run[0], DEFAULTS | {'out': str(out)}))
+  return out
+
+
+def test_metric_in_torch_equals_ours_to_the_last_digit(run, exported, values):
+  task = make_plan(finetune_config(values)).task
+  split = task.splits['validation']
+  batch = {name: split.columns[name] for name in ('ids_BL', 'mask_BL', 'types_BL')}
+  logits = kit.torch_logits(kit.run_snippet(exported)['model'], batch)['logits']
+  best = run[1]['best']['metrics']
+  assert task.evaluate(split, {'logits_BC': logits}) == best
+  notes = json.loads((exported / 'adapad.json').read_text())
+  assert notes['metrics'] == best and notes['ranks'].keys() == run[1]['ranks'].keys()
+  assert list(notes['label2id']) == ['neg', 'pos'] == list(task.label_names)
+
+
+def test_cuts_have_the_metrics_of_the_prefixes(run, capsys, tmp_path):
+  workdir, result = run
+  for rank in (1, 2):
+    found = call('export', capsys, workdir, out=tmp_path / f'{rank}', max_rank=rank)
+    assert found['accuracy'] == result['prefixes'][rank]
+  found = call('export', capsys, workdir, out=tmp_path / 'budget', budget=14)
+  assert found['components'] == 14 and found['delta_error'] == 0
+
+
+@pytest.mark.parametrize('form', ['peft-uniform', 'merged'])
+def test_other_formats_give_the_same_logits(run, exported, form, capsys, tmp_path):
+  found = call('export', capsys, run[0], out=tmp_path / 'out', format=form)
+  assert found['accuracy'] == run[1]['best']['metrics']['accuracy']
+  batch = kit.random_batch(14, width=8)
+  logits = [
+    kit.torch_logits(kit.run_snippet(folder)['model'], batch)['logits']
+    for folder in (exported, tmp_path / 'out')
+  ]
+  np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_import_evaluates_trains_on_and_exports_the_same_bytes(
+  run, exported, values, capsys, tmp_path
+):
+  workdir = tmp_path / 'imported'
+  found = call('import', capsys, workdir, values, adapter=exported)
+  best = run[1]['best']['metrics']
+  assert found['accuracy'] == best['accuracy']
+  assert call('eval', capsys, workdir)['accuracy'] == best['accuracy']
+  call('export', capsys, workdir, out=tmp_path / 'again')
+  for path in exported.iterdir():
+    assert path.read_bytes() == (tmp_path / 'again' / path.name).read_bytes()
+  registry.run('train', Request(None, workdir, DEFAULTS))
+  result = json.loads((workdir / 'result.json').read_text())
+  assert result['rounds'] == run[1]['rounds']
+  assert result['rank_total'] == run[1]['budget'] == 18
+  assert result['best']['metrics']['accuracy'] >= best['accuracy']
+  with pytest.raises(ValueError, match='holds a run already'):
+    call('import', capsys, workdir, values, adapter=exported)
+
+
+def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
+  out = tmp_path / 'small'
+  found = call('rerank', capsys, None, values, adapter=exported, budget=15, out=out)
+  assert found['components'] == 15 and 0.8 < found['explained'] < 1
+  assert found['accuracy'] >= run[1]['best']['metrics']['accuracy'] - 0.1
+  options = {'max_rank': 3, 'budget': 36, 'out': tmp_path / 'same'}
+  found = call('rerank', capsys, None, values, adapter=exported, **options)
+  assert found['explained'] == pytest.approx(1, abs=1e-3)
+  assert found['accuracy'] == run[1]['best']['metrics']['accuracy']
+
+
+def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_path):
+  full = values | {'method': 'full', 'optimizer': {'rate': 0.003, 'warmup': 2.0}}
+  best = train(finetune_config(full), tmp_path / 'run')['best']['metrics']
+  with pytest.raises(ValueError, match='export it whole with --format=merged'):
+    call('export', capsys, tmp_path / 'run', out=tmp_path / 'x')
+  found = call('export', capsys, tmp_path / 'run', out=tmp_path / 'w', format='merged')
+  assert found['accuracy'] == best['accuracy']
+  model = kit.run_snippet(tmp_path / 'w')['model']
+  split = make_plan(finetune_config(full)).task.splits['validation']
+  batch = {name: split.columns[name] for name in ('ids_BL', 'mask_BL', 'types_BL')}
+  accuracy = np.mean(
+    kit.torch_logits(model, batch)['logits'].argmax(1) == split.columns['label_B']
+  )
+  assert accuracy == pytest.approx(best['accuracy'])
+  options = {'tuned': tmp_path / 'w', 'budget': 30, 'out': tmp_path / 'small'}
+  found = call('rerank', capsys, None, values, **options)
+  assert 0.5 < found['explained'] < 1 and found['components'] == 30
+
+
+@pytest.mark.parametrize(
+  'mode, options, message',
+  [
+    ('export', {'format': 'pfet', 'out': 'x'}, "'pfet'; did you mean 'peft'"),
+    ('export', {}, 'needs --out=FOLDER'),
+    ('export', {'out': 'x', 'max_rank': 1, 'budget': 2}, '--max_rank or --budget, not'),
+    ('export', {'out': 'x', 'max_rank': -1}, 'max_rank must be at least 1, got -1'),
+    ('import', {}, 'needs --config=FILE for the task and --adapter'),
+    ('rerank', {'out': 'x'}, 'and --budget=COMPONENTS'),
+    ('rerank', {'out': 'x', 'budget': 3}, '--adapter=FOLDER or --tuned=MODEL'),
+  ],
+)
+def test_requests_that_cannot_work(run, values, capsys, mode, options, message):
+  config = values if mode == 'rerank' else None
+  workdir = None if mode == 'rerank' else run[0]
+  with pytest.raises(ValueError, match=message):
+    call(mode, capsys, workdir, config, **options)
+
+
+def test_info_is_one_json_object_from_the_command_line():
+  command = [sys.executable, '-m', 'adapad_jax.main', '--mode=info']
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  found = json.loads(done.stdout)
+  assert found['versions']['jax'] and found['devices'] and found['caches']['hub']
