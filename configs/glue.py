@@ -109,6 +109,7 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   # The backbone is frozen: its own dropout costs a fifth of a step and only adds noise.
   config.model.hidden_dropout = config.model.attention_dropout = 0.0
   config.data.max_length = min(config.data.max_length, 64)
+  config.train.buckets = (16, 32)
   config.train.epochs = 3.0
   for optimizer in (config.optimizer, config.head_optimizer):
     optimizer.rate = 2e-3
@@ -124,6 +125,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
   config.data.max_length = min(config.data.max_length, 64)
   config.data.max_train_rows = 1024
   config.data.max_eval_rows = 512
+  config.train.buckets = ()  # A compilation takes longer than it saves here.
   config.train.epochs = 1.0
   config.train.evaluations = 2
 
@@ -134,5 +136,6 @@ def _quickstart(config: ml_collections.ConfigDict) -> None:
   config.data.task = 'rotten_tomatoes'
   config.data.max_length = 40
   config.data.max_train_rows = 8000
+  config.train.buckets = (24,)
   config.train.epochs = 1.0
   config.train.evaluations = 2

@@ -43,7 +43,7 @@ def make_data(folder: pathlib.Path, rows: int = 96, seed: int = 0) -> str:
         positive = bool(rng.integers(2))
         verdict = WORDS[:3] if positive else WORDS[3:6]
         words = [verdict[i] for i in rng.integers(0, 3, 3)]
-        words += [WORDS[6:][i] for i in rng.integers(0, 3, 2)]
+        words += [WORDS[6:][i] for i in rng.integers(0, 3, rng.integers(0, 3))]
         text = ' '.join(rng.permutation(words))
         writer.writerow([text, 'pos' if positive else 'neg'])
   return str(folder)

@@ -10,43 +10,107 @@ from adapad_jax.deflation.feeding import shard_order
 Columns = Mapping[str, np.ndarray]
 
 
-@functools.lru_cache(maxsize=4)
-def epoch_order(rows: int, seed: int, epoch: int) -> np.ndarray:
-  """The order in which an epoch visits the rows."""
-  return np.random.default_rng((seed, epoch)).permutation(rows)
+# Batches whose rows are sorted by length together, before they are shuffled again.
+_GROUPED = 50
 
 
-def batch_rows(rows: int, batch: int, step: int, seed: int) -> np.ndarray:
-  """Rows of batch `step` of the endless sequence of shuffled epochs.
+def lengths(columns: Columns) -> np.ndarray:
+  """Tokens of every row, up to its last one, (N,)."""
+  mask_NL = columns['mask_BL']
+  return mask_NL.shape[1] - np.argmax(mask_NL[:, ::-1] > 0, axis=1)
+
+
+def epoch_order(
+  rows: int, seed: int, epoch: int, batch: int, lengths_N: np.ndarray | None = None
+) -> np.ndarray:
+  """The order in which an epoch visits the rows.
+
+  Args:
+    rows: rows of the split.
+    seed: of the order.
+    epoch: its number.
+    batch: rows of a batch.
+    lengths_N: puts rows of like length into the same batch, so that little padding
+      is computed. Batches come in random order, and rows inside one too, since their
+      place tells which worker trains on them.
+  """
+  rng = np.random.default_rng((seed, epoch))
+  order = rng.permutation(rows)
+  if lengths_N is None:
+    return order
+  grouped = []
+  for start in range(0, rows, _GROUPED * batch):
+    chunk = order[start : start + _GROUPED * batch]
+    chunk = chunk[np.argsort(lengths_N[chunk], kind='stable')]
+    parts = np.split(chunk, range(batch, len(chunk), batch))
+    grouped += [rng.permutation(parts[i]) for i in rng.permutation(len(parts))]
+  return np.concatenate(grouped)
+
+
+class Order:
+  """The endless sequence of shuffled epochs, a pure function of its settings.
 
   Epochs follow each other without a gap, so every batch is full and every row is
   seen once an epoch.
   """
-  place_B = np.arange(step * batch, (step + 1) * batch)
-  epoch_B, index_B = np.divmod(place_B, rows)
-  orders = {epoch: epoch_order(rows, seed, int(epoch)) for epoch in np.unique(epoch_B)}
-  return np.array([orders[e][i] for e, i in zip(epoch_B, index_B, strict=True)])
+
+  def __init__(
+    self, rows: int, batch: int, seed: int, lengths_N: np.ndarray | None = None
+  ) -> None:
+    self._rows, self._batch = rows, batch
+    self._epoch = functools.lru_cache(maxsize=4)(
+      lambda epoch: epoch_order(rows, seed, epoch, batch, lengths_N)
+    )
+
+  def batch(self, step: int) -> np.ndarray:
+    """Rows of batch `step`."""
+    place_B = np.arange(step * self._batch, (step + 1) * self._batch)
+    epoch_B, index_B = np.divmod(place_B, self._rows)
+    return np.array(
+      [self._epoch(int(e))[i] for e, i in zip(epoch_B, index_B, strict=True)]
+    )
 
 
 def round_batch(
-  columns: Columns, first: int, local_steps: int, batch: int, seed: int, shards: int
+  columns: Columns, order: Order, first: int, local_steps: int, shards: int
 ) -> dict[str, np.ndarray]:
   """The batches of one round, (local_steps, batch, ...), rows in shard order.
 
   Args:
     columns: the training split's arrays.
+    order: which rows a batch has.
     first: number of the round's first batch.
     local_steps: batches of a round.
-    batch: rows of a batch.
-    seed: of the order.
     shards: size of the mesh's data axis.
   """
-  rows = len(next(iter(columns.values())))
-  order = shard_order(batch, shards)
-  picked_HB = np.stack(
-    [batch_rows(rows, batch, first + h, seed)[order] for h in range(local_steps)]
-  )
+  batches = [order.batch(first + h) for h in range(local_steps)]
+  picked_HB = np.stack([rows[shard_order(len(rows), shards)] for rows in batches])
   return {name: column[picked_HB] for name, column in columns.items()}
+
+
+def bucket(length: int, buckets: tuple[int, ...], longest: int) -> int:
+  """The smallest bucket that holds so many tokens, or the longest length there is."""
+  return min((b for b in (*buckets, longest) if b >= length), default=longest)
+
+
+def cut(columns: Columns, axis: int, buckets: tuple[int, ...]) -> dict[str, np.ndarray]:
+  """Cuts padding that no row of a batch needs, down to the bucket that holds it.
+
+  Args:
+    columns: arrays of a batch; those as long as the mask along `axis` are cut.
+    axis: of the positions.
+    buckets: lengths to choose from; without any, nothing is cut.
+  """
+  if not buckets:
+    return dict(columns)
+  mask = columns['mask_BL']
+  full = mask.shape[axis]
+  used = int(lengths({'mask_BL': mask.reshape(-1, full)}).max(initial=1))
+  keep = (slice(None),) * axis + (slice(bucket(used, buckets, full)),)
+  return {
+    name: x[keep] if x.ndim > axis and x.shape[axis] == full else x
+    for name, x in columns.items()
+  }
 
 
 def trimmed(columns: Columns, multiple: int = 8) -> dict[str, np.ndarray]:

@@ -109,6 +109,9 @@ class TrainConfig:
     checkpoint_every: rounds between saves beside those at evaluations; 0: none.
     log_every: rounds between lines of metrics.
     patience: evaluations in a row without improvement that end the run; 0: never.
+    buckets: lengths in tokens to pad a batch to, beside the longest; rows of like
+      length then share a batch, and the step compiles once a length. Empty: one
+      length for all.
   """
 
   batch: int = 32
@@ -119,6 +122,7 @@ class TrainConfig:
   checkpoint_every: int = 0
   log_every: int = 10
   patience: int = 0
+  buckets: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     for name in ('batch', 'eval_batch', 'evaluations', 'log_every'):

@@ -11,7 +11,7 @@ from adapad_jax.adapters import Attachment
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.sharding import DATA, WORKER, put
 from adapad_jax.tasks import Split, Task
-from adapad_jax.training.batches import padded, trimmed
+from adapad_jax.training.batches import cut, lengths, padded, trimmed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,28 +22,32 @@ class Evaluator:
     task: what predicts and scores.
     rows: rows of one batch, a multiple of the number of devices.
     predict: the compiled (params, deployed, prefix, batch) -> outputs.
+    buckets: lengths that batches are padded to, see `TrainConfig`.
   """
 
   task: Task
   rows: int
   predict: Callable[..., dict[str, jax.Array]]
+  buckets: tuple[int, ...] = ()
 
   def outputs(
     self, params: Any, deployed: Deployed, split: Split, prefix: int
   ) -> dict[str, np.ndarray]:
     """Outputs of every row of a split, in its order."""
     columns = trimmed(split.columns)
-    size = len(split)
+    order_N = np.arange(len(split))
+    if self.buckets:
+      order_N = np.argsort(lengths(columns), kind='stable')
+      columns = {name: x[order_N] for name, x in columns.items()}
     prefix = put(np.int32(prefix))
     parts = []
-    for start in range(0, size, self.rows):
-      rows = jax.P((WORKER, DATA))
-      batch = put(padded(columns, start, self.rows), rows)
+    for start in range(0, len(split), self.rows):
+      batch = cut(padded(columns, start, self.rows), 1, self.buckets)
+      batch = put(batch, jax.P((WORKER, DATA)))
       parts.append(self.predict(params, deployed, prefix, batch))
     host = jax.device_get(parts)
-    return {
-      name: np.concatenate([part[name] for part in host])[:size] for name in host[0]
-    }
+    back_N = np.argsort(order_N)
+    return {name: _joined([part[name] for part in host])[back_N] for name in host[0]}
 
   def metrics(
     self, params: Any, deployed: Deployed, split: Split, prefix: int
@@ -60,12 +64,22 @@ class Evaluator:
     return metrics
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+  """Rows of all batches; positions that shorter batches lack are zero."""
+  longest = np.max([part.shape for part in parts], axis=0)[1:]
+  fit = lambda x: np.pad(
+    x, [(0, 0), *((0, n - m) for n, m in zip(longest, x.shape[1:], strict=True))]
+  )
+  return np.concatenate([fit(part) for part in parts])
+
+
 def make_evaluator(
   task: Task,
   attachment: Attachment,
   modules: tuple[str, ...],
   mesh: jax.sharding.Mesh,
   batch: int,
+  buckets: tuple[int, ...] = (),
 ) -> Evaluator:
   """Compiles nothing yet; each length of rows compiles once when it is met.
 
@@ -75,6 +89,7 @@ def make_evaluator(
     modules: the adapted modules, in the order of the M axis.
     mesh: rows are spread over all its devices.
     batch: rows to predict at once; rounded up to a multiple of the devices.
+    buckets: see `TrainConfig`.
   """
   rows = -(-batch // mesh.size) * mesh.size
   own = rows // mesh.size
@@ -92,4 +107,4 @@ def make_evaluator(
     out_specs=spread,
     check_vma=False,
   )
-  return Evaluator(task, rows, jax.jit(sharded))
+  return Evaluator(task, rows, jax.jit(sharded), buckets)

@@ -39,8 +39,15 @@ class Session:
   def evaluator(self) -> Evaluator:
     """Compiles predictions on demand."""
     plan = self.plan
-    rows = plan.config.train.eval_batch
-    return make_evaluator(plan.task, plan.attachment, plan.modules, plan.mesh, rows)
+    train = plan.config.train
+    return make_evaluator(
+      plan.task,
+      plan.attachment,
+      plan.modules,
+      plan.mesh,
+      train.eval_batch,
+      train.buckets,
+    )
 
 
 def open_session(plan: Plan) -> Session:

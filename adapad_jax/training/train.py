@@ -11,7 +11,7 @@ import jax
 
 from adapad_jax.files import write_json
 from adapad_jax.sharding import DATA, put
-from adapad_jax.training.batches import round_batch, trimmed
+from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
@@ -84,6 +84,7 @@ class Run:
   session: Session
   workdir: pathlib.Path
   columns: dict[str, Any]
+  order: Order
   round: Callable[..., tuple[Any, dict[str, Any]]]
   evaluator: Evaluator
   checkpoints: Checkpoints
@@ -116,7 +117,8 @@ def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
         plan=plan,
         session=session,
         workdir=workdir,
-        columns=trimmed(plan.task.splits['train'].columns),
+        columns=(columns := trimmed(plan.task.splits['train'].columns)),
+        order=_order(config, columns),
         round=plan.method.make_round(plan.mesh),
         evaluator=session.evaluator(),
         checkpoints=checkpoints,
@@ -132,6 +134,12 @@ def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
     result = make_result(run, course)
   write_json(workdir / RESULT, result)
   return result
+
+
+def _order(config: FinetuneConfig, columns: dict[str, Any]) -> Order:
+  rows = len(columns['mask_BL'])
+  by_length = lengths(columns) if config.train.buckets else None
+  return Order(rows, config.train.batch, config.seed, by_length)
 
 
 def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course:
@@ -187,15 +195,10 @@ def _patience_is_over(run: Run, course: Course) -> bool:
 
 
 def _batch(run: Run, step: int) -> dict[str, jax.Array]:
-  method, config = run.plan.method, run.plan.config
-  host = round_batch(
-    run.columns,
-    step * method.local_steps,
-    method.local_steps,
-    config.train.batch,
-    config.seed,
-    run.plan.mesh.shape[DATA],
-  )
+  local_steps = run.plan.method.local_steps
+  shards = run.plan.mesh.shape[DATA]
+  host = round_batch(run.columns, run.order, step * local_steps, local_steps, shards)
+  host = cut(host, 2, run.plan.config.train.buckets)
   return put(host, jax.P(None, DATA))
 
 

@@ -55,6 +55,7 @@ def settings(variant: str, seed: int) -> dict[str, Any]:
     'data.max_eval_rows': _ROWS.value,
     'train.steps': _STEPS.value,
     'train.evaluations': 1,
+    'train.buckets': (),
     **VARIANTS[variant],
   }
   for name, value in changes.items():

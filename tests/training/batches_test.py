@@ -2,24 +2,59 @@
 
 import numpy as np
 
-from adapad_jax.training.batches import batch_rows, padded, round_batch, trimmed
+from adapad_jax.training.batches import (
+  Order,
+  bucket,
+  cut,
+  lengths,
+  padded,
+  round_batch,
+  trimmed,
+)
 from adapad_jax.training.logs import JsonLines, read_lines
 
 
 def test_every_epoch_visits_every_row_once_in_an_order_of_its_own():
-  rows = np.concatenate([batch_rows(10, 4, step, seed=3) for step in range(5)])
+  order = Order(10, 4, seed=3)
+  rows = np.concatenate([order.batch(step) for step in range(5)])
   first, second = rows[:10], rows[10:]
   assert sorted(first) == sorted(second) == list(range(10))
   assert list(first) != list(second)
-  assert list(batch_rows(10, 4, 3, seed=3)) == list(rows[12:16])
-  assert list(batch_rows(10, 4, 3, seed=4)) != list(rows[12:16])
+  assert list(Order(10, 4, seed=3).batch(3)) == list(rows[12:16])
+  assert list(Order(10, 4, seed=4).batch(3)) != list(rows[12:16])
+
+
+def test_rows_of_like_length_share_a_batch_in_random_places():
+  lengths_N = np.random.default_rng(0).integers(1, 100, 640)
+  plain, grouped = Order(640, 16, 0), Order(640, 16, 0, lengths_N)
+  rows = np.concatenate([grouped.batch(step) for step in range(40)])
+  assert sorted(rows) == list(range(640))
+  spread = lambda order: np.mean([np.ptp(lengths_N[order.batch(i)]) for i in range(40)])
+  assert spread(grouped) < 0.1 * spread(plain)
+  # A row's place tells its worker: neither end of a batch may hold the short rows.
+  ranks = [np.argsort(np.argsort(lengths_N[grouped.batch(i)])) for i in range(40)]
+  assert np.ptp(np.mean(ranks, axis=0)) < 8
+
+
+def test_batches_are_cut_to_the_bucket_that_holds_them():
+  mask = np.zeros((1, 2, 12), np.int32)
+  mask[0, 0, :3] = mask[0, 1, :5] = 1
+  columns = {'mask_BL': mask, 'label_B': np.zeros((1, 2)), 'x': np.zeros((1, 2, 7))}
+  out = cut(columns, 2, (4, 6))
+  assert out['mask_BL'].shape == (1, 2, 6) and out['x'].shape == (1, 2, 7)
+  assert cut(columns, 2, (4,))['mask_BL'].shape == (1, 2, 12)
+  assert cut(columns, 2, ())['mask_BL'].shape == (1, 2, 12)
+  assert [bucket(n, (4, 6), 12) for n in (1, 4, 5, 7, 12)] == [4, 4, 6, 12, 12]
+  left = {'mask_BL': mask[0, :, ::-1]}  # padding on the left counts as used
+  assert lengths(left).tolist() == [12, 12]
 
 
 def test_a_round_takes_its_batches_in_shard_order():
   columns = {'ids_BL': np.arange(20).reshape(10, 2), 'label_B': np.arange(10)}
-  batch = round_batch(columns, 2, local_steps=2, batch=4, seed=0, shards=2)
+  order = Order(10, 4, 0)
+  batch = round_batch(columns, order, 2, local_steps=2, shards=2)
   assert batch['ids_BL'].shape == (2, 4, 2)
-  want = [batch_rows(10, 4, step, 0)[[0, 2, 1, 3]] for step in (2, 3)]
+  want = [order.batch(step)[[0, 2, 1, 3]] for step in (2, 3)]
   np.testing.assert_array_equal(batch['label_B'], want)
   np.testing.assert_array_equal(batch['ids_BL'], columns['ids_BL'][np.array(want)])
 

@@ -1,5 +1,6 @@
 """Tests ../../adapad_jax/training/train.py: whole runs on a tiny model."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import pytest
 from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.logs import read_lines
-from adapad_jax.training.session import open_session, restore
+from adapad_jax.training.session import open_run, open_session, restore
 from tests import tiny
 
 
@@ -205,6 +206,23 @@ def test_another_config_in_the_same_workdir_is_refused(finished, data):
   values = tiny.values(data, seed=1, optimizer={'rate': 0.5})
   with pytest.raises(ValueError, match='optimizer.rate is 0.5, there it is 0.02; seed'):
     train(finetune_config(values), workdir)
+
+
+def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):
+  """Rows have 5 to 7 tokens, padded to 6 or 8."""
+  values = tiny.values(data)
+  values['train'] |= {'buckets': (6,), 'steps': 40, 'evaluations': 1}
+  result = train(finetune_config(values), tmp_path)
+  assert result['traces'] == 2
+  assert result['last']['metrics']['accuracy'] > 0.9
+  plan = make_plan(finetune_config(values))
+  with jax.set_mesh(plan.mesh):
+    opened = open_run(plan, tmp_path, 'latest')
+    cut = opened.session.evaluator()
+    whole = dataclasses.replace(cut, buckets=())
+    for evaluator in (cut, whole):
+      metrics = evaluator.validate(opened.session.params, opened.deployed, 3)
+      assert metrics == result['last']['metrics']
 
 
 def test_patience_ends_a_run_early(data, tmp_path):
