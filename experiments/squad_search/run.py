@@ -1,0 +1,89 @@
+"""CPU time from the logits of the whole v1.1 development set to answers, on one core.
+
+  python -m experiments.squad_search.run --dev=dev-v1.1.json
+
+The logits are drawn at random, with the true answers raised, so that the search has as
+many candidates as with a model. Beside our exact search runs the usual one in plain
+Python, the n best starts times the n best ends of every window, on every 20th window.
+"""
+
+import argparse
+import os
+import pathlib
+import time
+
+import numpy as np
+
+from adapad_jax.models import load_tokenizer
+from adapad_jax.tasks.config import DataConfig, QaConfig
+from adapad_jax.tasks.squad.load import WAYS
+from adapad_jax.tasks.squad.questions import check_questions
+from adapad_jax.tasks.squad.reading import read_questions
+from adapad_jax.tasks.squad.scoring import score_v1
+from adapad_jax.tasks.squad.search import best_spans
+from configs.common import MINILM
+from experiments.record import record
+
+HERE = pathlib.Path(__file__).parent
+EVERY = 20
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--dev', required=True)
+  args = parser.parse_args()
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  qa = QaConfig()
+  config = DataConfig(task='squad', max_length=384, qa=qa)
+  way = WAYS['span'](config, load_tokenizer(MINILM), unanswerable=False)
+  questions = check_questions(read_questions(args.dev), unanswerable=False)
+  laid = way.lay(questions)
+  outputs = draw(laid.columns)
+  windows = laid.windows
+  size = {'windows': len(windows), 'questions': len(questions), 'cores': 1}
+  answers, whole = timed(lambda: way.answers(questions, windows, outputs))
+  _, scoring = timed(lambda: score_v1(questions.golds, answers.texts))
+  arrays = (outputs['start_BL'], outputs['end_BL'], windows.first_N, windows.size_N)
+  _, search = timed(lambda: best_spans(*arrays, qa.max_answer, qa.n_best))
+  few = tuple(x[::EVERY] for x in arrays)
+  _, ours = timed(lambda: best_spans(*few, qa.max_answer, qa.n_best))
+  _, plain = timed(lambda: [pairs(*row, qa) for row in zip(*few, strict=True)])
+  record(HERE, 'search, texts and choice', whole, 's', **size)
+  record(HERE, 'of it the search for spans', search, 's', **size)
+  record(HERE, 'official metrics', scoring, 's', **size)
+  record(HERE, 'plain Python pairs / our search', plain / ours, '', windows=len(few[0]))
+
+
+def draw(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  rng = np.random.default_rng(0)
+  row_N = np.arange(len(columns['ids_BL']))
+  outputs = {}
+  for name in ('start', 'end'):
+    logits_NL = rng.normal(size=columns['ids_BL'].shape).astype(np.float32)
+    logits_NL[row_N, columns[f'{name}_B']] += 4
+    outputs[f'{name}_BL'] = logits_NL
+  return outputs
+
+
+def pairs(
+  start_L: np.ndarray, end_L: np.ndarray, first: int, size: int, qa: QaConfig
+) -> list[tuple[float, int, int]]:
+  starts = np.argsort(start_L)[-1 : -qa.n_best - 1 : -1].tolist()
+  ends = np.argsort(end_L)[-1 : -qa.n_best - 1 : -1].tolist()
+  found = []
+  for s in starts:
+    for e in ends:
+      inside = first <= s < first + size and first <= e < first + size
+      if inside and s <= e < s + qa.max_answer:
+        found.append((start_L[s] + end_L[e], s, e))
+  return sorted(found, reverse=True)[: qa.n_best]
+
+
+def timed(run):
+  started = time.process_time()
+  result = run()
+  return result, time.process_time() - started
+
+
+if __name__ == '__main__':
+  main()
