@@ -109,7 +109,7 @@ def _rates(config: ml_collections.ConfigDict, adapters: float, head: float) -> N
 
 def _quick(config: ml_collections.ConfigDict) -> None:
   """Small enough to see everything work, too small for a good metric."""
-  config.data.max_length = 192
+  config.data.max_length = 192 if config.data.qa.answer == 'span' else 288
   config.data.qa.overlap = 48
   config.data.qa.max_question = 48
   config.data.max_train_rows = 512

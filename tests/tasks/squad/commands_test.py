@@ -31,6 +31,22 @@ TINY_BERT = {
   'type_vocab_size': 2,
 }
 
+# Of Qwen3-0.6B, with its vocabulary and fewer, narrower layers.
+TINY_QWEN3 = {
+  'model_type': 'qwen3',
+  'vocab_size': 151936,
+  'hidden_size': 16,
+  'intermediate_size': 32,
+  'num_hidden_layers': 2,
+  'num_attention_heads': 2,
+  'num_key_value_heads': 1,
+  'head_dim': 8,
+  'max_position_embeddings': 512,
+  'rope_theta': 1000000,
+  'rms_norm_eps': 1e-6,
+  'tie_word_embeddings': True,
+}
+
 
 def config_of(arg, folder, source, **data):
   config = squad.get_config(arg)
@@ -94,3 +110,17 @@ def test_generated_answers(tmp_path, shared):
   losses = [json.loads(x)['train/loss'] for x in lines if 'train/loss' in x]
   assert losses[-1] < losses[0]
   assert set(answers) == {'a'} and '\n' not in answers['a']
+
+
+@pytest.mark.slow
+def test_qwen3_with_its_chat_template(tmp_path, shared):
+  source = tmp_path / 'tiny'
+  source.mkdir()
+  for path in (shared / 'models' / 'qwen3-tokenizer').glob('tokenizer*.json'):
+    shutil.copy(path, source / path.name)
+  (source / 'config.json').write_text(json.dumps(TINY_QWEN3))
+  qa = {'overlap': 16, 'max_question': 24, 'max_answer': 6}
+  config = config_of('v2,decoder', tmp_path, str(source), max_length=160, qa=qa)
+  config['model'] |= {'dtype': 'bfloat16', 'scan': True, 'remat': True}
+  result, answers, _ = run_all(tmp_path, config)
+  assert result['last']['metrics']['total'] == 6.0 and set(answers) == {'a'}

@@ -1,0 +1,93 @@
+"""SmolLM2-135M says the answers: before and after AdaPaD and fixed-rank LoRA.
+
+  python -m experiments.smollm2.convert /somewhere/smollm2
+  python -m experiments.squad_generate.run --model=/somewhere/smollm2 --data=FOLDER
+
+FOLDER has train-v1.1.json and dev-v1.1.json, of which a part is drawn.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+
+import jax
+
+from adapad_jax.files import read_json
+from adapad_jax.training.plan import make_plan
+from adapad_jax.training.session import open_run, read_workdir
+from experiments.record import record
+
+HERE = pathlib.Path(__file__).parent
+# AdaPaD's budget is 30 % below LoRA's two components in each of 210 modules.
+METHODS = {
+  'lora': ('--config.lora.rank=2',),
+  'adapad': ('--config.adapad.budget=294', '--config.adapad.r_max=4'),
+}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--model', required=True)
+  parser.add_argument('--data', type=pathlib.Path, required=True)
+  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('/tmp/squad'))
+  parser.add_argument('--methods', default='adapad,lora')
+  parser.add_argument('--steps', type=int, default=100)
+  parser.add_argument('--batch', type=int, default=8)
+  parser.add_argument('--held', type=int, default=200)
+  parser.add_argument('--length', type=int, default=320)
+  args = parser.parse_args()
+  for method in args.methods.split(','):
+    workdir = args.out / f'say-{method}'
+    train(method, workdir, args)
+    details = {'method': method, 'steps': args.steps, 'batch': args.batch}
+    details |= {'questions': args.held}
+    result = read_json(workdir / 'result.json')
+    for when, metrics in measure(workdir).items():
+      for name, value in metrics.items():
+        record(HERE, f'{name} {when}', value, '%', **details)
+    record(HERE, 'adapter size', result['adapter_parameters'], 'parameters', **details)
+    record(HERE, 'training', result['seconds'], 's', **details)
+
+
+def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> None:
+  """Runs the documented command, or nothing if it has run to its end."""
+  flags = [
+    '--config=configs/squad.py:v1,decoder',
+    f'--workdir={workdir}',
+    f'--config.method={method}',
+    f'--config.model.source={args.model}',
+    '--config.model.dtype=float32',
+    f'--config.data.train={args.data / "train-v1.1.json"}',
+    f'--config.data.validation={args.data / "dev-v1.1.json"}',
+    f'--config.data.max_length={args.length}',
+    '--config.data.qa.max_answer=16',
+    '--config.data.qa.max_question=48',
+    '--config.data.qa.overlap=64',
+    f'--config.data.max_eval_rows={args.held}',
+    f'--config.train.steps={args.steps}',
+    f'--config.train.batch={args.batch}',
+    '--config.train.eval_batch=16',
+    '--config.train.evaluations=1',
+    '--config.optimizer.rate=1e-3',
+    *METHODS[method],
+  ]
+  print('python -m adapad_jax.main', *flags, flush=True)
+  subprocess.run([sys.executable, '-m', 'adapad_jax.main', *flags], check=True)
+
+
+def measure(workdir: pathlib.Path) -> dict[str, dict[str, float]]:
+  """The official metrics of the model alone and with the trained update."""
+  plan = make_plan(read_workdir(workdir))
+  with jax.set_mesh(plan.mesh):
+    opened = open_run(plan, workdir, 'latest')
+    evaluator = opened.session.evaluator()
+    prefixes = {'before': 0, 'after': plan.method.capacity}
+    return {
+      when: evaluator.validate(opened.session.params, opened.deployed, prefix)
+      for when, prefix in prefixes.items()
+    }
+
+
+if __name__ == '__main__':
+  main()
