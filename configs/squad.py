@@ -55,6 +55,7 @@ def get_config(arg: str = 'v1') -> ml_collections.ConfigDict:
   config = defaults()
   config.data.task = TASKS[options.version]
   config.data.max_length = 384
+  config.train.buckets = (192, 256)
   {'encoder': _encoder, 'decoder': _decoder, 'minilm': _minilm}[model](config)
   if options.span:
     config.data.qa.answer = 'span'
@@ -86,6 +87,7 @@ def _decoder(config: ml_collections.ConfigDict) -> None:
   config.model.scan = config.model.remat = True
   config.data.qa.answer = 'generate'
   config.data.max_length = 512
+  config.train.buckets = (256, 384)
   config.train.batch = 16
   config.train.epochs = 2.0
   _rates(config, 5e-4, 5e-4)
@@ -99,6 +101,7 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   config.data.qa.max_question = 48
   config.train.epochs = 2.0
   config.train.evaluations = 1
+  config.train.buckets = (128, 192)
   _rates(config, 2e-3, 1e-3)
 
 
@@ -116,3 +119,4 @@ def _quick(config: ml_collections.ConfigDict) -> None:
   config.data.max_eval_rows = 256
   config.train.epochs = 1.0
   config.train.evaluations = 2
+  config.train.buckets = ()  # A compilation takes longer than it saves here.

@@ -30,7 +30,7 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument('--model', required=True)
   parser.add_argument('--data', type=pathlib.Path, required=True)
-  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('/tmp/squad'))
+  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/squad'))
   parser.add_argument('--methods', default='adapad,lora')
   parser.add_argument('--steps', type=int, default=100)
   parser.add_argument('--batch', type=int, default=8)
@@ -70,6 +70,7 @@ def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> None:
     '--config.train.eval_batch=16',
     '--config.train.evaluations=1',
     '--config.optimizer.rate=1e-3',
+    '--config.train.buckets=(256,)',
     *METHODS[method],
   ]
   print('python -m adapad_jax.main', *flags, flush=True)
