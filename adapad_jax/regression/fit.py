@@ -23,7 +23,7 @@ from adapad_jax.regression.solvers import Power, Solver
 
 DTYPES = ('float32', 'float64')
 # Rows that are copied to the device, and cast, at a time.
-ROWS = 4096
+ROWS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +128,8 @@ def sums(
       moments = gather_moments(*batch, centre)
     else:
       moments = add_batch(moments, *batch, centre)
+    # Dispatch would run ahead and copy all rows before the first are summed.
+    jax.block_until_ready(moments)
   check_finite(moments)
   return add_ridge(moments, ridge) if ridge else moments
 
