@@ -24,10 +24,10 @@ class Settings:
   size: int = 64
   examples: int = 256
   rank: int = 8
-  rounds: int = 600
+  rounds: int = 400
   local_steps: int = 1
-  rates: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0, 30.0)
-  timings: int = 5
+  rates: tuple[float, ...] = (1.0, 3.0, 10.0)
+  timings: int = 3
   data: tuple[str, ...] = ('power law', 'exponential', 'digits')
 
 

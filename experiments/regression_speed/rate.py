@@ -1,0 +1,96 @@
+"""Floating-point rate of a round against the bare skinny product, one device."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapad_jax import sharding
+from adapad_jax.regression import Power, Schedule, program
+from adapad_jax.regression.moments import einsum
+from adapad_jax.regression.rounds import Yardstick
+from adapad_jax.regression.schedule import perfect_traffic
+from experiments.regression_speed.problem import known
+
+
+def flops_of_round(size: int, rank: int, local_steps: int) -> int:
+  """Multiplications and additions of a round's matrix products.
+
+  A step takes two products of (r, d) with (d, d), and four of r x r with r x d for
+  the predecessors; the record of a round, eight more of the latter kind.
+  """
+  step = 2 * 2 * rank * size * size + 4 * 2 * rank * rank * size
+  return local_steps * step + 4 * 2 * rank * rank * size
+
+
+@functools.partial(jax.jit, static_argnames='count')
+def bare(x_RI: jax.Array, k_II: jax.Array, count: int) -> jax.Array:
+  """x K K ... K."""
+  step = lambda _, x_RI: einsum('ri,ij->rj', x_RI, k_II)
+  return jax.lax.fori_loop(0, count, step, x_RI)
+
+
+def timed(function: Callable[[], Any]) -> float:
+  """Seconds that one call takes until its results are there."""
+  start = time.perf_counter()
+  jax.block_until_ready(function())
+  return time.perf_counter() - start
+
+
+class Round:
+  """Rounds of `Power` on one mesh, ready to be timed."""
+
+  def __init__(
+    self, size: int, rank: int, local_steps: int, rounds: int, devices: int
+  ) -> None:
+    moments = known(size, rank, 0.1).moments
+    schedule = Schedule(rounds=rounds, local_steps=local_steps, activation='together')
+    self.plan = program.Plan(Power(), schedule, rank, sharding.make_mesh(devices))
+    everywhere = jax.NamedSharding(self.plan.mesh, jax.P())
+    moments = jax.device_put(moments, everywhere)
+    self.problem = program.prepare(moments, self.plan.solver)
+    self.yardstick = Yardstick(moments.yy, np.float32(0))
+    self.traffic = perfect_traffic(rounds, rank)
+    self._progress = program.begin(self.problem, 0, self.plan)
+
+  def __call__(self) -> Any:
+    """All rounds, from where the last call ended."""
+    self._progress, history = program.advance(
+      self.problem, self.yardstick, self.traffic, self._progress, self.plan
+    )
+    return history
+
+  def compiled(self) -> str:
+    """The compiled program."""
+    args = self.problem, self.yardstick, self.traffic, self._progress, self.plan
+    return program.advance.lower(*args).compile().as_text()
+
+
+def measure(
+  size: int = 1024,
+  rank: int = 64,
+  local_steps: int = 5,
+  rounds: int = 4,
+  repeats: int = 25,
+) -> dict[str, float]:
+  """Rates in GFLOP/s, the best of interleaved repeats, and their ratio."""
+  ours = Round(size, rank, local_steps, rounds, devices=1)
+  count = 2 * local_steps * rounds
+  draw = np.random.default_rng(0)
+  x_RI = jnp.asarray(draw.normal(size=(rank, size)), jnp.float32)
+  k_II = jnp.asarray(np.linalg.qr(draw.normal(size=(size, size)))[0], jnp.float32)
+  product = lambda: bare(x_RI, k_II, count)
+  timed(ours), timed(product)  # compile
+  pairs = np.array([(timed(ours), timed(product)) for _ in range(repeats)])
+  ours_s, bare_s = pairs.min(0)
+  ours_rate = rounds * flops_of_round(size, rank, local_steps) / ours_s / 1e9
+  bare_rate = count * 2 * rank * size * size / bare_s / 1e9
+  return {
+    'round': ours_rate,
+    'product': bare_rate,
+    'ratio': ours_rate / bare_rate,
+  }

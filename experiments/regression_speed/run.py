@@ -1,0 +1,124 @@
+"""Speed and memory of regression by parallel deflation; ratios within one run."""
+
+import dataclasses
+import pathlib
+
+import jax
+
+from experiments import hlo
+from experiments.record import record
+from experiments.regression_speed import memory, race, rate, scaling
+from experiments.regression_speed.problem import known
+
+FOLDER = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Sizes of the benchmark; `limit_s` ends a competitor in the race."""
+
+  size: int = 1024
+  rank: int = 64
+  local_steps: int = 5
+  repeats: int = 25
+  memory: tuple[int, int, int] = (16384, 1024, 64)
+  race_sizes: tuple[int, ...] = (256, 1024, 4096)
+  race_ranks: tuple[int, ...] = (8, 64)
+  gap: float = 0.1
+  limit_s: float = 15.0
+  devices: int = 2
+  turns: int = 3
+
+
+def record_rate(settings: Settings, folder: pathlib.Path) -> None:
+  """A round against the bare product."""
+  found = rate.measure(
+    settings.size, settings.rank, settings.local_steps, repeats=settings.repeats
+  )
+  where = dataclasses.asdict(settings)
+  where = {name: where[name] for name in ('size', 'rank', 'local_steps')}
+  record(folder, 'rate of a round', found['round'], 'GFLOP/s', **where)
+  record(folder, 'rate of the bare product', found['product'], 'GFLOP/s', **where)
+  record(
+    folder, 'rate of a round / rate of the bare product', found['ratio'], '', **where
+  )
+
+
+def record_memory(settings: Settings, folder: pathlib.Path) -> None:
+  """Peak memory of a fit over what it must hold."""
+  found = memory.in_subprocess(*settings.memory)
+  where = dict(zip(('examples', 'size', 'rank'), settings.memory, strict=True))
+  for call in ('first', 'second'):
+    where['call'] = call
+    record(folder, 'peak memory of fit', found[call] / 1e6, 'MB', **where)
+    record(
+      folder, 'peak memory / (inputs + C + S + three copies of the components)',
+      found[call] / found['need'], '', **where,
+    )  # fmt: skip
+
+
+def record_race(settings: Settings, folder: pathlib.Path) -> None:
+  """Time to TARGET of the three competitors."""
+  for size in settings.race_sizes:
+    for rank in settings.race_ranks:
+      problem = known(size, rank, settings.gap)
+      rows = {
+        'ours': race.rounds_of_ours(problem, chunk=5),
+        'randomised SVD': race.randomised(problem),
+        'NumPy loop': race.numpy_loop(problem),
+      }
+      seconds = {}
+      for name, competitor in rows.items():
+        seconds[name], error, count = race.run_until(competitor, settings.limit_s)
+        record(
+          folder, f'time to a relative error of {race.TARGET:g}', seconds[name], 's',
+          method=name, size=size, rank=rank, error=error, rows=count,
+        )  # fmt: skip
+      for name in ('randomised SVD', 'NumPy loop'):
+        if seconds['ours'] and seconds[name]:
+          record(
+            folder, f'speed-up over {name}', seconds[name] / seconds['ours'], '',
+            size=size, rank=rank,
+          )  # fmt: skip
+
+
+def record_scaling(settings: Settings, folder: pathlib.Path) -> None:
+  """Two devices against one, and the collectives of the program."""
+  sizes = settings.size, settings.rank, settings.local_steps
+  found = scaling.compare(*sizes, repeats=settings.repeats, turns=settings.turns)
+  for name in ('one', 'two'):
+    record(folder, f'round on {name} device(s), a core each', 1e3 * found[name], 'ms')
+  record(folder, 'speed-up of two devices', found['speed-up'], '')
+  compiled = rate.Round(*sizes, rounds=2, devices=settings.devices).compiled()
+  found = hlo.collectives(compiled)
+  in_rounds = [kind for kind, depth in found if depth == 1]
+  deeper = [kind for kind, depth in found if depth > 1]
+  record(folder, 'collectives a round', len(in_rounds), '', kinds=in_rounds)
+  record(folder, 'collectives inside the local steps', len(deeper), '', kinds=deeper)
+  record(
+    folder,
+    'collectives outside the rounds',
+    len(found) - len(in_rounds) - len(deeper),
+    '',
+  )
+
+
+PARTS = {
+  'rate': record_rate,
+  'memory': record_memory,
+  'scaling': record_scaling,
+  'race': record_race,
+}
+
+
+def main(settings: Settings, folder: pathlib.Path, parts: list[str]) -> None:
+  """Measures and records the parts named, or all of them."""
+  for name in parts or PARTS:
+    PARTS[name](settings, folder)
+
+
+if __name__ == '__main__':
+  import sys
+
+  jax.config.update('jax_num_cpu_devices', 2)
+  main(Settings(), FOLDER, sys.argv[1:])

@@ -1,0 +1,51 @@
+"""Two devices on two cores against one device on one core."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+
+def measure(
+  devices: int, size: int, rank: int, local_steps: int, repeats: int
+) -> float:
+  """Seconds a round, the best of some; this process must be pinned already."""
+  from experiments.regression_speed.rate import Round, timed
+
+  rounds = 4
+  ours = Round(size, rank, local_steps, rounds, devices)
+  timed(ours)
+  return min(timed(ours) for _ in range(repeats)) / rounds
+
+
+def in_subprocess(
+  devices: int, size: int, rank: int, local_steps: int, repeats: int
+) -> float:
+  """`measure` in a process pinned to as many cores as it has devices."""
+  command = [sys.executable, '-m', 'experiments.regression_speed.scaling']
+  command += [str(z) for z in (devices, size, rank, local_steps, repeats)]
+  done = subprocess.run(command, capture_output=True, text=True, check=True)
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(
+  size: int, rank: int, local_steps: int, repeats: int = 15, turns: int = 3
+) -> dict[str, float]:
+  """Best seconds a round of one and of two devices, taking turns."""
+  seconds = {1: [], 2: []}
+  for _ in range(turns):
+    for devices, found in seconds.items():
+      found.append(in_subprocess(devices, size, rank, local_steps, repeats))
+  one, two = (float(np.min(seconds[devices])) for devices in (1, 2))
+  return {'one': one, 'two': two, 'speed-up': one / two}
+
+
+if __name__ == '__main__':
+  arguments = [int(text) for text in sys.argv[1:]]
+  cores = sorted(os.sched_getaffinity(0))[: arguments[0]]
+  os.sched_setaffinity(0, cores)
+  jax.config.update('jax_num_cpu_devices', arguments[0])
+  print(json.dumps(measure(*arguments)))
