@@ -3,9 +3,12 @@
 import contextlib
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
@@ -14,12 +17,50 @@ from adapad_jax.models import torch_bin
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-  """One tensor of a file: its shape, and `read` to copy it into memory."""
+  """One tensor of a file, read in pieces so that memory holds it once.
+
+  Attributes:
+    shape: of the whole.
+    dtype: as stored.
+    rows: (start, stop) -> those indices of the first axis, in memory; of a scalar,
+      the whole.
+  """
 
   shape: tuple[int, ...]
-  read: Callable[[], np.ndarray]
+  dtype: np.dtype
+  rows: Callable[[int, int], np.ndarray]
+
+  def read(self) -> np.ndarray:
+    """The whole tensor."""
+    whole = np.empty(self.shape, self.dtype)
+    self.read_into(whole)
+    return whole
+
+  def read_into(self, out: np.ndarray) -> None:
+    """Fills `out`, of the tensor's shape and any dtype and strides."""
+    if not self.shape:
+      out[...] = self.rows(0, 1)
+      return
+    row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
+    step = max(1, _PIECE_BYTES // row_bytes)
+    for start in range(0, self.shape[0], step):
+      stop = min(start + step, self.shape[0])
+      out[start:stop] = self.rows(start, stop)
 
 
+_PIECE_BYTES = 2**23
+_SAFETENSORS_DTYPES = {
+  'F64': np.float64,
+  'F32': np.float32,
+  'F16': np.float16,
+  'BF16': ml_dtypes.bfloat16,
+  'I64': np.int64,
+  'I32': np.int32,
+  'I16': np.int16,
+  'I8': np.int8,
+  'U8': np.uint8,
+  'BOOL': np.bool_,
+}
 _SINGLE = ('model.safetensors', 'pytorch_model.bin')
 
 
@@ -65,18 +106,37 @@ def _open_safetensors(path: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
   except Exception as error:  # the library's own exception type is not public
     raise ValueError(f'{path} is not a readable safetensors file: {error}') from error
   with file:
-    yield {name: _from_safetensors(file, name) for name in file.keys()}
+    slices = {name: file.get_slice(name) for name in file.keys()}
+    yield {name: _from_safetensors(path, name, s) for name, s in slices.items()}
 
 
-def _from_safetensors(file: safe_open, name: str) -> StoredTensor:
-  shape = tuple(file.get_slice(name).get_shape())
-  return StoredTensor(shape, lambda: file.get_tensor(name))
+def _from_safetensors(path: pathlib.Path, name: str, stored: Any) -> StoredTensor:
+  shape = tuple(stored.get_shape())
+  kind = stored.get_dtype()
+  if kind not in _SAFETENSORS_DTYPES:
+    raise ValueError(
+      f'{name} in {path} has dtype {kind}; choose from {sorted(_SAFETENSORS_DTYPES)}'
+    )
+
+  def rows(start: int, stop: int) -> np.ndarray:
+    # Opened anew: the library maps the file, and what was read stays in this
+    # process's memory until the map is closed.
+    with safe_open(path, 'np') as file:
+      return file.get_slice(name)[start:stop] if shape else file.get_tensor(name)
+
+  return StoredTensor(shape, np.dtype(_SAFETENSORS_DTYPES[kind]), rows)
 
 
 @contextlib.contextmanager
 def _open_bin(path: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
-  with torch_bin.open_bin(path) as views:
-    yield {
-      name: StoredTensor(view.shape, lambda view=view: np.array(view))
-      for name, view in views.items()
-    }
+  with torch_bin.open_bin(path) as (views, forget):
+    yield {name: _from_bin(view, forget) for name, view in views.items()}
+
+
+def _from_bin(view: np.ndarray, forget: Callable[[], None]) -> StoredTensor:
+  def rows(start: int, stop: int) -> np.ndarray:
+    piece = np.array(view[start:stop] if view.ndim else view)
+    forget()
+    return piece
+
+  return StoredTensor(view.shape, view.dtype, rows)

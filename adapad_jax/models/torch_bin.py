@@ -41,11 +41,14 @@ class _StorageType:
 
 
 @contextlib.contextmanager
-def open_bin(path: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
+def open_bin(
+  path: pathlib.Path,
+) -> Iterator[tuple[dict[str, np.ndarray], Callable[[], None]]]:
   """Maps the tensors of a file into memory as read-only views.
 
   Yields:
-    name -> view; views must not outlive the context.
+    name -> view, which must not outlive the context, and a function that gives back
+    the memory of what has been looked at; it is read again when needed.
 
   Raises:
     ValueError: if the file is not of this format, is damaged, or holds anything
@@ -56,8 +59,8 @@ def open_bin(path: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
       file = stack.enter_context(open(path, 'rb'))
       archive = stack.enter_context(zipfile.ZipFile(file))
       # The map is not closed by hand: that is an error while a view is alive.
-      view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-      tensors = _read_state_dict(archive, view)
+      mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+      tensors = _read_state_dict(archive, memoryview(mapped))
     except (
       zipfile.BadZipFile,
       pickle.UnpicklingError,
@@ -73,7 +76,7 @@ def open_bin(path: pathlib.Path) -> Iterator[dict[str, np.ndarray]]:
         f'{path} is not a readable zip-format torch file of tensors: {error};'
         ' save it as safetensors, or with torch 1.6 or newer'
       ) from error
-    yield tensors
+    yield tensors, lambda: mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_state_dict(

@@ -1,6 +1,7 @@
 """Fills a module with the tensors of a checkpoint, or with random ones."""
 
 import dataclasses
+import math
 import re
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -15,6 +16,7 @@ from adapad_jax.models.family import Family
 
 # Last part of a module path -> what torch calls the tensor.
 _TORCH_LEAF = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight'}
+_ALIGNMENT = 64  # bytes, as XLA wants it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,30 +129,30 @@ def fill(
   """Gives an abstract module its arrays; what is not stored is drawn.
 
   Drawn tensors are N(0, std^2), biases zero, scales one. A draw depends on the seed
-  and the tensor's name alone. The largest leaf comes first, because reading one
-  takes its size again for a moment.
+  and the tensor's name alone. Stored tensors go piece by piece to where they stay.
   """
   graph, state = nnx.split(module)
   flat = dict(nnx.to_flat_state(state))
   for slot in slots:
-    parts = [
-      stored[name].read() if name in stored else _draw(name, slot, seed, std)
-      for name in slot.names
-    ]
-    flat[slot.path] = flat[slot.path].replace(_assemble(parts, slot))
+    host = _aligned(slot.leaf.shape, slot.leaf.dtype)
+    parts = host if stack.STACKED in slot.path else [host]
+    for name, part in zip(slot.names, parts, strict=True):
+      out = part.T if slot.kind == 'kernel' else part
+      if name in stored:
+        stored[name].read_into(out)
+      else:
+        out[...] = _draw(name, slot, seed, std)
+    array = jax.block_until_ready(jax.device_put(host))
+    flat[slot.path] = flat[slot.path].replace(array)
   return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def _assemble(parts: list[np.ndarray], slot: Slot) -> jax.Array:
-  if slot.kind == 'kernel':
-    parts = [part.T for part in parts]
-  if stack.STACKED in slot.path:
-    host = np.empty(slot.leaf.shape, slot.leaf.dtype)
-    for index, part in enumerate(parts):
-      host[index] = part
-  else:
-    host = parts[0].astype(slot.leaf.dtype, copy=False)
-  return jax.block_until_ready(jax.device_put(host))
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  """An array at an address that JAX on the CPU takes over without a copy."""
+  size = math.prod(shape) * dtype.itemsize
+  raw = np.empty(size + _ALIGNMENT, np.uint8)
+  start = -raw.ctypes.data % _ALIGNMENT
+  return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def _draw(name: str, slot: Slot, seed: int, std: float) -> np.ndarray:

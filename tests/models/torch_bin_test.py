@@ -23,7 +23,7 @@ def write(path, pickled, storages=()):
 
 
 def read(path):
-  with torch_bin.open_bin(path) as tensors:
+  with torch_bin.open_bin(path) as (tensors, _):
     return {name: np.array(x) for name, x in tensors.items()}
 
 
@@ -161,6 +161,6 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 def test_neither_torch_nor_a_copy_of_the_file_is_needed(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)  # importing it would fail
   path = write(tmp_path / 'x.bin', tensor_pickle(), [FLOATS.tobytes()])
-  with torch_bin.open_bin(path) as tensors:
+  with torch_bin.open_bin(path) as (tensors, _):
     assert tensors['weight'].base is not None
     assert not tensors['weight'].flags.writeable
