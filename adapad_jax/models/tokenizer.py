@@ -4,6 +4,17 @@ from typing import Any
 
 from adapad_jax.models import sources
 
+# One of these holds the vocabulary. Without any, transformers makes an empty
+# tokenizer for some model types and says nothing.
+_VOCABULARIES = (
+  'tokenizer.json',
+  'vocab.txt',
+  'vocab.json',
+  'spm.model',
+  'tokenizer.model',
+  'sentencepiece.bpe.model',
+)
+
 
 def load_tokenizer(source: str) -> Any:
   """Loads the tokenizer that belongs to a model.
@@ -17,14 +28,18 @@ def load_tokenizer(source: str) -> Any:
   Raises:
     ValueError: if the source does not exist or holds no tokenizer.
   """
+  folder = sources.resolve(source, weights=False)
+  have = sorted(path.name for path in folder.iterdir())
+  if not set(have) & set(_VOCABULARIES):
+    raise ValueError(
+      f'{folder} holds no tokenizer: none of {_VOCABULARIES} is there, only {have}'
+    )
   # Here, because it takes seconds, and brings torch in where that is installed.
   from transformers import AutoTokenizer
 
-  folder = sources.resolve(source, weights=False)
   try:
     return AutoTokenizer.from_pretrained(str(folder))
   except (OSError, ValueError, KeyError) as error:
-    have = sorted(path.name for path in folder.iterdir())
     raise ValueError(
       f'{folder} holds no tokenizer that can be loaded ({error}); it has {have}'
     ) from error
