@@ -112,10 +112,9 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   config.train.buckets = (16, 32)
   config.train.epochs = 3.0
   for optimizer in (config.optimizer, config.head_optimizer):
-    optimizer.rate = 2e-3
+    optimizer.rate = 1e-3
     optimizer.warmup = 0.06
     optimizer.weight_decay = 0.0
-  config.head_optimizer.rate = 1e-3
   config.adapter.scale = 4.0
   config.adapad.start = config.adapad.interval = config.adapad.grants = 0
 

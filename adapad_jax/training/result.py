@@ -39,7 +39,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
   plan, method = run.plan, run.plan.method
   traces = run.round._cache_size() if course.first_step else 0
   report = method.report(course.state)
-  curve = _prefixes(run)
+  curve = [*_prefixes(run), course.best['metrics'][plan.task.metric]]
   deployed = method.deploy(course.state)
   return {
     'task': plan.task.name,
@@ -77,7 +77,7 @@ def _adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
 
 
 def _prefixes(run: 'Run') -> list[float]:
-  """The metric of the best state's update cut to 0, 1, ... components a module."""
+  """The metric of the best state's update cut to 0, 1, ... components, all but all."""
   from adapad_jax.training.checkpoints import Checkpoints
 
   plan, method = run.plan, run.plan.method
@@ -86,7 +86,7 @@ def _prefixes(run: 'Run') -> list[float]:
   checkpoints.close()
   deployed = method.deploy(method.place(best.state, plan.mesh))
   score = lambda k: run.evaluator.validate(run.session.params, deployed, k)
-  return [score(k)[plan.task.metric] for k in range(method.capacity + 1)]
+  return [score(k)[plan.task.metric] for k in range(method.capacity)]
 
 
 def summarise(result: dict[str, Any], workdir: str) -> str:

@@ -22,7 +22,11 @@ HERE = pathlib.Path(__file__).parent
 VARIANTS: dict[str, dict[str, Any]] = {
   'default': {},
   'head trained by all workers': {'adapad.head_rows': 'all'},
-  'rate 1e-3': {'optimizer.rate': 1e-3},
+  'rate 2e-3': {'optimizer.rate': 2e-3},
+  'rate 2e-3, head trained by all workers': {
+    'optimizer.rate': 2e-3,
+    'adapad.head_rows': 'all',
+  },
   'rate 4e-3': {'optimizer.rate': 4e-3},
   'scale 1': {'adapter.scale': 1.0},
   'scale 16': {'adapter.scale': 16.0},
