@@ -132,9 +132,9 @@ class SelfAttention(nnx.Module):
   relative positions through the key and query projections (eq. 4 of the paper).
   """
 
-  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     size = config.hidden_size
-    make = lambda: layers.linear(size, size, dtype=dtype, rngs=rngs)
+    make = lambda: layers.linear(size, size, dtype=runtime.dtype, rngs=rngs)
     self.query_proj, self.key_proj, self.value_proj = make(), make(), make()
     if config.relative_attention and not config.share_att_key:
       if 'c2p' in config.pos_att_type:
@@ -142,6 +142,7 @@ class SelfAttention(nnx.Module):
       if 'p2c' in config.pos_att_type:
         self.pos_query_proj = make()
     self.config = config
+    self.fused = runtime.fused
 
   def __call__(
     self,
@@ -170,6 +171,7 @@ class SelfAttention(nnx.Module):
       keys_B=keys_B,
       rate=self.config.attention_probs_dropout_prob,
       site=site,
+      fused=self.fused,
     )
     return layers.merge_heads(out_BLNH)
 
@@ -196,20 +198,20 @@ class SelfAttention(nnx.Module):
 class Attention(nnx.Module):
   """Self-attention and its output projection, under torch's names."""
 
-  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     # torch calls this submodule `self`, so that is its name here too.
-    self.self = SelfAttention(config, dtype, rngs)
-    self.output = Output(config.hidden_size, config, dtype, rngs)
+    self.self = SelfAttention(config, runtime, rngs)
+    self.output = Output(config.hidden_size, config, runtime.dtype, rngs)
 
 
 class Layer(nnx.Module):
   """One encoder layer: disentangled attention, then a two-layer perceptron."""
 
-  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     hidden, inner = config.hidden_size, config.intermediate_size
-    self.attention = Attention(config, dtype, rngs)
-    self.intermediate = Dense(hidden, inner, config.hidden_act, dtype, rngs)
-    self.output = Output(inner, config, dtype, rngs)
+    self.attention = Attention(config, runtime, rngs)
+    self.intermediate = Dense(hidden, inner, config.hidden_act, runtime.dtype, rngs)
+    self.output = Output(inner, config, runtime.dtype, rngs)
 
   def __call__(
     self,
@@ -232,7 +234,7 @@ class Encoder(nnx.Module):
   """The layers, as `layer.{i}`, and the table of relative positions they share."""
 
   def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
-    make = lambda: Layer(config, runtime.dtype, rngs)
+    make = lambda: Layer(config, runtime, rngs)
     self.layer = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
     self.remat = runtime.remat
     self.config = config

@@ -63,10 +63,10 @@ _PROBS_SITE, _ATTENTION_SITE, _OUTPUT_SITE = 0, 1, 2
 class Attention(nnx.Module):
   """Grouped-query attention with rotary positions."""
 
-  def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     size, bias = config.head_dim, config.attention_bias
     make = lambda inputs, outputs: layers.linear(
-      inputs, outputs, bias=bias, dtype=dtype, rngs=rngs
+      inputs, outputs, bias=bias, dtype=runtime.dtype, rngs=rngs
     )
     inner = config.num_attention_heads * size
     self.q_proj = make(config.hidden_size, inner)
@@ -77,6 +77,7 @@ class Attention(nnx.Module):
       self.q_norm = layers.RMSNorm(size, config.rms_norm_eps)
       self.k_norm = layers.RMSNorm(size, config.rms_norm_eps)
     self.config = config
+    self.fused = runtime.fused
 
   def __call__(
     self,
@@ -106,6 +107,7 @@ class Attention(nnx.Module):
       keys_B=keys_B,
       rate=config.attention_probs_dropout_prob,
       site=_FIRST_LAYER_SITE + 4 * index + _PROBS_SITE,
+      fused=self.fused,
     )
     return self.o_proj(layers.merge_heads(out_BLNH)), cache
 
@@ -131,10 +133,10 @@ class GatedPerceptron(nnx.Module):
 class Layer(nnx.Module):
   """One pre-norm decoder layer."""
 
-  def __init__(self, config: DecoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     norm = lambda: layers.RMSNorm(config.hidden_size, config.rms_norm_eps)
-    self.self_attn = Attention(config, dtype, rngs)
-    self.mlp = GatedPerceptron(config, dtype, rngs)
+    self.self_attn = Attention(config, runtime, rngs)
+    self.mlp = GatedPerceptron(config, runtime.dtype, rngs)
     self.input_layernorm = norm()
     self.post_attention_layernorm = norm()
     self.rate = config.hidden_dropout_prob
@@ -163,7 +165,7 @@ class Backbone(nnx.Module):
   """Embedding, layers and the last norm."""
 
   def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
-    make = lambda: Layer(config, runtime.dtype, rngs)
+    make = lambda: Layer(config, runtime, rngs)
     self.embed_tokens = layers.embedding(
       config.vocab_size, config.hidden_size, dtype=runtime.dtype, rngs=rngs
     )

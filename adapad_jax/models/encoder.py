@@ -91,12 +91,13 @@ class Embeddings(nnx.Module):
 class SelfAttention(nnx.Module):
   """The three projections and the attention between them."""
 
-  def __init__(self, config: EncoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: EncoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     size = config.hidden_size
-    self.query = layers.linear(size, size, dtype=dtype, rngs=rngs)
-    self.key = layers.linear(size, size, dtype=dtype, rngs=rngs)
-    self.value = layers.linear(size, size, dtype=dtype, rngs=rngs)
+    self.query = layers.linear(size, size, dtype=runtime.dtype, rngs=rngs)
+    self.key = layers.linear(size, size, dtype=runtime.dtype, rngs=rngs)
+    self.value = layers.linear(size, size, dtype=runtime.dtype, rngs=rngs)
     self.config = config
+    self.fused = runtime.fused
 
   def __call__(
     self, x_BLD: jax.Array, bias_B11M: jax.Array, keys_B: jax.Array | None, site: Any
@@ -116,6 +117,7 @@ class SelfAttention(nnx.Module):
       keys_B=keys_B,
       rate=self.config.attention_probs_dropout_prob,
       site=site,
+      fused=self.fused,
     )
     return layers.merge_heads(out_BLNH)
 
@@ -155,20 +157,20 @@ class Dense(nnx.Module):
 class Attention(nnx.Module):
   """Self-attention and its output projection, under torch's names."""
 
-  def __init__(self, config: EncoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: EncoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     # torch calls this submodule `self`, so that is its name here too.
-    self.self = SelfAttention(config, dtype, rngs)
-    self.output = Output(config.hidden_size, config, dtype, rngs)
+    self.self = SelfAttention(config, runtime, rngs)
+    self.output = Output(config.hidden_size, config, runtime.dtype, rngs)
 
 
 class Layer(nnx.Module):
   """One encoder layer: attention, then a two-layer perceptron."""
 
-  def __init__(self, config: EncoderConfig, dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: EncoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     hidden, inner = config.hidden_size, config.intermediate_size
-    self.attention = Attention(config, dtype, rngs)
-    self.intermediate = Dense(hidden, inner, config.hidden_act, dtype, rngs)
-    self.output = Output(inner, config, dtype, rngs)
+    self.attention = Attention(config, runtime, rngs)
+    self.intermediate = Dense(hidden, inner, config.hidden_act, runtime.dtype, rngs)
+    self.output = Output(inner, config, runtime.dtype, rngs)
 
   def __call__(
     self, x_BLD: jax.Array, bias_B11M: jax.Array, keys_B: jax.Array | None, index: Any
@@ -184,7 +186,7 @@ class Encoder(nnx.Module):
   """The layers, as `layer.{i}`."""
 
   def __init__(self, config: EncoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
-    make = lambda: Layer(config, runtime.dtype, rngs)
+    make = lambda: Layer(config, runtime, rngs)
     self.layer = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
     self.remat = runtime.remat
 

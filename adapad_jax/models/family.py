@@ -19,11 +19,14 @@ class Runtime:
       trained head stay in float32.
     scan: run equal layers as one scanned layer (smaller programs).
     remat: recompute a layer's activations in the backward pass (less memory).
+    fused: leave attention to `jax.nn.dot_product_attention`, which need not keep the
+      scores in memory where the device has a kernel for it.
   """
 
   dtype: Any = jnp.float32
   scan: bool = False
   remat: bool = False
+  fused: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ D hidden features, N attention heads, G key/value heads, H features of one head,
 V vocabulary, C classes.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -172,6 +173,7 @@ def attention(
   keys_B: jax.Array | None = None,
   rate: float = 0.0,
   site: int | jax.Array = 0,
+  fused: bool = False,
 ) -> jax.Array:
   """softmax(scale q k^T + bias) v with the softmax in float32.
 
@@ -185,10 +187,13 @@ def attention(
     keys_B: PRNG keys of the rows, None without dropout.
     rate: dropout rate of the probabilities.
     site: dropout site.
+    fused: use `jax.nn.dot_product_attention` if no probability is dropped.
 
   Returns:
     (B, L, N, H) in the dtype of the values.
   """
+  if fused and (keys_B is None or rate == 0):
+    return _fused_attention(q_BLNH, k_BMGH, v_BMGH, bias, scale)
   batch, length, heads, size = q_BLNH.shape
   groups = k_BMGH.shape[2]
   # Heads first: the products of the forward and the backward pass are then plain
@@ -207,3 +212,21 @@ def attention(
   probs_BGLM = probs_BNLM.reshape(scores_BGLM.shape)
   out_BGLH = jnp.einsum('BGLM,BGMH->BGLH', probs_BGLM, v_BGMH)
   return out_BGLH.reshape(q_BNLH.shape).transpose(0, 2, 1, 3)
+
+
+def _fused_attention(
+  q_BLNH: jax.Array, k_BMGH: jax.Array, v_BMGH: jax.Array, bias: jax.Array, scale: float
+) -> jax.Array:
+  """The same by JAX's own function, which has a flash kernel on some devices.
+
+  A bias that all heads share only tells who sees whom, so it becomes a mask, and
+  cuDNN's kernel applies where it exists. A bias by head, DeBERTa's, carries gradients
+  and takes the path that every device has.
+  """
+  attend = functools.partial(
+    jax.nn.dot_product_attention, q_BLNH, k_BMGH, v_BMGH, scale=scale
+  )
+  if bias.shape[1] > 1 or q_BLNH.shape[2] == 1:
+    return attend(bias=bias, implementation='xla')
+  flash = jax.default_backend() == 'gpu' and q_BLNH.dtype == jnp.bfloat16
+  return attend(mask=bias >= 0, implementation='cudnn' if flash else 'xla')

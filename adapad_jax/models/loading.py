@@ -54,6 +54,7 @@ def outline(
   attention_dropout: float | None = None,
   scan: bool = False,
   remat: bool = False,
+  fused: bool = False,
   weights: bool = True,
 ) -> Pretrained:
   """Describes a model without reading its weights: every array is abstract.
@@ -67,6 +68,8 @@ def outline(
     attention_dropout: likewise for the attention probabilities.
     scan: run the layers as one scanned layer.
     remat: recompute each layer in the backward pass.
+    fused: leave attention to `jax.nn.dot_product_attention`, except where dropout
+      acts on its probabilities.
     weights: also download the weight files of a hub id.
 
   Raises:
@@ -83,7 +86,7 @@ def outline(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
     )
   config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
-  runtime = Runtime(DTYPES[dtype], scan, remat)
+  runtime = Runtime(DTYPES[dtype], scan, remat, fused)
   module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
   return Pretrained(
     model=module,
@@ -107,7 +110,7 @@ def fill(
 ) -> Pretrained:
   """Reads the weights of an outlined model.
 
-  Needs memory for the parameters and about one more tensor.
+  Needs memory for the parameters and a few megabytes more.
 
   Args:
     outlined: from `outline`.
@@ -142,6 +145,7 @@ def load(
   fresh_head: bool = False,
   scan: bool = False,
   remat: bool = False,
+  fused: bool = False,
 ) -> Pretrained:
   """Loads a model from a package, a directory or the hub: `outline`, then `fill`.
 
@@ -156,6 +160,7 @@ def load(
     attention_dropout=attention_dropout,
     scan=scan,
     remat=remat,
+    fused=fused,
     weights=not random_weights,
   )
   return fill(outlined, seed=seed, random_weights=random_weights, fresh_head=fresh_head)

@@ -88,8 +88,9 @@ def test_outputs_and_gradients_equal_torchs(case):
   parity.assert_same(pair, batch)
 
 
-def test_scan_and_rematerialisation_equal_torch_too():
-  pair = make_pair(torch_config(), Head('span'), scan=True, remat=True)
+@pytest.mark.parametrize('options', [{'scan': True, 'remat': True}, {'fused': True}])
+def test_ways_to_compute_equal_torch_too(options):
+  pair = make_pair(torch_config(), Head('span'), **options)
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
 
 

@@ -72,8 +72,8 @@ def test_outputs_and_gradients_equal_torchs(family, case):
   parity.assert_same(pair, batch)
 
 
-@pytest.mark.parametrize('options', [{'scan': True}, {'remat': True}])
-def test_scan_and_rematerialisation_equal_torch_too(options):
+@pytest.mark.parametrize('options', [{'scan': True}, {'remat': True}, {'fused': True}])
+def test_ways_to_compute_equal_torch_too(options):
   pair = make_pair(torch_config(), Head('span'), **options)
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
 
