@@ -1,0 +1,165 @@
+"""The second door: AdaPaD for a flax nnx model that this project has never seen.
+
+    outcome = adapt(model, loss, columns, Recipe(steps=500, batch=32))
+    merge(model, outcome.adapter)
+
+See docs/your_own_model.md.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from adapad_jax.adapters import Adapter, Attachment, Targets, choose, split_model
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.methods import Problem, RankReport
+from adapad_jax.methods.adapad import AdaPaD, AdaPaDSettings, build
+from adapad_jax.sharding import DATA, make_mesh, put
+from adapad_jax.training import Diverged
+from adapad_jax.training.batches import Order, round_batch
+from adapad_jax.training.session import host_adapter
+
+# loss(model, batch, keys_B) -> loss_B: one value for every row of the batch.
+RowLoss = Callable[[Any, dict[str, jax.Array], jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How to adapt a model.
+
+  Attributes:
+    steps: batches of the whole run.
+    batch: rows of a batch.
+    targets: which `nnx.Linear` layers get components.
+    head: paths of modules whose linear layers are trained whole.
+    adapad: ranks, budget and feeding; zeros are derived from the run's length.
+    optimizer: of the components.
+    head_optimizer: of the head.
+    scale: constant in front of every update.
+    init: how input directions start, see `deflation.initialize`.
+    worker, data: devices along the two axes of the mesh.
+    seed: of every random draw and of the order of the rows.
+  """
+
+  steps: int
+  batch: int = 32
+  targets: Targets = Targets()
+  head: tuple[str, ...] = ()
+  adapad: AdaPaDSettings = AdaPaDSettings()
+  optimizer: Optimizer = Optimizer()
+  head_optimizer: Optimizer = Optimizer()
+  scale: float = 1.0
+  init: str = 'kaiming'
+  worker: int = 1
+  data: int = 1
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of it.
+
+  Attributes:
+    adapter: the update and the head, for `adapters.merge`.
+    loss_T: training loss of each round, that of the last live worker.
+    report: ranks, importance, and who got which component when.
+    traces: compilations of the round; more than one is a mistake somewhere.
+  """
+
+  adapter: Adapter
+  loss_T: np.ndarray
+  report: RankReport
+  traces: int
+
+
+def adapt(
+  model: nnx.Module, loss: RowLoss, columns: Mapping[str, np.ndarray], recipe: Recipe
+) -> Outcome:
+  """Trains components of the model's linear layers; the model itself stays as it is.
+
+  Args:
+    model: inputs of its adapted layers have the rows of the batch in front.
+    loss: of each row, (B,); `keys_B` holds one PRNG key a row for dropout. It is
+      traced, and the model it gets is the adapted one.
+    columns: the training data by name, rows first.
+    recipe: how to train.
+
+  Raises:
+    ValueError: if a target or the budget does not fit, the columns differ in length,
+      or the loss does not give one value for each row.
+    Diverged: if the loss or a gradient is not finite.
+  """
+  lengths = {name: len(column) for name, column in columns.items()}
+  if len(set(lengths.values())) != 1:
+    raise ValueError(f'columns need the same number of rows, got {lengths}')
+  shapes = choose(model, recipe.targets, head_modules=recipe.head)
+  attachment, params, head = split_model(model, recipe.head)
+  problem = Problem(
+    shapes=shapes,
+    params=params,
+    loss=functools.partial(_loss_of_rows, loss, attachment),
+    optimizer=recipe.optimizer,
+    head_optimizer=recipe.head_optimizer,
+    steps=recipe.steps,
+    batch=recipe.batch,
+    scale=recipe.scale,
+    init=recipe.init,
+    seed=recipe.seed,
+  )
+  method = build(recipe.adapad, problem)
+  mesh = make_mesh(recipe.worker, recipe.data)
+  with jax.set_mesh(mesh):
+    return _train(method, params, head, columns, recipe, mesh)
+
+
+def _train(
+  method: AdaPaD,
+  params: Any,
+  head: Any,
+  columns: Mapping[str, np.ndarray],
+  recipe: Recipe,
+  mesh: jax.sharding.Mesh,
+) -> Outcome:
+  params, run = put(params), method.make_round(mesh)
+  state = method.place(jax.jit(method.init)(head), mesh)
+  order = Order(len(next(iter(columns.values()))), recipe.batch, recipe.seed)
+  losses, local = [], method.local_steps
+  for step in range(method.rounds):
+    host = round_batch(columns, order, step * local, local, recipe.data)
+    state, metrics = run(state, params, put(host, jax.P(None, DATA)))
+    losses.append(metrics['loss'])
+  if (failed := int(state.failed)) >= 0:
+    raise Diverged(f'round {failed} was not finite; lower optimizer.rate')
+  return Outcome(
+    adapter=host_adapter(method.problem.modules, method.deploy(state)),
+    loss_T=np.asarray(jax.device_get(losses)),
+    report=method.report(state),
+    traces=run._cache_size(),
+  )
+
+
+def _loss_of_rows(
+  loss: RowLoss,
+  attachment: Attachment,
+  params: Any,
+  head: Any,
+  deltas: Any,
+  head_weight_B: Any,
+  batch: Any,
+  keys_B: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """The caller's loss of the model with these updates; see `worker.LossFn`."""
+  model = attachment(params, deltas, head, head_weight_B)
+  loss_B = loss(model, batch, keys_B)
+  if jnp.shape(loss_B) != keys_B.shape:
+    raise ValueError(
+      f'the loss must give one value for each of the {len(keys_B)} rows, it gave'
+      f' shape {jnp.shape(loss_B)}; leave the mean over rows out'
+    )
+  return loss_B, jnp.ones_like(loss_B)

@@ -1,0 +1,119 @@
+"""Tests ../adapad_jax/own_model.py by the example of its documentation, and beyond."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from adapad_jax.adapters import Targets, linear_shapes, merge
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.methods.adapad import AdaPaDSettings
+from adapad_jax.own_model import Recipe, adapt
+from adapad_jax.training import Diverged
+
+DOCUMENT = pathlib.Path(__file__).parents[1] / 'docs' / 'your_own_model.md'
+
+
+@pytest.fixture(scope='module')
+def example():
+  """What the document's program leaves behind."""
+  program = DOCUMENT.read_text().split('```python\n')[1].split('```')[0]
+  names = {}
+  exec(compile(program, str(DOCUMENT), 'exec'), names)
+  return names
+
+
+@pytest.mark.slow
+def test_the_documented_example_adapts_a_model_never_seen_before(example):
+  outcome = example['outcome']
+  assert example['before'] < 0.5 < 0.8 < example['after']
+  assert sum(outcome.adapter.ranks.values()) == 24
+  assert set(outcome.adapter.ranks) == {
+    f'{name}.{i}' for name in ('tokens', 'up', 'down') for i in range(3)
+  }
+  assert len(set(outcome.adapter.ranks.values())) > 1
+  assert set(outcome.adapter.head) == {'classifier'}
+  assert outcome.traces == 1
+  assert np.mean(outcome.loss_T[-20:]) < np.mean(outcome.loss_T[:20]) / 2
+  assert example['accuracy'](example['model'], example['test']) == example['before']
+
+
+class Curve(nnx.Module):
+  """Another model: a scalar function of two numbers, two layers sharing a name."""
+
+  def __init__(self, seed=0):
+    rngs = nnx.Rngs(seed)
+    self.first = nnx.Linear(2, 6, rngs=rngs)
+    self.second = nnx.Linear(6, 6, use_bias=False, rngs=rngs)
+    self.out = nnx.Linear(6, 1, rngs=rngs)
+
+  def __call__(self, x_BI):
+    return self.out(jnp.tanh(self.second(jnp.tanh(self.first(x_BI)))))[:, 0]
+
+
+def squared(model, batch, keys_B):
+  return jnp.square(model(batch['x']) - batch['y'])
+
+
+@pytest.fixture(scope='module')
+def columns():
+  """Values of a curve whose two kernels differ from the model's by rank one each."""
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((64, 2)).astype(np.float32)
+  teacher = Curve()
+  for linear in (teacher.first, teacher.second):
+    a, b = (rng.standard_normal(n).astype(np.float32) for n in linear.kernel.shape)
+    linear.kernel[...] += np.outer(a, b)
+  return {'x': x, 'y': np.asarray(teacher(jnp.asarray(x)))}
+
+
+def recipe(**changes):
+  fields = dict(
+    steps=60,
+    batch=16,
+    targets=Targets(patterns=('first', 'second')),
+    adapad=AdaPaDSettings(budget=5, r_max=3),
+    optimizer=Optimizer(rate=3e-2),
+  )
+  return Recipe(**fields | changes)
+
+
+def test_the_model_stays_and_its_merged_copy_has_learned(columns):
+  model = Curve()
+  before = nnx.clone(model)
+  outcome = adapt(model, squared, columns, recipe())
+  merged = merge(nnx.clone(model), outcome.adapter)
+  error = lambda model: float(squared(model, columns, None).mean())
+  assert error(model) == error(before)
+  assert error(merged) < 0.5 * error(model)
+  assert outcome.adapter.head == {}
+  # A hand-made sum of the components is what was trained and merged.
+  update = outcome.adapter.modules['second']
+  delta = sum(np.outer(a, b) for a, b in zip(update.a_RI, update.b_RO, strict=True))
+  np.testing.assert_allclose(
+    merged.second.kernel[...], model.second.kernel[...] + delta, atol=1e-6
+  )
+
+
+def test_another_mesh_gives_the_same_adapter(columns):
+  one = adapt(Curve(), squared, columns, recipe(steps=20))
+  four = adapt(Curve(), squared, columns, recipe(steps=20, worker=2, data=2))
+  assert one.adapter.ranks == four.adapter.ranks
+  np.testing.assert_allclose(one.loss_T, four.loss_T, rtol=1e-3)
+
+
+def test_mistakes_are_refused_by_name(columns):
+  model = Curve()
+  with pytest.raises(ValueError, match="'third' matches no.*first"):
+    adapt(model, squared, columns, recipe(targets=Targets(patterns=('third',))))
+  with pytest.raises(ValueError, match=r"same number of rows, got \{'x': 64, 'y': 3\}"):
+    adapt(model, squared, columns | {'y': columns['y'][:3]}, recipe())
+  mean = lambda model, batch, keys_B: squared(model, batch, keys_B).mean()
+  with pytest.raises(ValueError, match=r'each of the 16 rows, it gave shape \(\)'):
+    adapt(model, mean, columns, recipe())
+  endless = lambda model, batch, keys_B: squared(model, batch, keys_B) / 0.0
+  with pytest.raises(Diverged, match='round 0'):
+    adapt(model, endless, columns, recipe())
+  assert linear_shapes(model) == {'first': (2, 6), 'out': (6, 1), 'second': (6, 6)}
