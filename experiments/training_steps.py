@@ -1,0 +1,273 @@
+"""The same model and batch in JAX and in torch with PEFT: forward and training steps.
+
+Both sides train rank-one components or LoRA of all linear layers of the backbone and
+the head of a classifier, in float32 with the model's own dropout, on two threads.
+"""
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.methods import Method, Problem
+from adapad_jax.models import Head, Pretrained, load
+from adapad_jax.sharding import DATA, make_mesh, put
+
+Batch = dict[str, np.ndarray]
+CLASSIFIER = Head('classification')
+_DEBERTA_V3 = dict(
+  model_type='deberta-v2',
+  vocab_size=128100,
+  max_position_embeddings=512,
+  type_vocab_size=0,
+  relative_attention=True,
+  position_buckets=256,
+  max_relative_positions=-1,
+  pos_att_type='p2c|c2p',
+  share_att_key=True,
+  norm_rel_ebd='layer_norm',
+  position_biased_input=False,
+  pad_token_id=0,
+)
+# config.json of the released models, as far as it decides what is computed.
+CONFIGS: dict[str, dict[str, Any]] = {
+  'MiniLM': dict(
+    model_type='bert',
+    vocab_size=30522,
+    hidden_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=12,
+    intermediate_size=1536,
+    max_position_embeddings=512,
+    type_vocab_size=2,
+    pad_token_id=0,
+  ),
+  'DeBERTa-v3-xsmall': _DEBERTA_V3
+  | dict(
+    hidden_size=384,
+    num_hidden_layers=12,
+    num_attention_heads=6,
+    intermediate_size=1536,
+  ),
+  'DeBERTa-v3-base': _DEBERTA_V3
+  | dict(
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+  ),
+  'SmolLM2-135M': dict(
+    model_type='llama',
+    vocab_size=49152,
+    hidden_size=576,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    head_dim=64,
+    intermediate_size=1536,
+    max_position_embeddings=8192,
+    rope_parameters={'rope_type': 'default', 'rope_theta': 100000.0},
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=True,
+    pad_token_id=0,
+  ),
+  'Qwen3-0.6B': dict(
+    model_type='qwen3',
+    vocab_size=151936,
+    hidden_size=1024,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    intermediate_size=3072,
+    max_position_embeddings=40960,
+    rope_parameters={'rope_type': 'default', 'rope_theta': 1000000.0},
+    rms_norm_eps=1e-6,
+    tie_word_embeddings=True,
+    pad_token_id=0,
+  ),
+}
+
+
+def our_model(
+  name: str, folder: pathlib.Path, head: Head = CLASSIFIER, **options: Any
+) -> Pretrained:
+  """A model of a released size with random weights; `folder` gets its config.json."""
+  (folder / 'config.json').write_text(json.dumps(CONFIGS[name]))
+  return load(str(folder), head, random_weights=True, **options)
+
+
+def draw_batch(name: str, rows: int, length: int) -> Batch:
+  """Random tokens without padding, and labels."""
+  rng = np.random.default_rng(0)
+  shape = (rows, length)
+  return {
+    'ids_BL': rng.integers(5, CONFIGS[name]['vocab_size'], shape, np.int32),
+    'mask_BL': np.ones(shape, np.int32),
+    'label_B': rng.integers(0, 2, rows, np.int32),
+  }
+
+
+def our_forward(pretrained: Pretrained, batch: Batch) -> Callable[[], Any]:
+  """A call runs the model and waits for its logits."""
+  run = jax.jit(lambda model, batch: model(batch))
+  inputs = jax.device_put({name: batch[name] for name in ('ids_BL', 'mask_BL')})
+  return lambda: jax.block_until_ready(run(pretrained.model, inputs))
+
+
+def our_step(
+  pretrained: Pretrained, bind: Callable[[Problem], Method], batch: Batch
+) -> Callable[[], float]:
+  """A call takes one training step of a method on the batch and gives the loss.
+
+  Args:
+    pretrained: the model; a 'lm' head learns to predict the next token.
+    bind: problem -> method.
+    batch: from `draw_batch`.
+  """
+  shapes = choose(
+    pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
+  )
+  attachment, params, head = split_model(pretrained.model, pretrained.head_modules)
+  problem = Problem(
+    shapes=shapes,
+    params=params,
+    loss=functools.partial(_loss, pretrained.head.kind, attachment),
+    optimizer=Optimizer(rate=1e-4),
+    head_optimizer=Optimizer(rate=1e-4),
+    steps=1000,
+    batch=len(batch['ids_BL']),
+    scale=1.0,
+    init='kaiming',
+    seed=0,
+  )
+  method, mesh = bind(problem), make_mesh(1, 1)
+  with jax.set_mesh(mesh):
+    params = put(params)
+    inputs = put({name: x[None] for name, x in batch.items()}, jax.P(None, DATA))
+    held = [method.place(jax.jit(method.init)(head), mesh)]
+    run = method.make_round(mesh)
+
+  def step() -> float:
+    with jax.set_mesh(mesh):
+      held[0], metrics = run(held[0], params, inputs)
+      return float(metrics['loss'])
+
+  return step
+
+
+def _loss(
+  kind: str,
+  attachment: Attachment,
+  params: Any,
+  head: Any,
+  deltas: Any,
+  head_weight_B: Any,
+  batch: dict[str, jax.Array],
+  keys_B: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  logits = attachment(params, deltas, head, head_weight_B)(batch, keys_B)
+  entropy = optax.softmax_cross_entropy_with_integer_labels
+  if kind == 'lm':
+    loss_B = entropy(logits[:, :-1], batch['ids_BL'][:, 1:]).mean(1)
+  else:
+    loss_B = entropy(logits, batch['label_B'])
+  return loss_B, jnp.ones_like(loss_B)
+
+
+def torch_model(name: str) -> Any:
+  """transformers' classifier of the same size, with its default attention."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(2)
+  fields = dict(CONFIGS[name])
+  config = transformers.AutoConfig.for_model(fields.pop('model_type'), **fields)
+  return transformers.AutoModelForSequenceClassification.from_config(config)
+
+
+def torch_forward(model: Any, batch: Batch) -> Callable[[], Any]:
+  """A call runs the model without gradients."""
+  import torch
+
+  inputs = _torch_inputs(batch)
+
+  def run() -> Any:
+    model.eval()
+    with torch.no_grad():
+      return model(**inputs).logits
+
+  return run
+
+
+def peft_step(
+  model: Any, pretrained: Pretrained, rank: int, batch: Batch
+) -> Callable[[], float]:
+  """A call takes one LoRA step with AdamW on the same modules and gives the loss."""
+  import peft
+  import torch
+
+  names = choose(
+    pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
+  )
+  config = peft.LoraConfig(
+    r=rank,
+    target_modules=list(names),
+    modules_to_save=list(pretrained.head_modules),
+    task_type='SEQ_CLS',
+  )
+  adapted = peft.get_peft_model(model, config)
+  trained = [p for p in adapted.parameters() if p.requires_grad]
+  learner = torch.optim.AdamW(trained, lr=1e-4)
+  inputs = _torch_inputs(batch) | {'labels': torch.tensor(batch['label_B']).long()}
+
+  def step() -> float:
+    adapted.train()
+    loss = adapted(**inputs).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    learner.step()
+    learner.zero_grad()
+    return loss.item()
+
+  return step
+
+
+def _torch_inputs(batch: Batch) -> dict[str, Any]:
+  import torch
+
+  names = {'input_ids': 'ids_BL', 'attention_mask': 'mask_BL'}
+  return {name: torch.tensor(batch[ours]).long() for name, ours in names.items()}
+
+
+def side_by_side(
+  ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
+) -> dict[str, float]:
+  """Seconds of either by turns, after two calls of each that do not count.
+
+  Returns:
+    medians 'ours' and 'theirs', and 'ratio', the median of the ratios of neighbouring
+    calls: what else the machine does weighs on both.
+  """
+  for call in (ours, theirs) * 2:
+    call()
+  pairs = np.array([[_seconds(ours), _seconds(theirs)] for _ in range(repeats)])
+  ratio = np.median(pairs[:, 0] / pairs[:, 1])
+  return dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True)) | {
+    'ratio': ratio
+  }
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+  start = time.perf_counter()
+  call()
+  return time.perf_counter() - start
