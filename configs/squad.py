@@ -4,7 +4,7 @@
       --config.data.train=train-v1.1.json --config.data.validation=dev-v1.1.json
 
 marks answers with all-MiniLM-L6-v2 from a Python package, here from the official
-files (measured figures: experiments/squad/README.md). `quick` instead of `minilm`
+files. `quick` instead of `minilm`
 cuts data and steps to a minute or two.
 
   python -m adapad_jax.main --config=configs/squad.py:v1
