@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-from adapad_jax.methods import adapad, full, head, lora, sequential
+from adapad_jax.methods import adalora, adapad, full, head, increlora, lora, sequential
 from adapad_jax.methods.method import Method, Problem, RankReport
 
 # name -> (frozen dataclass of settings, (settings, problem) -> Method)
 METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'adapad': (adapad.AdaPaDSettings, adapad.build),
   'lora': (lora.LoRASettings, lora.build),
+  'adalora': (adalora.AdaLoRASettings, adalora.build),
+  'increlora': (increlora.IncreLoRASettings, increlora.build),
   'sequential': (sequential.SequentialSettings, sequential.build),
   'full': (full.FullSettings, full.build),
   'head': (head.HeadSettings, head.build),
