@@ -1,0 +1,118 @@
+"""What one run of the table is, and the config that it stands for."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from adapad_jax import models
+from adapad_jax.adapters import choose
+from adapad_jax.models.head import Head
+from adapad_jax.training import FinetuneConfig, finetune_config
+from configs.common import MINILM
+from configs.glue import get_config
+
+# Tokens of a row: most rows fit, and a step stays short.
+LENGTHS = {'cola': 24, 'sst2': 32, 'stsb': 40, 'mrpc': 56, 'rte': 80}
+FOLDERS = {
+  'cola': 'CoLA',
+  'sst2': 'SST-2',
+  'stsb': 'STS-B',
+  'mrpc': 'MRPC',
+  'rte': 'RTE',
+}
+# Peak rates before tuning; everything else is the config's own.
+RATES = {
+  'adapad': 2e-3,
+  'lora': 2e-3,
+  'adalora': 2e-3,
+  'increlora': 2e-3,
+  'sequential': 2e-3,
+  'full': 1e-4,
+  'head': 2e-3,
+}
+# Tuning tries each of these times the rate above: the same effort for every method.
+FACTORS = (0.5, 1.0, 2.0)
+# No seed of the table: what is tuned must not meet what is reported.
+TUNING_SEED, HOLDOUT = 1000, 0.2
+# Rates of these are the head's alone.
+HEAD_ONLY = ('head',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """One run; runs of equal specs are one run.
+
+  Attributes:
+    kind: 'run', or 'tune' for one on a part of the training set.
+    budget: average rank of a module.
+    targets: adapted modules, by the names that configs use.
+    steps, batch: length of the run.
+    train_rows, eval_rows: 0 means all.
+    rate: peak rate of the adapters (of the head, for the method of that name).
+  """
+
+  kind: str
+  task: str
+  method: str
+  seed: int
+  budget: int
+  targets: str
+  steps: int
+  batch: int
+  train_rows: int
+  eval_rows: int
+  rate: float
+
+  def details(self) -> dict[str, Any]:
+    """What identifies the run in results.jsonl."""
+    return dataclasses.asdict(self)
+
+
+def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:
+  """The settings that give a method this average rank over so many modules.
+
+  In one module AdaPaD may go to twice the average, IncreLoRA, which knows no bound, to
+  four times.
+  """
+  budget = average * modules
+  return {
+    'adapad': {'budget': budget, 'r_max': 2 * average},
+    'lora': {'rank': average},
+    'adalora': {'budget': budget},
+    'increlora': {'budget': budget, 'r_max': 4 * average},
+    'sequential': {'rank': average},
+    'full': {},
+    'head': {},
+  }[method]
+
+
+def module_count(targets: str) -> int:
+  """Modules of MiniLM that these targets stand for."""
+  outlined = models.outline(MINILM, Head('classification'))
+  config = dataclasses.replace(
+    finetune_config({}).adapter, targets=tuple(targets.split('+'))
+  )
+  found = choose(
+    outlined.model, config.choice(), outlined.targets, outlined.head_modules
+  )
+  return len(found)
+
+
+def config_of(spec: Spec, data: pathlib.Path) -> FinetuneConfig:
+  """The whole config: one evaluation at the end, so nothing is selected on it."""
+  config = get_config(f'{spec.task},minilm').to_dict()
+  config['method'], config['seed'] = spec.method, spec.seed
+  config['data'] |= {
+    'path': str(data / FOLDERS[spec.task]),
+    'max_length': LENGTHS[spec.task],
+    'max_train_rows': spec.train_rows,
+    'max_eval_rows': spec.eval_rows,
+    'holdout': HOLDOUT if spec.kind == 'tune' else 0.0,
+  }
+  config['train'] |= {'steps': spec.steps, 'batch': spec.batch, 'evaluations': 1}
+  config['adapter'] |= {'targets': tuple(spec.targets.split('+'))}
+  group = 'head_optimizer' if spec.method in HEAD_ONLY else 'optimizer'
+  config[group] |= {'rate': spec.rate}
+  settings = method_settings(spec.method, spec.budget, module_count(spec.targets))
+  config[spec.method] |= settings
+  return finetune_config(config)

@@ -1,0 +1,101 @@
+"""Tests ../../experiments/glue_table: fairness, statistics, and what is skipped."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from scipy import stats
+
+from adapad_jax.methods import METHODS
+from experiments.glue_table import run, settings, summary
+from tests.methods import toy
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+  """The command with a folder of its own, and runs that cost nothing."""
+  ran = []
+
+  def execute(one):
+    ran.append(one)
+    value = 0.5 + one.rate if one.kind == 'tune' else 0.8 + 0.01 * one.seed
+    row = dict(value=value, metric='accuracy', prefixes=[0.5, 0.6])
+    row |= dict(spectral_prefixes=[0.5, 0.7])
+    sizes = dict(adapter_parameters=10, head_parameters=5, seconds=1.0, peak_mib=9)
+    return row | sizes
+
+  monkeypatch.setattr(run, 'HERE', tmp_path)
+  monkeypatch.setattr(run, 'execute', execute)
+
+  def call(*arguments):
+    ran.clear()
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(['run', '--data=x', '--tasks=rte', *arguments])
+    run.main([])
+    return list(ran)
+
+  yield call
+  flags.FLAGS.unparse_flags()
+
+
+@pytest.mark.parametrize('average', [1, 2, 3])
+@pytest.mark.parametrize('name', sorted(set(METHODS) - {'head', 'full'}))
+def test_every_method_gets_the_same_budget(name, average):
+  given = settings.method_settings(name, average, len(toy.SHAPES))
+  given |= {'r_max': min(given['r_max'], 6)} if 'r_max' in given else {}
+  given |= {'initial': 5} if name == 'adalora' else {}
+  method = toy.build(name, given)
+  assert method.timeline()[-1][1] == average * len(toy.SHAPES)
+
+
+def test_default_settings_give_the_same_budget():
+  ends = {
+    name: toy.build(name, {'r_max': 4} if name == 'increlora' else None).timeline()[-1][
+      1
+    ]
+    for name in set(METHODS) - {'head', 'full'}
+  }
+  assert set(ends.values()) == {2 * len(toy.SHAPES)}, ends
+
+
+def test_runs_that_are_there_are_skipped(table, tmp_path, capsys):
+  chosen = ['--methods=lora,adapad', '--seeds=0,1']
+  assert len(table(*chosen)) == 4
+  assert table(*chosen) == []
+  more = table('--methods=lora,adapad,head', '--seeds=0,1,2')
+  assert {(one.method, one.seed) for one in more} == {
+    ('head', 0),
+    ('head', 1),
+    *((name, 2) for name in ('lora', 'adapad', 'head')),
+  }
+  lines = (tmp_path / 'results.jsonl').read_text().splitlines()
+  assert len(lines) == 9 and json.loads(lines[0])['value'] == 0.8
+  assert '| adapad | 81.0 ± 1.0 | 81.0 ± 1.0 |' in capsys.readouterr().out
+  assert (tmp_path / 'front.png').stat().st_size > 1000
+
+
+def test_runs_take_the_best_rate_of_tuning(table):
+  tuning = table('--methods=lora,full', '--tune')
+  assert [one.rate for one in tuning if one.method == 'lora'] == [1e-3, 2e-3, 4e-3]
+  assert {one.seed for one in tuning} == {settings.TUNING_SEED}
+  (one,) = table('--methods=full', '--seeds=0')
+  assert one.rate == 2e-4
+  (one,) = table('--methods=lora', '--seeds=0', '--steps=7')
+  assert one.rate == settings.RATES['lora'], 'tuned at another length'
+
+
+def test_paired_interval_equals_scipy():
+  rng = np.random.default_rng(0)
+  first, second = rng.normal(size=6), rng.normal(size=6)
+  found = summary.paired(dict(enumerate(first)), dict(enumerate(second)) | {9: 1.0})
+  want = stats.ttest_rel(first, second).confidence_interval(0.95)
+  assert (found['low'], found['high']) == pytest.approx((want.low, want.high))
+  assert found['seeds'] == 6 and found['mean'] == pytest.approx((first - second).mean())
+  alone = summary.paired({0: 2.0}, {0: 1.0})
+  assert alone['mean'] == 1.0 and np.isnan(alone['low'])
+
+
+def test_front_holds_what_nothing_beats():
+  points = {'a': (1, 5.0), 'b': (2, 4.0), 'c': (2, 6.0), 'd': (9, 6.0), 'e': (10, 7.0)}
+  assert summary.front(points) == ['a', 'c', 'e']
