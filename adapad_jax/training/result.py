@@ -2,12 +2,20 @@
 
 import dataclasses
 import importlib.metadata
+import pathlib
 import platform
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+from adapad_jax.adapters import Adapter
+from adapad_jax.adapters.spectrum import spectrum
 from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.files import write_json
+from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.session import CHECKPOINTS, host_adapter, restore
 from adapad_jax.training.terminal import rank_map, table
 
@@ -15,7 +23,10 @@ if TYPE_CHECKING:
   from adapad_jax.training.plan import Plan
   from adapad_jax.training.train import Course, Run
 
-RESULT = 'result.json'
+RESULT, SPECTRA = 'result.json', 'spectra.json'
+# Angles of that many components a module are kept: they grow with the square.
+_MOST_ANGLES = 16
+_DIGITS = 5
 _PACKAGES = (
   'adapad-jax',
   'jax',
@@ -34,13 +45,26 @@ def versions() -> dict[str, str]:
   return {'python': platform.python_version(), **found}
 
 
+def command() -> str:
+  """The command that started this process, the interpreter without its folder."""
+  return shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]])
+
+
 def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
-  """Restores the best state, scores each of its prefixes and collects all figures."""
+  """Restores the best state, scores each of its prefixes and collects all figures.
+
+  Also writes the spectra of the best state's update to `spectra.json`.
+  """
   plan, method = run.plan, run.plan.method
   traces = run.round._cache_size() if course.first_step else 0
   report = method.report(course.state)
-  curve = [*_prefixes(run), course.best['metrics'][plan.task.metric]]
-  deployed = method.deploy(course.state)
+  best = _best(run)
+  with timed(course.phases, 'truncation curve'):
+    curve = [*_prefixes(run, best), course.best['metrics'][plan.task.metric]]
+  if best.changes is None:
+    adapter = host_adapter(plan.modules, best)
+    write_json(run.workdir / SPECTRA, spectra(adapter))
+  deployed, seconds = method.deploy(course.state), course.elapsed()
   return {
     'task': plan.task.name,
     'method': plan.config.method,
@@ -58,12 +82,14 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'head_parameters': plan.head_parameters(),
     'rounds': course.step,
     'local_steps': method.local_steps,
-    'seconds': course.elapsed(),
+    'seconds': seconds,
     'seconds_to_first_step': course.first_step,
+    'phases': completed(course.phases, seconds),
     'traces': traces,
     'devices': [d.device_kind for d in plan.mesh.devices.flat],
     'mesh': dict(plan.mesh.shape),
     'versions': versions(),
+    'command': command(),
     'checkpoints': str(run.workdir / CHECKPOINTS),
   }
 
@@ -76,17 +102,38 @@ def _adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
   return changed - plan.head_parameters()
 
 
-def _prefixes(run: 'Run') -> list[float]:
-  """The metric of the best state's update cut to 0, 1, ... components, all but all."""
-  from adapad_jax.training.checkpoints import Checkpoints
-
+def _best(run: 'Run') -> Deployed:
+  """The update of the best state."""
   plan, method = run.plan, run.plan.method
   checkpoints = Checkpoints(run.workdir / CHECKPOINTS)
   best = restore(run.session, checkpoints, 'best')
   checkpoints.close()
-  deployed = method.deploy(method.place(best.state, plan.mesh))
+  return method.deploy(method.place(best.state, plan.mesh))
+
+
+def _prefixes(run: 'Run', deployed: Deployed) -> list[float]:
+  """The metric of an update cut to 0, 1, ... components a module, all but all."""
+  plan = run.plan
   score = lambda k: run.evaluator.validate(run.session.params, deployed, k)
-  return [score(k)[plan.task.metric] for k in range(method.capacity)]
+  return [score(k)[plan.task.metric] for k in range(plan.method.capacity)]
+
+
+def spectra(adapter: Adapter) -> dict[str, dict[str, Any]]:
+  """By module: its shape (in, out), norms, singular values and angles, see `Spectrum`.
+
+  Angles are rows of the lower triangle without the diagonal.
+  """
+  found = {}
+  for name, update in adapter.modules.items():
+    one, kept = spectrum(update), min(update.rank, _MOST_ANGLES)
+    rounded = lambda x_R: [float(f'{x:.{_DIGITS}g}') for x in x_R]
+    found[name] = {
+      'shape': [update.a_RI.shape[1], update.b_RO.shape[1]],
+      'norms': rounded(one.norm_R),
+      'singular_values': rounded(one.singular_R),
+      'angles': [rounded(one.angle_RR[k, :k]) for k in range(kept)],
+    }
+  return found
 
 
 def summarise(result: dict[str, Any], workdir: str) -> str:

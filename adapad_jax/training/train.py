@@ -17,6 +17,7 @@ from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
 from adapad_jax.training.logs import RunLog
+from adapad_jax.training.phases import ROUNDS, added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.result import RESULT, make_result
 from adapad_jax.training.session import (
@@ -50,6 +51,7 @@ class Course:
     stale: evaluations since the best one.
     seconds: of training up to this start of the program.
     first_step: seconds from a start of the program to its first finished round.
+    phases: seconds by phase, former starts included; what is in none are rounds.
   """
 
   state: Any
@@ -59,6 +61,7 @@ class Course:
   stale: int = 0
   seconds: float = 0.0
   first_step: float = 0.0
+  phases: dict[str, float] = dataclasses.field(default_factory=dict)
   started: float = dataclasses.field(default_factory=time.monotonic)
 
   def elapsed(self) -> float:
@@ -73,6 +76,7 @@ class Course:
       'stale': self.stale,
       'seconds': self.elapsed(),
       'first_step': self.first_step,
+      'phases': dict(self.phases),
     }
 
 
@@ -103,14 +107,17 @@ def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
     Diverged: if the loss or a gradient is not finite; the last good state is saved.
     Interrupted: after SIGTERM or SIGINT; the state is saved.
   """
-  started = time.monotonic()
-  plan = make_plan(config)
+  started, setup = time.monotonic(), {}
+  with timed(setup, 'data and plan'):
+    plan = make_plan(config)
   say(describe(plan))
   claim_workdir(workdir, config)
   with jax.set_mesh(plan.mesh), on_signals() as request:
-    session = open_session(plan)
+    with timed(setup, 'reading weights'):
+      session = open_session(plan)
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     course = _start(session, checkpoints, started)
+    course.phases = added(course.phases, setup)
     log = RunLog(workdir, course.step)
     with display(plan.steps, course.step) as shown:
       run = Run(
@@ -162,7 +169,8 @@ def _loop(run: Run, course: Course, request: Request) -> None:
   pending: dict[str, Any] | None = None
   while course.step < method.rounds and not _patience_is_over(run, course):
     batch = _batch(run, course.step)
-    course.state, metrics = run.round(course.state, run.session.params, batch)
+    with timed(course.phases, ROUNDS if run.round._cache_size() else 'compilation'):
+      course.state, metrics = run.round(course.state, run.session.params, batch)
     course.step += 1
     if pending is not None:
       _read(run, course, pending)
@@ -240,7 +248,8 @@ def _evaluate(run: Run, course: Course) -> None:
   """Validates, logs and keeps the state if it is the best so far."""
   method, task = run.plan.method, run.plan.task
   deployed = method.deploy(course.state)
-  metrics = run.evaluator.validate(run.session.params, deployed, method.capacity)
+  with timed(course.phases, 'evaluations'):
+    metrics = run.evaluator.validate(run.session.params, deployed, method.capacity)
   course.last = {'step': course.step, 'metrics': metrics}
   is_best = course.best is None or _rank(metrics[task.metric]) > _rank(
     course.best['metrics'][task.metric]
@@ -269,5 +278,6 @@ def _rank(value: float | None) -> float:
 
 
 def _save(run: Run, course: Course, kind: str) -> None:
-  state = run.plan.method.portable(course.state)
-  run.checkpoints.save(kind, course.step, state, course.meta())
+  with timed(course.phases, 'checkpoints'):
+    state = run.plan.method.portable(course.state)
+    run.checkpoints.save(kind, course.step, state, course.meta())
