@@ -9,6 +9,7 @@ from adapad_jax.commands import (
   import_adapter,
   info,
   predict,
+  report,
   rerank,
   train,
 )
@@ -22,6 +23,7 @@ MODES: dict[str, Callable[[Request], None]] = {
   'import': import_adapter.run,
   'rerank': rerank.run,
   'info': info.run,
+  'report': report.run,
 }
 
 

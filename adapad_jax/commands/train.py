@@ -7,6 +7,7 @@ from typing import Any
 
 from adapad_jax.commands import Request
 from adapad_jax.files import read_json
+from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.plan import make_plan
@@ -49,6 +50,18 @@ def _finetune(request: Request) -> None:
   else:
     result = train(config, workdir)
   say(summarise(result, str(workdir)))
+  say(_report(workdir))
+
+
+def _report(workdir: pathlib.Path) -> str:
+  """Draws the report if it is not there; says where it is, or how to get it."""
+  if not can_draw():
+    return (
+      f'no {REPORT}: {how_to_install()}; then'
+      f'\n  python -m adapad_jax.main --mode=report --workdir={workdir}'
+    )
+  path = workdir / REPORT
+  return f'report: {path if path.is_file() else write_report(workdir)}'
 
 
 def _regression(request: Request) -> None:

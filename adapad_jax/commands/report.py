@@ -1,0 +1,29 @@
+"""`--mode=report`: draws the report of a run, or compares several."""
+
+import pathlib
+
+from adapad_jax.commands import Request
+from adapad_jax.report import write_comparison, write_report
+from adapad_jax.training.terminal import say
+
+COMPARISON = 'comparison.html'
+
+
+def run(request: Request) -> None:
+  """Writes report.html into --workdir, or compares --workdir=A,B,C in --output.
+
+  Without --output the comparison lies beside the first workdir.
+
+  Raises:
+    ValueError: if one of them holds no finished run, or matplotlib is missing.
+  """
+  folders = [part.strip() for part in str(request.run_folder()).split(',')]
+  workdirs = [pathlib.Path(part) for part in folders if part]
+  if len(workdirs) == 1:
+    say(f'report: {write_report(workdirs[0])}')
+    return
+  chosen = request.options['output']
+  output = pathlib.Path(chosen) if chosen else workdirs[0].parent / COMPARISON
+  if output.suffix != '.html':
+    raise ValueError(f'--output={chosen} must end in .html')
+  say(f'report: {write_comparison(workdirs, output)}')

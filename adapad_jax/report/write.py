@@ -1,0 +1,102 @@
+"""Writes reports: the page, and its figures as PNG beside it."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Sequence
+
+from adapad_jax.files import write_atomically
+from adapad_jax.report import compare, tables
+from adapad_jax.report.drawings import SECTIONS
+from adapad_jax.report.page import Picture, figures, heading, page, section
+from adapad_jax.report.run import Run, read_run
+
+REPORT = 'report.html'
+FIGURES = 'figures'
+
+
+def can_draw() -> bool:
+  """Whether matplotlib is there."""
+  return importlib.util.find_spec('matplotlib') is not None
+
+
+def how_to_install() -> str:
+  """What to do where it is not."""
+  return "the report needs matplotlib: pip install 'adapad-jax[report]'"
+
+
+def write_report(workdir: pathlib.Path) -> pathlib.Path:
+  """Writes `report.html` and `figures/` into the workdir of a finished run.
+
+  Returns:
+    The page.
+
+  Raises:
+    ValueError: if there is no finished run, or matplotlib is missing.
+  """
+  _check()
+  run = read_run(workdir)
+  extra = {
+    'Learning': tables.metrics(run),
+    'Budget': tables.ledger(run),
+  }
+  parts = [heading(tables.title(run), tables.subtitle(run)), tables.summary(run)]
+  shown: list[Picture] = []
+  for name, drawings in SECTIONS.items():
+    pictures = [drawing.picture() for drawing in drawings(run)]
+    parts.append(section(name, figures(pictures) + extra.get(name, '')))
+    shown += pictures
+  parts.append(section('Commands', tables.commands(run)))
+  parts.append(section('Provenance', tables.provenance(run)))
+  return _write(workdir / REPORT, page(tables.title(run), parts), shown)
+
+
+def write_comparison(
+  workdirs: Sequence[pathlib.Path], output: pathlib.Path
+) -> pathlib.Path:
+  """Writes a page that compares finished runs, and its figures beside it.
+
+  Raises:
+    ValueError: if a workdir holds no finished run, or matplotlib is missing.
+  """
+  _check()
+  runs = named([read_run(workdir) for workdir in workdirs])
+  pictures = [drawing.picture() for drawing in compare.drawings(runs)]
+  parts = [
+    heading(f'{len(runs)} runs compared', [str(run.workdir) for run in runs]),
+    section('Outcome', compare.outcome(runs)),
+    section('Figures', figures(pictures)),
+    section('What differs in their configs', compare.differences(runs)),
+  ]
+  return _write(output, page(f'{len(runs)} runs compared', parts), pictures)
+
+
+def named(runs: Sequence[Run]) -> list[Run]:
+  """The runs under names that differ: with as many parent folders as it takes."""
+  paths = [run.workdir.resolve().parts for run in runs]
+  for depth in range(1, max(map(len, paths)) + 1):
+    names = ['/'.join(parts[-depth:]) for parts in paths]
+    if len(set(names)) == len(names):
+      break
+  return [
+    dataclasses.replace(run, name=name) for run, name in zip(runs, names, strict=True)
+  ]
+
+
+def _check() -> None:
+  if not can_draw():
+    raise ValueError(how_to_install())
+
+
+def _write(
+  output: pathlib.Path, text: str, pictures: Sequence[Picture]
+) -> pathlib.Path:
+  folder = output.with_name(
+    FIGURES if output.name == REPORT else f'{output.stem}-figures'
+  )
+  folder.mkdir(parents=True, exist_ok=True)
+  for picture in pictures:
+    for look, png in (('light', picture.light), ('dark', picture.dark)):
+      (folder / f'{picture.name}-{look}.png').write_bytes(png)
+  write_atomically(output, lambda file: file.write(text))
+  return output
