@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
-flags.DEFINE_string('mode', 'train', 'train, eval, predict, report, export, import, ...')
+flags.DEFINE_string('mode', 'train', 'train, eval, report, export, import, ...')
 flags.DEFINE_string('workdir', None, 'Folder of the run; runs/... if not given.')
 flags.DEFINE_bool('dry_run', False, 'Only print what training would do.')
 flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or latest.')

@@ -15,6 +15,7 @@ SIZE = (5.6, 3.5)
 _MOST_WORKERS = 6
 # Longer curves are drawn faint, with their running mean on top.
 _NOISY_FROM = 20
+_MOST_LABELS = 9
 
 
 def loss_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
@@ -100,20 +101,20 @@ def truncation_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
   axes = figure.subplots()
   values = [np.nan if v is None else v for v in run.result['prefixes']]
   axes.plot(range(len(values)), values, 'o-', color=theme.cycle[0], label=run.metric)
-  if len(values) <= 9:
-    for k, value in enumerate(values):
-      axes.annotate(
-        f'{value:.3f}',
-        (k, value),
-        xytext=(0, 8),
-        textcoords='offset points',
-        ha='center',
-        fontsize=8,
-        bbox={'facecolor': theme.paper, 'edgecolor': 'none', 'pad': 1},
-      )
+  known = [(k, value) for k, value in enumerate(values) if np.isfinite(value)]
+  for k, value in known if len(values) <= _MOST_LABELS else []:
+    axes.annotate(
+      f'{value:.3f}',
+      (k, value),
+      xytext=(0, 8),
+      textcoords='offset points',
+      ha='center',
+      fontsize=8,
+      bbox={'facecolor': theme.paper, 'edgecolor': 'none', 'pad': 1},
+    )
   _baseline(axes, run, theme)
   axes.margins(0.08, 0.15)
-  every = -(-len(values) // 9)
+  every = -(-len(values) // _MOST_LABELS)
   marks = range(0, len(values), every)
   axes.set_xticks(marks, [_kept(run, k) for k in marks])
   axes.set_xlabel('components kept per module, at most (adapter parameters)')

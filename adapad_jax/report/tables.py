@@ -112,9 +112,12 @@ def commands(run: Run) -> str:
   begun = f'<p>It was started with</p>\n{code(started)}' if started else ''
   lines = [
     f'{_MAIN} --mode=eval --workdir={folder}',
+    f'{_MAIN} --mode=export --workdir={folder} --out=adapter',
     f'{_MAIN} --mode=report --workdir={folder},OTHER_RUN',
   ]
-  return f'{begun}<p>Evaluate it again, or compare it</p>\n' + code('\n'.join(lines))
+  return f'{begun}<p>Evaluate it again, export it, or compare it</p>\n' + code(
+    '\n'.join(lines)
+  )
 
 
 def provenance(run: Run) -> str:
