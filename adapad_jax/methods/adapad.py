@@ -143,17 +143,21 @@ class AdaPaD:
     )
 
   def timeline(self) -> list[tuple[int, int]]:
-    """Growth at full speed."""
-    return self.deflation.discovery.timeline(len(self.problem.modules))
+    """Growth at full speed, rounds counted from one."""
+    first, *later = self.deflation.discovery.timeline(len(self.problem.modules))
+    return [first, *((when + 1, total) for when, total in later)]
 
 
 def ledger(
   modules: tuple[str, ...], granted_MR: np.ndarray, score_MR: np.ndarray
 ) -> tuple[dict[str, Any], ...]:
-  """Who got which component in which round, in order; starting ranks left out."""
+  """Who got which component in which round, in order; starting ranks left out.
+
+  Rounds count from one here, as in logs: the component is there after that round.
+  """
   entries = [
     {
-      'round': int(granted_MR[m, k]),
+      'round': int(granted_MR[m, k]) + 1,
       'module': name,
       'component': k + 1,
       'score': float(score_MR[m, k]),

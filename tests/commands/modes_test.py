@@ -84,7 +84,7 @@ def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
   out = capsys.readouterr().out
   assert '"budget": 18' in out
   lines = [line.split() for line in out.split('allocations:')[1].splitlines()[2:]]
-  assert lines == [['0', '12'], ['10', '14'], ['20', '16'], ['30', '18']]
+  assert lines == [['0', '12'], ['11', '14'], ['21', '16'], ['31', '18']]
   assert not (tmp_path / 'no').exists()
 
 
