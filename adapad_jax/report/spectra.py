@@ -123,7 +123,7 @@ def angle_maps(run: Run, figure: 'Figure', theme: Theme) -> None:
     if len(one.angles) > 1
   }
   heat_map(below, grid, grid.fill(smallest), norm, numbers=True)
-  below.set_title('smallest of each module (empty: fewer than two components)')
+  below.set_title('smallest of each module')
   figure.colorbar(image, ax=[above, below], label='angle (degrees)')
 
 
