@@ -3,6 +3,7 @@
 python -m adapad_jax.main --config=configs/glue.py:quickstart
 """
 
+import os
 import pathlib
 import sys
 
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend ends in one line, not in a traceback."""
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  # transformers advises to install torch, which nothing here needs.
+  os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   # After the flags, so that --help does not wait for jax.
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
