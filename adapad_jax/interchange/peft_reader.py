@@ -131,7 +131,7 @@ def _tensors(folder: pathlib.Path) -> Tensors:
     except SafetensorError as error:
       raise ValueError(f'{path} is not a readable safetensors file: {error}') from error
   if (folder / _BIN).is_file():
-    with open_bin(folder / _BIN) as views:
+    with open_bin(folder / _BIN) as (views, _):
       return {name: np.array(view) for name, view in views.items()}
   raise ValueError(f'{folder} has neither {TENSORS} nor {_BIN}')
 
