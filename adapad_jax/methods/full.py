@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.methods.head import empty
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_tree
+from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.methods.method import Problem
 
 
@@ -46,12 +46,7 @@ class Full(Rule):
 
   def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
     """Clips, then steps everything at the run's rate."""
-    optimizer = self.problem.optimizer
-    rate = optimizer.rate_at(step, step, self.problem.steps)
-    params, moments = step_tree(
-      optimizer, rate, tuned.params, clipped(optimizer, grads), tuned.moments
-    )
-    return Tuned(params, moments, tuned.book)
+    return step_all(self.problem, tuned, grads, step)
 
   def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """Zero: there are no components."""

@@ -277,6 +277,16 @@ def step_tree(
   return apply(optimizer.transform(), always, rate, params, grads, moments)
 
 
+def step_all(problem: Problem, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
+  """Clips, then steps every parameter at the run's rate; the book stays."""
+  optimizer = problem.optimizer
+  rate = optimizer.rate_at(step, step, problem.steps)
+  params, moments = step_tree(
+    optimizer, rate, tuned.params, clipped(optimizer, grads), tuned.moments
+  )
+  return Tuned(params, moments, tuned.book)
+
+
 def step_stacks(
   modules: tuple[str, ...],
   optimizer: Optimizer,

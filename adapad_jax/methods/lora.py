@@ -10,7 +10,7 @@ from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.lowrank import Delta
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_tree
+from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.methods.method import Problem
 from adapad_jax.methods.spectral import by_singular_values, check_rank
 
@@ -60,12 +60,7 @@ class LoRA(Rule):
 
   def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
     """Clips, then steps everything at the run's rate."""
-    optimizer = self.problem.optimizer
-    rate = optimizer.rate_at(step, step, self.problem.steps)
-    params, moments = step_tree(
-      optimizer, rate, tuned.params, clipped(optimizer, grads), tuned.moments
-    )
-    return Tuned(params, moments, tuned.book)
+    return step_all(self.problem, tuned, grads, step)
 
   def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """The rank, everywhere."""
