@@ -28,7 +28,6 @@ class Plan:
     shapes: (in, out) features of the adapted modules.
     method: bound to all of this.
     mesh: the devices.
-    steps: batches of the whole run.
   """
 
   config: FinetuneConfig
@@ -38,7 +37,6 @@ class Plan:
   shapes: dict[str, tuple[int, int]]
   method: Method
   mesh: jax.sharding.Mesh
-  steps: int
 
   @property
   def modules(self) -> tuple[str, ...]:
@@ -84,7 +82,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
     seed=config.seed,
   )
   method = METHODS[config.method][1](config.settings, problem)
-  return Plan(config, task, outlined, attachment, shapes, method, mesh, method.rounds)
+  return Plan(config, task, outlined, attachment, shapes, method, mesh)
 
 
 def task_loss(

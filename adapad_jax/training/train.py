@@ -119,7 +119,7 @@ def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
     course = _start(session, checkpoints, started)
     course.phases = added(course.phases, setup)
     log = RunLog(workdir, course.step)
-    with display(plan.steps, course.step) as shown:
+    with display(plan.method.rounds, course.step) as shown:
       run = Run(
         plan=plan,
         session=session,
