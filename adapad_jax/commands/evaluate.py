@@ -2,11 +2,8 @@
 
 import json
 
-import jax
-
 from adapad_jax.commands import Request
-from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import open_run, read_workdir
+from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
 
 
@@ -17,17 +14,7 @@ def run(request: Request) -> None:
     ValueError: if there is no such run, checkpoint or split.
   """
   options = request.options
-  plan = make_plan(read_workdir(request.run_folder()))
-  with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, request.run_folder(), options['checkpoint'])
-    evaluator = opened.session.evaluator()
-    prefix = options['max_rank'] or plan.method.capacity
-    deployed, params = opened.deployed, opened.session.params
-    if options['split']:
-      split = plan.task.splits[options['split']]
-      metrics = evaluator.metrics(params, deployed, split, prefix)
-    else:
-      metrics = evaluator.validate(params, deployed, prefix)
-  step = opened.restored.step
-  found = {'checkpoint': options['checkpoint'], 'round': step, **metrics}
+  saved = restore(request.run_folder(), options['checkpoint'])
+  metrics = saved.evaluate(options['split'], options['max_rank'])
+  found = {'checkpoint': options['checkpoint'], 'round': saved.step, **metrics}
   say(json.dumps(found))

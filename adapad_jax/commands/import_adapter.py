@@ -8,10 +8,10 @@ import jax
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
-from adapad_jax.commands.export import score
 from adapad_jax.interchange import read_peft
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.exports import score
 from adapad_jax.training.hosted import adopt
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.session import (

@@ -2,11 +2,9 @@
 
 import pathlib
 
-import jax
-
 from adapad_jax.commands import Request
-from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import open_run, read_workdir
+from adapad_jax.tasks.files import existing
+from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
 
 
@@ -19,18 +17,14 @@ def run(request: Request) -> None:
   options = request.options
   if bool(options['input']) == bool(options['split']):
     raise ValueError('predict needs --input=FILE, or --split=NAME of the task')
-  plan = make_plan(read_workdir(request.run_folder()))
   if options['input']:
-    split = plan.task.read(options['input'])
-  else:
-    split = plan.task.splits[options['split']]
-  output = pathlib.Path(options['output'] or default_output(request, plan.task.suffix))
-  with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, request.run_folder(), options['checkpoint'])
-    prefix = options['max_rank'] or plan.method.capacity
-    evaluator = opened.session.evaluator()
-    outputs = evaluator.outputs(opened.session.params, opened.deployed, split, prefix)
-  plan.task.write_predictions(split, outputs, output)
+    existing(options['input'])  # Before weights are read.
+  saved = restore(request.run_folder(), options['checkpoint'])
+  task, source = saved.plan.task, options['input']
+  split = task.read(source) if source else task.splits[options['split']]
+  output = pathlib.Path(options['output'] or default_output(request, task.suffix))
+  outputs = saved.outputs(split, options['max_rank'])
+  task.write_predictions(split, outputs, output)
   say(f'{len(split)} predictions in {output}')
 
 

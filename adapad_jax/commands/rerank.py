@@ -10,10 +10,10 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
-from adapad_jax.commands.export import check_format, release_of, score, write
 from adapad_jax.interchange import read_peft
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import finetune_config
+from adapad_jax.training.exports import Destination, release_of, score, write
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.terminal import say
@@ -32,7 +32,7 @@ def run(request: Request) -> None:
     ValueError: if an input is missing or does not fit, or the export is not right.
   """
   options = request.options
-  check_format(options)
+  destination = Destination(options['out'], options['format'], options['base_name'])
   if request.config is None or not options['budget']:
     raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
   if bool(options['adapter']) == bool(options['tuned']):
@@ -52,8 +52,8 @@ def run(request: Request) -> None:
   seconds = time.monotonic() - started
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
-  release = release_of(session, small.adapter, metrics, options)
-  found = write(release, plan.task.splits['validation'], options)
+  release = release_of(session, small.adapter, metrics, destination)
+  found = write(release, plan.task.splits['validation'], destination)
   kept = sum(small.explained.values()) / len(small.explained)
   say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
 

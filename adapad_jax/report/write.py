@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def how_to_install() -> str:
   return "the report needs matplotlib: pip install 'adapad-jax[report]'"
 
 
-def write_report(workdir: pathlib.Path) -> pathlib.Path:
+def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Writes `report.html` and `figures/` into the workdir of a finished run.
 
   Returns:
@@ -35,7 +36,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     ValueError: if there is no finished run, or matplotlib is missing.
   """
   _check()
-  run = read_run(workdir)
+  run = read_run(pathlib.Path(workdir))
   extra = {
     'Learning': tables.metrics(run),
     'Budget': tables.ledger(run),
@@ -48,7 +49,7 @@ def write_report(workdir: pathlib.Path) -> pathlib.Path:
     shown += pictures
   parts.append(section('Commands', tables.commands(run)))
   parts.append(section('Provenance', tables.provenance(run)))
-  return _write(workdir / REPORT, page(tables.title(run), parts), shown)
+  return _write(run.workdir / REPORT, page(tables.title(run), parts), shown)
 
 
 def write_comparison(

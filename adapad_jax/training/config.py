@@ -188,6 +188,11 @@ _GROUPS = {
 def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   """Turns a config dict into a run; groups of other methods are checked, then dropped.
 
+  Args:
+    values: groups by name, {'data': {'task': 'rte'}, 'train': {'steps': 100}, ...},
+      and 'seed' and 'method'; what is left out keeps its default. All fields:
+      docs/configuration.md.
+
   Raises:
     ValueError: for an unknown field, method or choice, or a value out of range.
   """

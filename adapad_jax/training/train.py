@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -96,8 +97,12 @@ class Run:
   display: Display
 
 
-def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
+def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, Any]:
   """Trains, or goes on where a former run in the workdir stopped.
+
+  Args:
+    config: what to train, see `finetune_config`.
+    workdir: a folder of the run's own; config, logs, checkpoints and result go there.
 
   Returns:
     What was also written to `result.json`.
@@ -107,7 +112,7 @@ def train(config: FinetuneConfig, workdir: pathlib.Path) -> dict[str, Any]:
     Diverged: if the loss or a gradient is not finite; the last good state is saved.
     Interrupted: after SIGTERM or SIGINT; the state is saved.
   """
-  started, setup = time.monotonic(), {}
+  started, setup, workdir = time.monotonic(), {}, pathlib.Path(workdir)
   with timed(setup, 'data and plan'):
     plan = make_plan(config)
   say(describe(plan))

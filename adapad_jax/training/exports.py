@@ -1,0 +1,195 @@
+"""A trained run becomes files that other libraries load; docs/export.md."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import jax
+from flax import nnx
+
+from adapad_jax.adapters import Adapter
+from adapad_jax.adapters.prefixes import cut_to_budget, cut_to_rank
+from adapad_jax.interchange import Release, Report, write_merged, write_peft
+from adapad_jax.models import sources, weights
+from adapad_jax.settings import did_you_mean
+from adapad_jax.sharding import fetch
+from adapad_jax.tasks import Split
+from adapad_jax.tasks.task import Batch
+from adapad_jax.training.batches import trimmed
+from adapad_jax.training.evaluate import make_evaluator
+from adapad_jax.training.hosted import deploy_adapter
+from adapad_jax.training.saved import SavedRun, restore
+from adapad_jax.training.session import Session
+
+FORMATS = ('peft', 'peft-uniform', 'merged')
+# Real rows on which an export is compared with the state.
+_ROWS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Destination:
+  """Where an export goes.
+
+  Attributes:
+    out: its folder, which must not exist yet.
+    format: one of `FORMATS`.
+    base_name: what the files call the base model; '' for the name or folder that it
+      was loaded from.
+
+  Raises:
+    ValueError: if the folder is missing or the format unknown.
+  """
+
+  out: str
+  format: str = 'peft'
+  base_name: str = ''
+
+  def __post_init__(self) -> None:
+    if self.format not in FORMATS:
+      raise ValueError(
+        f'unknown --format {self.format!r}{did_you_mean(self.format, FORMATS)}'
+      )
+    if not self.out:
+      raise ValueError('this mode needs --out=FOLDER, which must not exist yet')
+
+
+def export(
+  workdir: str | os.PathLike[str],
+  out: str | os.PathLike[str],
+  *,
+  format: str = 'peft',
+  max_rank: int = 0,
+  budget: int = 0,
+  base_name: str = '',
+  checkpoint: str = 'best',
+) -> dict[str, Any]:
+  """Writes a run's adapter, cut if asked to, as files that other libraries load.
+
+  The cut adapter is scored first; what was written is read back and compared with
+  the state, weights and outputs, before the folder gets its name.
+
+  Args:
+    workdir: the folder of the run.
+    out: the folder to write, which must not exist yet.
+    format: 'peft', 'peft-uniform' (one rank everywhere) or 'merged' (a whole model).
+    max_rank: keeps the first so many components of every module; 0 keeps all.
+    budget: keeps so many components over all modules; 0 keeps all.
+    base_name: what the files call the base model, if not what it was loaded from.
+    checkpoint: 'best' or 'latest'.
+
+  Returns:
+    The folder, components and parameters, the largest error of a weight
+    ('delta_error') and of an output ('logit_gap'), and the metrics.
+
+  Raises:
+    ValueError: if there is no such run or format, or the export is not right.
+  """
+  destination = Destination(os.fspath(out), format, base_name)
+  run = restore(workdir, checkpoint)
+  with jax.set_mesh(run.plan.mesh):
+    if run.deployed.changes is not None:
+      _check_whole(destination, max_rank, budget)
+      release = _whole_model(run, destination)
+    else:
+      adapter = cut(run.adapter, max_rank, budget)
+      metrics = score(run.session, adapter)
+      release = release_of(run.session, adapter, metrics, destination)
+  return write(release, run.plan.task.splits['validation'], destination)
+
+
+def _check_whole(destination: Destination, max_rank: int, budget: int) -> None:
+  if destination.format != 'merged' or max_rank or budget:
+    raise ValueError(
+      'this run changed every parameter of the model, which no adapter can hold; export'
+      ' it whole with --format=merged'
+    )
+
+
+def _whole_model(run: SavedRun, destination: Destination) -> Release:
+  """The release of a run that changed every parameter: a model without an adapter."""
+  session, deployed = run.session, run.deployed
+  metrics = run.evaluate()
+  model = nnx.merge(run.plan.attachment.graph, deployed.backbone(session.params))
+  names = tuple(name for slot in weights.slots_of(model) for name in slot.names)
+  # No tensor comes from the base model's files.
+  whole = dataclasses.replace(session.pretrained, model=model, initialised=names)
+  session = dataclasses.replace(session, pretrained=whole)
+  return release_of(session, Adapter({}, fetch(deployed.head)), metrics, destination)
+
+
+def cut(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
+  """The prefix of so many components a module, or over all modules; 0 keeps all.
+
+  Raises:
+    ValueError: if both are given or one is negative.
+  """
+  if max_rank and budget:
+    raise ValueError('give --max_rank or --budget, not both')
+  if max_rank:
+    return cut_to_rank(adapter, max_rank)
+  return cut_to_budget(adapter, budget) if budget else adapter
+
+
+def score(session: Session, adapter: Adapter) -> dict[str, float]:
+  """The metrics of an adapter on the validation splits, on the current mesh."""
+  plan, modules = session.plan, tuple(adapter.modules)
+  rows = plan.config.train.eval_batch
+  evaluator = make_evaluator(plan.task, plan.attachment, modules, plan.mesh, rows)
+  deployed = deploy_adapter(adapter, modules)
+  return evaluator.validate(session.params, deployed, max(adapter.ranks.values()))
+
+
+def release_of(
+  session: Session,
+  adapter: Adapter,
+  metrics: dict[str, float],
+  destination: Destination,
+) -> Release:
+  """The adapter with all that its model card says."""
+  plan = session.plan
+  return Release(
+    adapter=adapter,
+    base=session.pretrained,
+    base_name=destination.base_name or public_name(plan.config.model.source),
+    task=plan.task.name,
+    label_names=plan.task.label_names,
+    metrics=metrics,
+    max_length=plan.config.data.max_length,
+  )
+
+
+def public_name(source: str) -> str:
+  """What torch can load as the base: a hub id as it is, else the folder."""
+  folder = pathlib.Path(source).expanduser()
+  is_local = source.startswith('package:') or folder.is_dir()
+  return str(sources.resolve(source).absolute()) if is_local else source
+
+
+def write(release: Release, split: Split, destination: Destination) -> dict[str, Any]:
+  """Writes one of the formats and reports what was measured on the way."""
+  report = _writer(release, split, destination)
+  return {
+    'out': str(report.folder),
+    'format': destination.format,
+    'components': sum(release.adapter.ranks.values()),
+    'parameters': report.parameters,
+    'delta_error': report.delta_error,
+    'logit_gap': report.logit_gap,
+    **release.metrics,
+  }
+
+
+def _writer(release: Release, split: Split, destination: Destination) -> Report:
+  batch = real_batch(split)
+  if destination.format == 'merged':
+    return write_merged(release, destination.out, batch)
+  uniform = destination.format == 'peft-uniform'
+  return write_peft(release, destination.out, batch, uniform=uniform)
+
+
+def real_batch(split: Split) -> Batch:
+  """The first rows of a split as a model's inputs."""
+  names = ('ids_BL', 'mask_BL', 'types_BL')
+  columns = trimmed({k: v for k, v in split.columns.items() if k in names})
+  return {name: column[:_ROWS] for name, column in columns.items()}
