@@ -107,7 +107,8 @@ class Feeding:
     i_C = jnp.arange(capacity)
     if self.mode == 'replicate':
       owner_C = w * block + i_C // rows
-      return Slots(i_C % rows, owner_C, owner_C < live)
+      mine_C = i_C < rows * block
+      return Slots(i_C % rows, owner_C, mine_C & (owner_C < live))
     owner_g = jnp.asarray(self.owners())[live]
     owner_b = owner_g[jnp.arange(rows) * shards + d]
     start = jnp.sum(owner_b < w * block)

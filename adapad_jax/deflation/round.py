@@ -45,6 +45,7 @@ class Deflation:
     local_steps: H.
     head_rows: whose rows train the head: those of 'all' workers or of the 'last' live
       one, whose model is closest to what is deployed.
+    accumulate: parts in which a device's rows are computed, one after the other.
   """
 
   layout: Layout
@@ -57,6 +58,7 @@ class Deflation:
   scale: float = 1.0
   local_steps: int = 1
   head_rows: str = 'last'
+  accumulate: int = 1
 
   def __post_init__(self) -> None:
     if self.head_rows not in HEAD_ROWS:
@@ -108,6 +110,7 @@ def make_round(
   """
   blocks, shards = mesh.shape[WORKER], mesh.shape[DATA]
   capacity = capacity or method.feeding.capacity(blocks, shards)
+  capacity = -(-capacity // method.accumulate) * method.accumulate
   body = functools.partial(_device_round, method, blocks, shards, capacity)
 
   def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, jax.Array]]:
@@ -240,6 +243,7 @@ def _local_step(
       jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, h),
       head_rows=method.head_rows,
       data_axis=DATA,
+      parts=method.accumulate,
     )
   grads_rMP = worker.mean_gradients(sums)
   norm_r = worker.global_norms(grads_rMP)

@@ -5,6 +5,7 @@ crosses the worker axis.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,7 @@ def gradients(
   *,
   head_rows: str,
   data_axis: str,
+  parts: int = 1,
 ) -> Sums:
   """Differentiates every row's loss in its owner's components, and in the head.
 
@@ -129,8 +131,45 @@ def gradients(
     keys_B: noise of each row.
     head_rows: see `round.Deflation`.
     data_axis: mesh axis over which rows are summed.
+    parts: number of equal parts in which the rows are computed, one after the other,
+      so that activations of one part alone are held.
   """
-  slots = view.slots
+  of_rows = functools.partial(
+    _gradients_of_rows, loss, view, own_rMP, head, model, batch, head_rows
+  )
+  return all_reduce(sum_by_parts(of_rows, (view.slots, keys_B), parts), data_axis)
+
+
+def sum_by_parts(of_rows: Callable[[Any], Any], rows: Any, parts: int) -> Any:
+  """The sum of `of_rows` over parts of the rows, by a scan.
+
+  Args:
+    of_rows: rows -> a tree of sums over them.
+    rows: arrays whose leading axis `parts` divides.
+    parts: how many; one calls the function directly.
+  """
+  if parts == 1:
+    return of_rows(rows)
+  split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), rows)
+  shapes = jax.eval_shape(of_rows, jax.tree.map(lambda x: x[0], split))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  add = lambda total, part: (jax.tree.map(jnp.add, total, of_rows(part)), None)
+  return jax.lax.scan(add, zeros, split)[0]
+
+
+def _gradients_of_rows(
+  loss: LossFn,
+  view: View,
+  own_rMP: jax.Array | None,
+  head: Any,
+  model: Any,
+  batch: Any,
+  head_rows: str,
+  part: tuple[Slots, jax.Array],
+) -> Sums:
+  """`gradients` over some of this device's slots alone."""
+  slots, keys_B = part
+  view = dataclasses.replace(view, slots=slots)
   rows = jax.tree.map(lambda x: x[slots.row_C], batch)
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == view.live - 1)
@@ -158,14 +197,13 @@ def gradients(
   grad_rMP = view.layout.stack(grad)
   own_Br = jnp.arange(view.workers)[None] + view.first == slots.owner_C[:, None]
   by_worker = lambda x_B: jnp.sum(jnp.where(own_Br, x_B[:, None], 0.0), axis=0)
-  sums = Sums(
+  return Sums(
     own_rMP=view.own(grad_rMP) if own_rMP is None else grad_rMP,
     head=grad_head,
     loss_r=by_worker(loss_B),
     weight_r=by_worker(weight_B),
     head_weight=jnp.sum(weight_B * (valid_B if head_B is None else head_B)),
   )
-  return all_reduce(sums, data_axis)
 
 
 def all_reduce(tree: Any, axis_name: str) -> Any:

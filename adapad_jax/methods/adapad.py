@@ -191,6 +191,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
     scale=problem.scale,
     local_steps=settings.local_steps,
     head_rows=settings.head_rows,
+    accumulate=problem.accumulate,
   )
   return AdaPaD(problem, deflation)
 

@@ -20,7 +20,7 @@ import optax
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.state import DATA, WORKER
-from adapad_jax.deflation.worker import all_reduce
+from adapad_jax.deflation.worker import all_reduce, sum_by_parts
 from adapad_jax.methods.method import Problem, RankReport
 
 
@@ -225,15 +225,9 @@ def _device_step(
   root = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
   keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, row_g)
 
-  def total(variables: Any, head: Any) -> tuple[jax.Array, jax.Array]:
-    whole, deltas = rule.forward(model, variables, state.tuned, state.step, rows)
-    loss_B, weight_B = problem.loss(whole, head, deltas, None, batch, keys_B)
-    return jnp.sum(loss_B), jnp.sum(weight_B)
-
-  variables = rule.variables(state.tuned)
-  differentiate = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
-  (loss, weight), grads = differentiate(variables, state.head)
-  loss, weight, grads = all_reduce((loss, weight, grads), DATA)
+  of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
+  sums = sum_by_parts(of_rows, (batch, keys_B), problem.accumulate)
+  loss, weight, grads = all_reduce(sums, DATA)
   grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
   ok = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm) & (state.failed < 0)
@@ -261,6 +255,22 @@ def _device_step(
     'step': kept.step,
     'failed': kept.failed,
   }
+
+
+def _sums_of_rows(
+  problem: Problem, rule: Rule, state: State, model: Any, rows: tuple[Any, jax.Array]
+) -> tuple[jax.Array, jax.Array, tuple[Any, Any]]:
+  """(loss, weight, gradients in the variables and the head), summed over rows."""
+  batch, keys_B = rows
+
+  def total(variables: Any, head: Any) -> tuple[jax.Array, jax.Array]:
+    whole, deltas = rule.forward(model, variables, state.tuned, state.step, len(keys_B))
+    loss_B, weight_B = problem.loss(whole, head, deltas, None, batch, keys_B)
+    return jnp.sum(loss_B), jnp.sum(weight_B)
+
+  differentiate = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)
+  (loss, weight), grads = differentiate(rule.variables(state.tuned), state.head)
+  return loss, weight, grads
 
 
 def clipped(optimizer: Optimizer, grads: Any) -> Any:

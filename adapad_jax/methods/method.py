@@ -28,6 +28,7 @@ class Problem:
     scale: constant in front of every update (alpha / r in LoRA's terms).
     init: how the input directions start, see `deflation.initialize`.
     seed: of every random draw.
+    accumulate: parts in which a device computes its rows, one after the other.
   """
 
   shapes: dict[str, tuple[int, int]]
@@ -40,6 +41,7 @@ class Problem:
   scale: float
   init: str
   seed: int
+  accumulate: int = 1
 
   @property
   def modules(self) -> tuple[str, ...]:

@@ -102,6 +102,8 @@ class TrainConfig:
 
   Attributes:
     batch: rows of a batch.
+    accumulate: parts in which a batch is computed, one after the other, to save memory;
+      numbers are those of the whole batch.
     epochs: passes over the training data.
     steps: batches to train on; 0 means what `epochs` says.
     eval_batch: rows evaluated at once.
@@ -115,6 +117,7 @@ class TrainConfig:
   """
 
   batch: int = 32
+  accumulate: int = 1
   epochs: float = 3.0
   steps: int = 0
   eval_batch: int = 64
@@ -125,9 +128,15 @@ class TrainConfig:
   buckets: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
-    for name in ('batch', 'eval_batch', 'evaluations', 'log_every'):
+    for name in ('batch', 'accumulate', 'eval_batch', 'evaluations', 'log_every'):
       if getattr(self, name) < 1:
         raise ValueError(f'train.{name} must be >= 1, got {getattr(self, name)}')
+    if self.batch % self.accumulate:
+      fits = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
+      raise ValueError(
+        f'train.accumulate={self.accumulate} does not divide train.batch='
+        f'{self.batch}; choose from {fits}'
+      )
     if not self.steps and not self.epochs > 0:
       raise ValueError(f'train.epochs must be positive, got {self.epochs}')
 

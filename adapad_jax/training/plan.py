@@ -59,7 +59,8 @@ def make_plan(config: FinetuneConfig) -> Plan:
   Raises:
     ValueError: for whatever cannot work, before weights are read.
   """
-  mesh = choose_mesh(config.mesh, config.train.batch)
+  # Every part of a batch is spread over the devices like a batch.
+  mesh = choose_mesh(config.mesh, config.train.batch // config.train.accumulate)
   tokenizer = models.load_tokenizer(config.model.source)
   longest = models.max_length(config.model.source)
   task = load_task(config.data, tokenizer, longest)
@@ -80,6 +81,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
     scale=config.adapter.scale,
     init=config.adapter.init,
     seed=config.seed,
+    accumulate=config.train.accumulate,
   )
   method = METHODS[config.method][1](config.settings, problem)
   return Plan(config, task, outlined, attachment, shapes, method, mesh)
@@ -113,7 +115,8 @@ def choose_mesh(config: MeshConfig, batch: int) -> jax.sharding.Mesh:
   if batch % data:
     choices = [n for n in range(1, free + 1) if batch % n == 0]
     raise ValueError(
-      f'mesh.data={data} does not divide train.batch={batch}; choose from {choices}'
+      f'mesh.data={data} does not divide train.batch / train.accumulate = {batch};'
+      f' choose from {choices}'
     )
   return sharding.make_mesh(worker, data)
 

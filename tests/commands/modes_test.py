@@ -118,7 +118,11 @@ BAD = {
     "unknown init 'zeros' in config.adapter; choose",
   ),
   'mesh': ({'mesh': {'worker': 3, 'data': 2}}, r'worker=3 x data=2 does not fit 4'),
-  'data_axis': ({'mesh': {'data': 3}}, 'mesh.data=3 does not divide train.batch=16'),
+  'data_axis': ({'mesh': {'data': 3}}, 'mesh.data=3 does not divide train.batch'),
+  'parts': (
+    {'train': {'accumulate': 3}},
+    'accumulate=3 does not divide train.batch=16',
+  ),
 }
 
 

@@ -101,6 +101,22 @@ def test_rows_may_lie_on_four_devices(name):
   assert_same(got, want, rtol=2e-4, atol=2e-5)
 
 
+def noisy_loss(model, head, deltas, head_weight_B, batch, keys_B):
+  """The toy's loss with dropout of the inputs, drawn row by row."""
+  keep_BI = jax.vmap(lambda key: jax.random.bernoulli(key, 0.7, (6,)))(keys_B)
+  batch = batch | {'x': batch['x'] * keep_BI}
+  return toy.loss(model, head, deltas, head_weight_B, batch, keys_B)
+
+
+@pytest.mark.parametrize('name', ['lora', 'increlora'])
+def test_a_batch_may_be_computed_in_parts(name):
+  data = {key: x[:6] for key, x in toy.batches().items()}
+  one = toy.run(toy.build(name, SETTINGS.get(name), loss=noisy_loss), data=data)
+  in_parts = toy.build(name, SETTINGS.get(name), loss=noisy_loss, accumulate=4)
+  got = toy.run(in_parts, shape=(1, 2), data=data)
+  assert_same(got.states[6], one.states[6], rtol=2e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_report_tells_the_ranks_of_the_adapter(name):
   m, state = method(name), run(name).states[toy.STEPS]
