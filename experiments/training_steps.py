@@ -4,9 +4,12 @@ Both sides train rank-one components or LoRA of all linear layers of the backbon
 the head of a classifier, in float32 with the model's own dropout, on two threads.
 """
 
+import contextlib
+import dataclasses
 import functools
 import json
 import pathlib
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +22,7 @@ import optax
 from adapad_jax.adapters import Attachment, Targets, choose, split_model
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import Method, Problem
-from adapad_jax.models import Head, Pretrained, load
+from adapad_jax.models import Head, Pretrained, load, outline
 from adapad_jax.sharding import DATA, make_mesh, put
 
 Batch = dict[str, np.ndarray]
@@ -106,6 +109,13 @@ def our_model(
   return load(str(folder), head, random_weights=True, **options)
 
 
+def our_outline(name: str, head: Head = CLASSIFIER, **options: Any) -> Pretrained:
+  """The same with abstract arrays."""
+  with tempfile.TemporaryDirectory() as folder:
+    (pathlib.Path(folder) / 'config.json').write_text(json.dumps(CONFIGS[name]))
+    return outline(folder, head, weights=False, **options)
+
+
 def draw_batch(name: str, rows: int, length: int) -> Batch:
   """Random tokens without padding, and labels."""
   rng = np.random.default_rng(0)
@@ -124,15 +134,47 @@ def our_forward(pretrained: Pretrained, batch: Batch) -> Callable[[], Any]:
   return lambda: jax.block_until_ready(run(pretrained.model, inputs))
 
 
+@dataclasses.dataclass
+class OurStep:
+  """A training step of a method: a call takes it and gives the loss."""
+
+  run: Callable[..., tuple[Any, dict[str, jax.Array]]]
+  state: Any
+  params: Any
+  inputs: Any
+  mesh: jax.sharding.Mesh
+
+  def dispatch(self) -> jax.Array:
+    """Starts a step; its loss."""
+    with jax.set_mesh(self.mesh):
+      self.state, metrics = self.run(self.state, self.params, self.inputs)
+    return metrics['loss']
+
+  def __call__(self) -> float:
+    """Takes a step; its loss."""
+    return float(self.dispatch())
+
+
+def grown(state: Any, capacity: int) -> Any:
+  """A fresh state of adapad in which every module has its most components."""
+  rank_M = np.full(state.ranks.rank_M.shape, capacity, np.int32)
+  ranks = dataclasses.replace(state.ranks, rank_M=rank_M)
+  return dataclasses.replace(state, ranks=ranks)
+
+
 def our_step(
-  pretrained: Pretrained, bind: Callable[[Problem], Method], batch: Batch
-) -> Callable[[], float]:
-  """A call takes one training step of a method on the batch and gives the loss.
+  pretrained: Pretrained,
+  bind: Callable[[Problem], Method],
+  batch: Batch,
+  prepare: Callable[[Any], Any] = lambda state: state,
+) -> OurStep:
+  """A training step of a method on the batch.
 
   Args:
     pretrained: the model; a 'lm' head learns to predict the next token.
     bind: problem -> method.
     batch: from `draw_batch`.
+    prepare: changes the first state.
   """
   shapes = choose(
     pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
@@ -154,15 +196,8 @@ def our_step(
   with jax.set_mesh(mesh):
     params = put(params)
     inputs = put({name: x[None] for name, x in batch.items()}, jax.P(None, DATA))
-    held = [method.place(jax.jit(method.init)(head), mesh)]
-    run = method.make_round(mesh)
-
-  def step() -> float:
-    with jax.set_mesh(mesh):
-      held[0], metrics = run(held[0], params, inputs)
-      return float(metrics['loss'])
-
-  return step
+    state = method.place(prepare(jax.jit(method.init)(head)), mesh)
+    return OurStep(method.make_round(mesh), state, params, inputs, mesh)
 
 
 def _loss(
@@ -184,13 +219,18 @@ def _loss(
   return loss_B, jnp.ones_like(loss_B)
 
 
-def torch_model(name: str) -> Any:
-  """transformers' classifier of the same size, with its default attention."""
+def torch_model(name: str, **fields: Any) -> Any:
+  """transformers' classifier of the same size, with its default attention.
+
+  Args:
+    name: of `CONFIGS`.
+    **fields: of config.json, to replace.
+  """
   import torch
   import transformers
 
   torch.set_num_threads(2)
-  fields = dict(CONFIGS[name])
+  fields = CONFIGS[name] | fields
   config = transformers.AutoConfig.for_model(fields.pop('model_type'), **fields)
   return transformers.AutoModelForSequenceClassification.from_config(config)
 
@@ -209,10 +249,47 @@ def torch_forward(model: Any, batch: Batch) -> Callable[[], Any]:
   return run
 
 
-def peft_step(
-  model: Any, pretrained: Pretrained, rank: int, batch: Batch
-) -> Callable[[], float]:
-  """A call takes one LoRA step with AdamW on the same modules and gives the loss."""
+@dataclasses.dataclass
+class TorchStep:
+  """A training step in torch: a call takes it and gives the loss.
+
+  Attributes:
+    model: adapted by peft.
+    learner: the optimiser.
+    inputs: of the model, labels included.
+    half: whether products run in bfloat16.
+  """
+
+  model: Any
+  learner: Any
+  inputs: dict[str, Any]
+  half: bool
+
+  def dispatch(self) -> Any:
+    """Starts a step; its loss."""
+    import torch
+
+    kind = self.model.device.type
+    half = torch.autocast(kind, torch.bfloat16) if self.half else None
+    with half or contextlib.nullcontext():
+      loss = self.model(**self.inputs).loss
+    loss.backward()
+    trained = [p for group in self.learner.param_groups for p in group['params']]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    self.learner.step()
+    self.learner.zero_grad()
+    return loss.detach()
+
+  def __call__(self) -> float:
+    """Takes a step; its loss."""
+    return self.dispatch().item()
+
+
+def peft_step(model: Any, pretrained: Pretrained, rank: int, batch: Batch) -> TorchStep:
+  """A LoRA step with AdamW on the same modules, where the model lies.
+
+  A model in bfloat16 computes in it; peft keeps the components in float32.
+  """
   import peft
   import torch
 
@@ -229,17 +306,9 @@ def peft_step(
   trained = [p for p in adapted.parameters() if p.requires_grad]
   learner = torch.optim.AdamW(trained, lr=1e-4)
   inputs = _torch_inputs(batch) | {'labels': torch.tensor(batch['label_B']).long()}
-
-  def step() -> float:
-    adapted.train()
-    loss = adapted(**inputs).loss
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(trained, 1.0)
-    learner.step()
-    learner.zero_grad()
-    return loss.item()
-
-  return step
+  inputs = {name: x.to(model.device) for name, x in inputs.items()}
+  adapted.train()
+  return TorchStep(adapted, learner, inputs, model.dtype == torch.bfloat16)
 
 
 def _torch_inputs(batch: Batch) -> dict[str, Any]:
