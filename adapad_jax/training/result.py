@@ -41,8 +41,14 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
   """Versions of Python and the packages that matter."""
-  found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version(), **found}
+  return {'python': platform.python_version()} | {n: _version(n) for n in _PACKAGES}
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return 'not installed'  # This project itself may run from a mere checkout.
 
 
 def command() -> str:
@@ -78,7 +84,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'rank_total': int(report.rank_M.sum()),
     'budget': method.timeline()[-1][1],
     'grants': list(report.grants),
-    'adapter_parameters': _adapter_parameters(plan, deployed),
+    'adapter_parameters': adapter_parameters(plan, deployed),
     'head_parameters': plan.head_parameters(),
     'rounds': course.step,
     'local_steps': method.local_steps,
@@ -94,7 +100,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
   }
 
 
-def _adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
+def adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
   """Parameters of the update outside the head."""
   if deployed.changes is None:
     return host_adapter(plan.modules, deployed).parameters()
