@@ -34,6 +34,8 @@ RATES = {
 FACTORS = (0.5, 1.0, 2.0)
 # No seed of the table: what is tuned must not meet what is reported.
 TUNING_SEED, HOLDOUT = 1000, 0.2
+# Steps of a run that is timed.
+COST_STEPS = 40
 # Rates of these are the head's alone.
 HEAD_ONLY = ('head',)
 
@@ -43,10 +45,12 @@ class Spec:
   """One run; runs of equal specs are one run.
 
   Attributes:
-    kind: 'run', or 'tune' for one on a part of the training set.
+    kind: 'run'; 'tune' for one on a part of the training set; 'cost' for a short one
+      that is timed.
     budget: average rank of a module.
     targets: adapted modules, by the names that configs use.
-    steps, batch: length of the run.
+    epochs, steps, batch: length of the run: so many batches, or where `steps` is 0,
+      so many passes.
     train_rows, eval_rows: 0 means all.
     rate: peak rate of the adapters (of the head, for the method of that name).
   """
@@ -57,6 +61,7 @@ class Spec:
   seed: int
   budget: int
   targets: str
+  epochs: float
   steps: int
   batch: int
   train_rows: int
@@ -109,7 +114,14 @@ def config_of(spec: Spec, data: pathlib.Path) -> FinetuneConfig:
     'max_eval_rows': spec.eval_rows,
     'holdout': HOLDOUT if spec.kind == 'tune' else 0.0,
   }
-  config['train'] |= {'steps': spec.steps, 'batch': spec.batch, 'evaluations': 1}
+  config['train'] |= {
+    'epochs': spec.epochs,
+    'steps': spec.steps,
+    'batch': spec.batch,
+    'eval_batch': 128,
+    'evaluations': 1,
+    'buckets': (),
+  }
   config['adapter'] |= {'targets': tuple(spec.targets.split('+'))}
   group = 'head_optimizer' if spec.method in HEAD_ONLY else 'optimizer'
   config[group] |= {'rate': spec.rate}

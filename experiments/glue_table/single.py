@@ -1,6 +1,6 @@
-"""One run of the table in a process of its own, whose peak memory is its own too.
+"""The seeds of one method on one task, in a process of its own.
 
-python -m experiments.glue_table.single SPEC.json DATA RESULT.json
+python -m experiments.glue_table.single SPECS.json DATA ROWS.json
 """
 
 import dataclasses
@@ -11,66 +11,57 @@ import sys
 import tempfile
 from typing import Any
 
-import jax
-
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.methods.spectral import by_singular_values
-from adapad_jax.training import train
-from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import open_run
-from experiments.glue_table.settings import Spec, config_of
-
-# The other methods deploy by singular values already.
-OWN_ORDER = ('adapad', 'sequential')
+from adapad_jax.training import FinetuneConfig, train
+from experiments.glue_table.settings import COST_STEPS, Spec, config_of
+from experiments.several_seeds import train_seeds
 
 
-def main(spec_path: str, data: str, result_path: str) -> None:
-  spec = Spec(**json.loads(pathlib.Path(spec_path).read_text()))
-  config = config_of(spec, pathlib.Path(data))
+def main(specs_path: str, data: str, rows_path: str) -> None:
+  specs = [Spec(**one) for one in json.loads(pathlib.Path(specs_path).read_text())]
+  config = config_of(specs[0], pathlib.Path(data))
+  if specs[0].kind == 'cost':
+    rows = [cost(config)]
+  else:
+    rows = results(config, [one.seed for one in specs])
+  pathlib.Path(rows_path).write_text(json.dumps(rows))
+
+
+def results(config: FinetuneConfig, seeds: list[int]) -> list[dict[str, Any]]:
+  """What each seed came to, on the last state: nothing is chosen by the metric."""
+  trained = train_seeds(config, seeds)
+  return [
+    {
+      'metric': trained.metric,
+      'value': outcome.metrics[trained.metric],
+      'metrics': outcome.metrics,
+      'prefixes': outcome.prefixes,
+      'spectral_prefixes': outcome.spectral_prefixes,
+      'rank_M': outcome.rank_M,
+      'adapter_parameters': outcome.adapter_parameters,
+      'head_parameters': trained.head_parameters,
+      'steps_done': trained.steps,
+      'together': len(seeds),
+      'seconds_of_all': round(trained.seconds, 1),
+    }
+    for outcome in trained.outcomes.values()
+  ]
+
+
+def cost(config: FinetuneConfig) -> dict[str, Any]:
+  """Seconds of a step once compiled, and the peak memory of the process."""
+  short = dataclasses.replace(config.train, steps=COST_STEPS)
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder)
-    result = train(config, workdir)
-    curve = result['prefixes']
-    if spec.method in OWN_ORDER:
-      curve = spectral_curve(make_plan(config), workdir)
-  row = {
-    'metric': result['metric'],
-    'value': result['last']['metrics'][result['metric']],
-    'metrics': result['last']['metrics'],
-    'prefixes': result['prefixes'],
-    'spectral_prefixes': curve,
-    'rank_total': result['rank_total'],
+    result = train(dataclasses.replace(config, train=short), workdir)
+  rounds = result['phases']['rounds'] / (COST_STEPS - 1)
+  return {
+    'metric': 's a step',
+    'value': rounds,
+    'seconds_to_first_step': round(result['seconds_to_first_step'], 2),
     'adapter_parameters': result['adapter_parameters'],
     'head_parameters': result['head_parameters'],
-    'seconds': round(result['seconds'], 2),
-    'seconds_to_first_step': round(result['seconds_to_first_step'], 2),
     'peak_mib': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
   }
-  pathlib.Path(result_path).write_text(json.dumps(row))
-
-
-def spectral_curve(plan: Any, workdir: pathlib.Path) -> list[float]:
-  """The metric of the best cut of every size, by singular values."""
-  with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, workdir, 'best')
-    evaluator = opened.session.evaluator()
-    deployed = jax.jit(reordered, static_argnums=0)(plan.modules, opened.deployed)
-    score = lambda k: evaluator.validate(opened.session.params, deployed, k)
-    counts = range(plan.method.capacity + 1)
-    return [score(k)[plan.task.metric] for k in counts]
-
-
-def reordered(modules: tuple[str, ...], deployed: Deployed) -> Deployed:
-  """The same update, components by singular value."""
-  active = {
-    name: Component(
-      deployed.components[name].a_RI,
-      deployed.components[name].b_RO * deployed.active_MS[m][:, None],
-    )
-    for m, name in enumerate(modules)
-  }
-  return dataclasses.replace(deployed, components=by_singular_values(active))
 
 
 if __name__ == '__main__':

@@ -35,10 +35,14 @@ def averages(
 
 
 def main_table(
-  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
+  rows: Sequence[Row],
+  costs: Sequence[Row],
+  methods: Sequence[str],
+  tasks: Sequence[str],
 ) -> str:
-  """A Markdown table: a row for each method."""
-  head = ['method', *tasks, 'average', 'adapter', 'with head, MiB', 's', 'peak MiB']
+  """A Markdown table: a row for each method; costs are medians over their tasks."""
+  head = ['method', *tasks, 'average', 'adapter', 'with head, MiB']
+  head += ['s a step', 'peak MiB']
   lines = [head, ['---'] * len(head)]
   for method in methods:
     own = [row for row in rows if row['method'] == method]
@@ -49,20 +53,26 @@ def main_table(
       values = list(scores(rows, method, task).values())
       cells.append(mean_sd(values) if values else '')
     whole = list(averages(rows, method, tasks).values())
-    median = lambda key: float(np.median([row[key] for row in own]))  # noqa: B023
-    size = median('adapter_parameters') + median('head_parameters')
+    adapter = median(own, 'adapter_parameters')
+    size = 4 * (adapter + median(own, 'head_parameters')) / MIB
+    timed = [row for row in costs if row['method'] == method]
     lines.append(
       [
         method,
         *cells,
         mean_sd(whole) if whole else '',
-        f'{median("adapter_parameters"):,.0f}',
-        f'{4 * size / MIB:.2f}',
-        f'{median("seconds"):.0f}',
-        f'{median("peak_mib"):.0f}',
+        f'{adapter:,.0f}',
+        f'{size:.2f}',
+        f'{median(timed, "value"):.3f}' if timed else '',
+        f'{median(timed, "peak_mib"):.0f}' if timed else '',
       ]
     )
   return _markdown(lines)
+
+
+def median(rows: Sequence[Row], key: str) -> float:
+  """Of one figure over rows."""
+  return float(np.median([row[key] for row in rows]))
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:

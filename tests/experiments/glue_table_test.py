@@ -1,5 +1,6 @@
 """Tests ../../experiments/glue_table: fairness, statistics, and what is skipped."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,13 +18,16 @@ def table(tmp_path, monkeypatch):
   """The command with a folder of its own, and runs that cost nothing."""
   ran = []
 
-  def execute(one):
+  def result(one):
     ran.append(one)
     value = 0.5 + one.rate if one.kind == 'tune' else 0.8 + 0.01 * one.seed
     row = dict(value=value, metric='accuracy', prefixes=[0.5, 0.6])
     row |= dict(spectral_prefixes=[0.5, 0.7])
-    sizes = dict(adapter_parameters=10, head_parameters=5, seconds=1.0, peak_mib=9)
-    return row | sizes
+    return row | dict(adapter_parameters=10, head_parameters=5, peak_mib=9)
+
+  def execute(group):
+    assert len({dataclasses.replace(one, seed=0) for one in group}) == 1
+    return [result(one) for one in group]
 
   monkeypatch.setattr(run, 'HERE', tmp_path)
   monkeypatch.setattr(run, 'execute', execute)
@@ -99,3 +103,11 @@ def test_paired_interval_equals_scipy():
 def test_front_holds_what_nothing_beats():
   points = {'a': (1, 5.0), 'b': (2, 4.0), 'c': (2, 6.0), 'd': (9, 6.0), 'e': (10, 7.0)}
   assert summary.front(points) == ['a', 'c', 'e']
+
+
+def test_seeds_run_together_and_costs_have_columns_of_their_own(table, capsys):
+  assert len(table('--methods=lora', '--cost')) == 1
+  assert len(table('--methods=lora', '--seeds=0,1,2', '--together=2')) == 3
+  assert '| lora | 81.0 ± 1.0 | 81.0 ± 1.0 | 10 | 0.00 | 0.800 | 9 |' in (
+    capsys.readouterr().out
+  )
