@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression.estimates import Estimate, View
-from adapad_jax.regression.moments import Moments, einsum
+from adapad_jax.regression.moments import Moments, einsum, times
 from adapad_jax.regression.solvers import Problem, unit
 
 RULES = ('power', 'hebb', 'mu', 'alpha')
@@ -42,7 +42,7 @@ class Directions:
 def _place(problem: Problem, v_rI: jax.Array) -> Directions:
   """Unit vectors with their products."""
   v_rI = unit(v_rI)
-  return Directions(v_rI, einsum('ri,ij->rj', v_rI, problem.s_II))
+  return Directions(v_rI, times(problem.s_II, v_rI))
 
 
 @dataclasses.dataclass(frozen=True)

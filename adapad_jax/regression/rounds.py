@@ -91,8 +91,12 @@ def begin(
 
 def one_round(
   solver: Any, problem: Any, schedule: Schedule, traffic: Traffic, now: Progress
-) -> tuple[Any, Estimate]:
-  """Local steps against what was heard, then the broadcast: one all-gather."""
+) -> tuple[Any, Estimate, jax.Array, jax.Array]:
+  """Local steps against what was heard, then the broadcast: one all-gather.
+
+  Returns the states, what was broadcast, how far every term moved, and energies.
+  The last two are read off by their own worker, so that nobody does it for all.
+  """
   count = jax.tree.leaves(now.state)[0].shape[0]
   size = now.kept.b_SO.shape[1]
   first = jax.lax.axis_index(WORKER) * count
@@ -112,7 +116,11 @@ def one_round(
     trains_r.reshape(-1, *[1] * (new.ndim - 1)), new, old
   )
   state = jax.tree.map(keep, state, now.state)
-  return state, all_gather(state.message(), WORKER)
+  own = state.message()
+  past = jax.tree.map(
+    lambda x: jax.lax.dynamic_slice_in_dim(x[0], first, count), now.kept
+  )
+  return state, *all_gather((own, moved(own, past), energies(own)), WORKER)
 
 
 def run(
@@ -142,12 +150,11 @@ def run(
   def body(carry: tuple) -> tuple:
     now, history, _ = carry
     here = dataclasses.replace(now, round=now.round - first)
-    state, news = one_round(solver, problem, schedule, traffic, here)
-    moved_S = moved(news, jax.tree.map(lambda x: x[0], now.kept))
+    state, news, moved_S, energy_S = one_round(solver, problem, schedule, traffic, here)
     visible_S = real_S & (jnp.arange(rows[1]) < now.active)
     history = record(history, here.round, yardstick, news, moved_S, visible_S)
     rule = ACTIVATION[schedule.activation]
-    following = rule(now.active, energies(news), moved_S, yardstick.floor)
+    following = rule(now.active, energy_S, moved_S, yardstick.floor)
     active = jnp.minimum(following, rank)
     shift = lambda new, old: jnp.concatenate([new[None], old[:-1]])
     ahead = Progress(

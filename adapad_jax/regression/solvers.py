@@ -19,7 +19,7 @@ import optax
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression.estimates import Estimate, View
-from adapad_jax.regression.moments import Moments, einsum, whitener
+from adapad_jax.regression.moments import Moments, einsum, times, whitener
 
 
 @jax.tree_util.register_dataclass
@@ -30,13 +30,14 @@ class Problem:
   Attributes:
     c_OI: C, or C T where the inputs are whitened by T, T T^T = S^+.
     s_II: S, or None where the inputs are white.
-    best_OI: C S^+ for solvers that need it.
+    back_IO: what takes b to inputs: C^T, (C T)^T or, for `Alternating`, S^+ C^T.
+      Stored for the sake of `times`, which wants contiguous rows.
     t_II: T for solvers that whiten.
   """
 
   c_OI: jax.Array
   s_II: jax.Array | None = None
-  best_OI: jax.Array | None = None
+  back_IO: jax.Array | None = None
   t_II: jax.Array | None = None
 
 
@@ -67,10 +68,10 @@ class State:
 
 def _place(problem: Problem, a_rI: jax.Array, b_rO: jax.Array, opt: Any) -> State:
   """A state with the products of its inputs."""
-  h_rO = einsum('ri,oi->ro', a_rI, problem.c_OI)
+  h_rO = times(problem.c_OI, a_rI)
   g_rI = problem.s_II
   if g_rI is not None:
-    g_rI = einsum('ri,ij->rj', a_rI, problem.s_II)
+    g_rI = times(problem.s_II, a_rI)
   return State(a_rI, b_rO, h_rO, g_rI, opt)
 
 
@@ -102,8 +103,8 @@ class Gradient:
   tx: optax.GradientTransformation
 
   def prepare(self, moments: Moments) -> Problem:
-    """Nothing beyond C and S."""
-    return Problem(moments.c_OI, moments.s_II)
+    """C, C^T and S."""
+    return Problem(moments.c_OI, moments.s_II, moments.c_OI.T)
 
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -117,7 +118,7 @@ class Gradient:
     energy_r1 = jnp.sum(a_rI * state.g_rI, 1, keepdims=True)
     square_r1 = jnp.sum(jnp.square(b_rO), 1, keepdims=True)
     target_O = state.h_rO - view.explained_outputs(a_rI)
-    target_I = einsum('ro,oi->ri', b_rO, problem.c_OI)
+    target_I = times(problem.back_IO, b_rO)
     target_I -= view.explained_inputs(b_rO, view.seen.sa_SI)
     grad = Component(
       a_RI=state.g_rI * square_r1 - target_I, b_RO=b_rO * energy_r1 - target_O
@@ -146,10 +147,10 @@ class Alternating:
   """
 
   def prepare(self, moments: Moments) -> Problem:
-    """C, S and C S^+."""
+    """C, S and S^+ C^T."""
     t_II = whitener(moments.s_II)
-    best_OI = einsum('oj,ij->oi', einsum('oi,ij->oj', moments.c_OI, t_II), t_II)
-    return Problem(moments.c_OI, moments.s_II, best_OI)
+    k_OI = einsum('oi,ij->oj', moments.c_OI, t_II)
+    return Problem(moments.c_OI, moments.s_II, einsum('ij,oj->io', t_II, k_OI))
 
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -158,7 +159,7 @@ class Alternating:
   def step(self, problem: Problem, view: View, state: State) -> State:
     """Best b for a, then best a for b."""
     b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = einsum('ro,oi->ri', b_rO, problem.best_OI)
+    a_rI = times(problem.back_IO, b_rO)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
     return _place(problem, a_rI, b_rO, None)
 
@@ -181,9 +182,10 @@ class Power:
   """
 
   def prepare(self, moments: Moments) -> Problem:
-    """C T and T."""
+    """C T, its transpose and T."""
     t_II = whitener(moments.s_II)
-    return Problem(einsum('oi,ij->oj', moments.c_OI, t_II), t_II=t_II)
+    k_OI = einsum('oi,ij->oj', moments.c_OI, t_II)
+    return Problem(k_OI, back_IO=k_OI.T, t_II=t_II)
 
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -192,7 +194,7 @@ class Power:
   def step(self, problem: Problem, view: View, state: State) -> State:
     """One multiplication by D_k S^+ D_k^T, split in two."""
     b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = einsum('ro,oi->ri', b_rO, problem.c_OI)
+    a_rI = times(problem.back_IO, b_rO)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
     return _place(problem, a_rI, b_rO, None)
 
