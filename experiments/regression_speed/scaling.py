@@ -34,13 +34,17 @@ def in_subprocess(
 def compare(
   size: int, rank: int, local_steps: int, repeats: int = 15, turns: int = 3
 ) -> dict[str, float]:
-  """Best seconds a round of one and of two devices, taking turns."""
-  seconds = {1: [], 2: []}
+  """Best seconds a round of one and of two devices, taking turns.
+
+  Beside them `half`: one device with half the workers, which has nobody to wait for.
+  """
+  sides = {'one': (1, rank), 'two': (2, rank), 'half': (1, rank // 2)}
+  seconds = {name: np.inf for name in sides}
   for _ in range(turns):
-    for devices, found in seconds.items():
-      found.append(in_subprocess(devices, size, rank, local_steps, repeats))
-  one, two = (float(np.min(seconds[devices])) for devices in (1, 2))
-  return {'one': one, 'two': two, 'speed-up': one / two}
+    for name, (devices, workers) in sides.items():
+      took = in_subprocess(devices, size, workers, local_steps, repeats)
+      seconds[name] = min(seconds[name], took)
+  return seconds
 
 
 if __name__ == '__main__':
