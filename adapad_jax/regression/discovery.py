@@ -9,7 +9,7 @@ from scipy import stats
 
 from adapad_jax import sharding
 from adapad_jax.regression.fit import Fit, fit_moments, precision, sums
-from adapad_jax.regression.moments import Moments, einsum, whitener
+from adapad_jax.regression.moments import Moments, whitener
 from adapad_jax.regression.schedule import Schedule
 from adapad_jax.regression.solvers import Alternating, Power
 
@@ -99,12 +99,9 @@ def noise_floor(noise: float, inputs: float, outputs: int, level: float) -> floa
 @jax.jit
 def _residual(moments: Moments) -> tuple[jax.Array, jax.Array]:
   """The rank of X, and ||Y||_F^2 less what full-rank regression explains."""
-  t_II = whitener(moments.s_II)
-  k_OI = einsum('oi,ij->oj', moments.c_OI, t_II)
-  # tr(T^T S T) counts the directions that T keeps.
-  inputs = jnp.sum(einsum('ij,ik->jk', moments.s_II, t_II) * t_II)
-  left = moments.yy - jnp.sum(jnp.square(k_OI))
-  return jnp.round(inputs), jnp.maximum(left, 0)
+  white = whitener(moments.s_II)
+  left = moments.yy - jnp.sum(jnp.square(white.whiten(moments.c_OI)))
+  return white.rank, jnp.maximum(left, 0)
 
 
 def _noise_left(left: float, freedom: float, outputs: int) -> float:

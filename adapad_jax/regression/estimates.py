@@ -137,13 +137,13 @@ def exact_estimate(c_OI: jax.Array, s_II: jax.Array | None, rank: int) -> Estima
   a_k^T X = sigma_k v_k^T. Terms beyond min(m, d) are zero. S = None stands for
   white inputs, S = 1.
   """
-  t_II = None if s_II is None else whitener(s_II)
-  k_OI = c_OI if t_II is None else einsum('oi,ij->oj', c_OI, t_II)
+  white = None if s_II is None else whitener(s_II)
+  k_OI = c_OI if white is None else white.whiten(c_OI)
   u_OS, sigma_S, v_SI = jnp.linalg.svd(k_OI, full_matrices=False)
   short = max(rank - sigma_S.shape[0], 0)
   pad = lambda x: jnp.pad(x[:rank], [(0, short)] + [(0, 0)] * (x.ndim - 1))
   a_SI, g_SI = pad(sigma_S[:, None] * v_SI), None
-  if t_II is not None:
-    a_SI = einsum('sj,ij->si', a_SI, t_II)
+  if white is not None:
+    a_SI = white.restore(a_SI)
     g_SI = einsum('si,ij->sj', a_SI, s_II)
   return Estimate(a_SI, pad(u_OS.T), pad(jnp.square(sigma_S)), g_SI)

@@ -111,25 +111,57 @@ def add_ridge(moments: Moments, ridge: float) -> Moments:
   return dataclasses.replace(moments, s_II=moments.s_II + ridge * eye_II)
 
 
-def whitener(s_II: jax.Array) -> jax.Array:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Whitener:
   """A matrix T with T T^T = S^+, the pseudo-inverse of a positive matrix.
 
-  By Cholesky, T = L^-T, and by eigenvectors where S is numerically singular:
-  directions whose eigenvalue is below size * eps * (the largest) count as absent.
+  By Cholesky S = L L^T, T = L^-T, which is applied and never formed; by eigenvectors
+  where S is numerically singular.
+
+  Attributes:
+    factor_II: L where `regular`, else T.
+    regular: whether S has a usable Cholesky factor.
+    rank: directions that T keeps.
+  """
+
+  factor_II: jax.Array
+  regular: jax.Array
+  rank: jax.Array
+
+  def whiten(self, c_OI: jax.Array) -> jax.Array:
+    """C T."""
+    solve = lambda factor_II, c_OI: _solve(factor_II, c_OI.T).T
+    multiply = lambda factor_II, c_OI: einsum('oi,ij->oj', c_OI, factor_II)
+    return jax.lax.cond(self.regular, solve, multiply, self.factor_II, c_OI)
+
+  def restore(self, w_RI: jax.Array) -> jax.Array:
+    """T w for every row w; with w = the rows of C T these are the rows of C S^+."""
+    solve = lambda factor_II, w_RI: _solve(factor_II, w_RI.T, trans='T').T
+    multiply = lambda factor_II, w_RI: einsum('rj,ij->ri', w_RI, factor_II)
+    return jax.lax.cond(self.regular, solve, multiply, self.factor_II, w_RI)
+
+
+_solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=True)
+
+
+def whitener(s_II: jax.Array) -> Whitener:
+  """The whitener of S.
+
+  Directions whose eigenvalue is below size * eps * (the largest) count as absent.
   """
   size, eps = s_II.shape[0], jnp.finfo(s_II.dtype).eps
   lower_II = jnp.linalg.cholesky(s_II)
   pivot_I = jnp.square(jnp.diag(lower_II))
   regular = pivot_I.min() > 10 * size * eps * pivot_I.max()  # False for NaN
 
-  def by_cholesky(s_II: jax.Array, lower_II: jax.Array) -> jax.Array:
-    eye_II = jnp.eye(size, dtype=s_II.dtype)
-    return jax.scipy.linalg.solve_triangular(lower_II, eye_II, lower=True).T
-
-  def by_eigenvectors(s_II: jax.Array, lower_II: jax.Array) -> jax.Array:
+  def by_eigenvectors(s_II: jax.Array, lower_II: jax.Array) -> tuple:
+    del lower_II
     value_I, vector_II = jnp.linalg.eigh(s_II)
     keep_I = value_I > size * eps * value_I.max()
     root_I = jnp.where(keep_I, jax.lax.rsqrt(jnp.where(keep_I, value_I, 1)), 0)
-    return vector_II * root_I[None]
+    return vector_II * root_I[None], jnp.sum(keep_I)
 
-  return jax.lax.cond(regular, by_cholesky, by_eigenvectors, s_II, lower_II)
+  by_cholesky = lambda s_II, lower_II: (lower_II, jnp.sum(jnp.ones(size, bool)))
+  factor_II, rank = jax.lax.cond(regular, by_cholesky, by_eigenvectors, s_II, lower_II)
+  return Whitener(factor_II, regular, rank)

@@ -19,7 +19,7 @@ import optax
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression.estimates import Estimate, View
-from adapad_jax.regression.moments import Moments, einsum, times, whitener
+from adapad_jax.regression.moments import Moments, Whitener, times, whitener
 
 
 @jax.tree_util.register_dataclass
@@ -32,13 +32,13 @@ class Problem:
     s_II: S, or None where the inputs are white.
     back_IO: what takes b to inputs: C^T, (C T)^T or, for `Alternating`, S^+ C^T.
       Stored for the sake of `times`, which wants contiguous rows.
-    t_II: T for solvers that whiten.
+    whitener: what made the inputs white, for solvers that do.
   """
 
   c_OI: jax.Array
   s_II: jax.Array | None = None
   back_IO: jax.Array | None = None
-  t_II: jax.Array | None = None
+  whitener: Whitener | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -148,9 +148,9 @@ class Alternating:
 
   def prepare(self, moments: Moments) -> Problem:
     """C, S and S^+ C^T."""
-    t_II = whitener(moments.s_II)
-    k_OI = einsum('oi,ij->oj', moments.c_OI, t_II)
-    return Problem(moments.c_OI, moments.s_II, einsum('ij,oj->io', t_II, k_OI))
+    white = whitener(moments.s_II)
+    best_OI = white.restore(white.whiten(moments.c_OI))
+    return Problem(moments.c_OI, moments.s_II, best_OI.T)
 
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -183,9 +183,9 @@ class Power:
 
   def prepare(self, moments: Moments) -> Problem:
     """C T, its transpose and T."""
-    t_II = whitener(moments.s_II)
-    k_OI = einsum('oi,ij->oj', moments.c_OI, t_II)
-    return Problem(k_OI, back_IO=k_OI.T, t_II=t_II)
+    white = whitener(moments.s_II)
+    k_OI = white.whiten(moments.c_OI)
+    return Problem(k_OI, back_IO=k_OI.T, whitener=white)
 
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -200,7 +200,7 @@ class Power:
 
   def component(self, problem: Problem, now: Estimate) -> Component:
     """The estimate in original coordinates."""
-    return Component(einsum('sj,ij->si', now.a_SI, problem.t_II), now.b_SO)
+    return Component(problem.whitener.restore(now.a_SI), now.b_SO)
 
 
 Solver = Gradient | Alternating | Power

@@ -74,8 +74,13 @@ def test_whitener_squares_to_the_pseudo_inverse(rank, dtype):
   x_NI = draw.normal(size=(20, rank)) @ draw.normal(size=(rank, 6))
   s_II = (x_NI.T @ x_NI).astype(dtype)
   with precision(dtype):
-    t_II = np.asarray(jax.jit(m.whitener)(s_II), np.float64)
+    white = jax.jit(m.whitener)(s_II)
+    assert int(white.rank) == rank and bool(white.regular) == (rank == 6)
+    eye_II = np.eye(6, dtype=dtype)
+    t_II = np.asarray(white.whiten(eye_II), np.float64)
+    got_II = np.asarray(white.restore(t_II.astype(dtype)), np.float64)
   want_II = np.linalg.pinv(x_NI.T @ x_NI, rcond=1e-6, hermitian=True)
   scale = np.abs(want_II).max() or 1
   tolerance = 2e-3 if dtype == 'float32' else 1e-8
   np.testing.assert_allclose(t_II @ t_II.T / scale, want_II / scale, atol=tolerance)
+  np.testing.assert_allclose(got_II / scale, want_II / scale, atol=tolerance)
