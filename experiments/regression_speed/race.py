@@ -1,4 +1,4 @@
-"""Time to a relative error of 1e-6: rounds, the NumPy loop, randomised SVD."""
+"""Time to a relative error: rounds, the NumPy loop, randomised SVD."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ from adapad_jax.regression.rounds import Yardstick
 from adapad_jax.regression.schedule import perfect_traffic
 from experiments.regression_speed.problem import Known
 
-TARGET = 1e-6
+# The SVD of float32 stops a little above 1e-6 at r = 64: hence the first of the two.
+TARGETS = (1e-5, 1e-6)
 # Of 1, 2 and 5 the number with the least time for ours at d = 256 and r = 64.
 LOCAL_STEPS = 2
 
@@ -35,16 +36,17 @@ def rounds_of_ours(problem: Known, chunk: int) -> Iterator[tuple[float, float]]:
     jax.block_until_ready(progress)
     spent = time.perf_counter() - start
     if warm:
-      jax.block_until_ready(
-        program.advance(prepared, yardstick, traffic, progress, plan)
-      )
+      progress, _ = program.advance(prepared, yardstick, traffic, progress, plan)
+      program.newest(prepared, progress.kept, plan.solver, rank)
   while True:
     start = time.perf_counter()
     progress, _ = program.advance(prepared, yardstick, traffic, progress, plan)
+    jax.block_until_ready(progress)
+    spent += time.perf_counter() - start
+    start = time.perf_counter()  # the way back is taken once, by the last chunk
     own = program.newest(prepared, progress.kept, plan.solver, rank)
     own = sharding.fetch(own)
-    spent += time.perf_counter() - start
-    yield spent, problem.error(own.a_RI, own.b_RO)
+    yield spent + time.perf_counter() - start, problem.error(own.a_RI, own.b_RO)
 
 
 def whiten(problem: Known) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +93,7 @@ def numpy_loop(problem: Known) -> Iterator[tuple[float, float]]:
 def randomised(problem: Known) -> Iterator[tuple[float, float]]:
   """Whitening and scikit-learn's randomised SVD, each row with more iterations."""
   rank = problem.left_OR.shape[1]
+  whiten(problem)  # the first call of all takes longer
   for iterations in (2, 4, 6, 8, 10, 14, 20):
     start = time.perf_counter()
     k_OI, lower_II = whiten(problem)
@@ -103,14 +106,16 @@ def randomised(problem: Known) -> Iterator[tuple[float, float]]:
 
 def run_until(
   rows: Iterator[tuple[float, float]], limit_s: float
-) -> tuple[float | None, float, int]:
-  """Seconds to TARGET, None if the limit came first; the best error; rows taken."""
-  begun, least, count = time.perf_counter(), np.inf, 0
-  for spent, error in rows:
-    count += 1
-    least = min(least, error)
-    if error <= TARGET:
-      return spent, error, count
-    if time.perf_counter() - begun > limit_s:
+) -> list[tuple[float, float]]:
+  """The rows up to the one that meets the last target, or until the time is up."""
+  begun, taken = time.perf_counter(), []
+  for row in rows:
+    taken.append(row)
+    if row[1] <= min(TARGETS) or time.perf_counter() - begun > limit_s:
       break
-  return None, least, count
+  return taken
+
+
+def reached(rows: list[tuple[float, float]], target: float) -> float | None:
+  """Seconds until the error was at most this, None if it never was."""
+  return next((spent for spent, error in rows if error <= target), None)
