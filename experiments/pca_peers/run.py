@@ -26,7 +26,7 @@ class Settings:
   rank: int = 8
   rounds: int = 400
   local_steps: int = 1
-  rates: tuple[float, ...] = (1.0, 3.0, 10.0)
+  rates: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
   timings: int = 3
   data: tuple[str, ...] = ('power law', 'exponential', 'digits')
 
