@@ -1,7 +1,8 @@
 """Which worker trains on which row of a batch.
 
 `replicate`: every live worker sees every row, r times the compute of LoRA. `split`:
-the rows are shared among the live workers alone, the compute of plain LoRA. Worker
+the rows are shared among the live workers alone, the compute of plain LoRA; a part of
+them may be joint rows, which train all workers' components at once. Worker
 k is live while it owns a component that trains somewhere; since ranks grow one at a
 time the live workers are always the first n.
 
@@ -24,11 +25,19 @@ SHARES = ('equal', 'first')
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Slots:
-  """The rows that one device computes: index into its batch, owner, validity."""
+  """The rows that one device computes.
+
+  Attributes:
+    row_C: index into the device's shard of the batch.
+    owner_C: the worker that trains on it; of a joint row the last live one.
+    valid_C: whether the slot is used.
+    joint_C: whether the row sees and trains every active component.
+  """
 
   row_C: jax.Array
   owner_C: jax.Array
   valid_C: jax.Array
+  joint_C: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +48,15 @@ class Feeding:
     mode: 'split' or 'replicate'.
     shares: for 'split': 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
       components, which all others build on, see more).
+    joint: for 'split': the fraction of the rows that belong to no single worker: they
+      see the whole update, and train all of it. 0 is pure deflation.
     workers: the capacity r_max.
     batch: rows of a global batch.
   """
 
   mode: str = 'split'
   shares: str = 'equal'
+  joint: float = 0.0
   workers: int = 4
   batch: int = 32
 
@@ -55,22 +67,45 @@ class Feeding:
         raise ValueError(
           f'unknown feeding.{field} {value!r}; choose from {list(choices)}'
         )
-    if self.mode == 'split' and self.batch < self.workers:
+    if not 0 <= self.joint < 1:
+      raise ValueError(f'feeding.joint must be in [0, 1), got {self.joint}')
+    if self.joint and self.mode == 'replicate':
       raise ValueError(
-        f'feeding.mode split needs at least one row for each worker: batch'
-        f' {self.batch} < workers {self.workers}; use a larger batch or replicate'
+        f'feeding.joint={self.joint} needs feeding.mode split: in replicate every'
+        ' worker sees every row'
+      )
+    if self.mode == 'split' and self.own_rows < self.workers:
+      raise ValueError(
+        f'feeding.mode split needs at least one row for each worker: {self.own_rows} of'
+        f' the batch of {self.batch} < workers {self.workers}; use a larger batch,'
+        ' fewer joint rows or replicate'
       )
 
+  @property
+  def own_rows(self) -> int:
+    """The first rows of a batch, which are shared out; the rest are joint."""
+    return self.batch - round(self.joint * self.batch)
+
   def counts(self, live: int) -> np.ndarray:
-    """Rows of each of the first `live` workers; they sum to the batch."""
+    """Rows of each of the first `live` workers; they sum to `own_rows`."""
     weights = np.ones(live) if self.shares == 'equal' else 1 / np.arange(1, live + 1)
-    edges = np.rint(np.cumsum(weights) / weights.sum() * self.batch).astype(int)
+    edges = np.rint(np.cumsum(weights) / weights.sum() * self.own_rows).astype(int)
     return np.diff(edges, prepend=0)
 
   def owners(self) -> np.ndarray:
     """owner[n, g] of row g while the first n workers are live, (R + 1, batch)."""
-    rows = [np.repeat(np.arange(n), self.counts(n)) for n in range(1, self.workers + 1)]
+    joint = self.batch - self.own_rows
+    rows = [
+      np.append(np.repeat(np.arange(n), self.counts(n)), np.full(joint, n - 1))
+      for n in range(1, self.workers + 1)
+    ]
     return np.stack([rows[0], *rows]).astype(np.int32)
+
+  def places(self, owner: Any, blocks: int) -> Any:
+    """The block of workers that computes row g: its owner's; joint rows go round."""
+    g = np.arange(self.batch)
+    is_own, block = g < self.own_rows, -(-self.workers // blocks)
+    return is_own * (owner // block) + ~is_own * (g % blocks)
 
   def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
     """Slots a device needs, with workers over `blocks` and rows over `shards`.
@@ -88,7 +123,7 @@ class Feeding:
       return rows
     tables = self.owners()[[live] if live else slice(1, None)]
     return max(
-      int(np.sum(table[shard::shards] // block == w))
+      int(np.sum(self.places(table, blocks)[shard::shards] == w))
       for table in tables
       for shard in range(shards)
       for w in range(blocks)
@@ -108,13 +143,17 @@ class Feeding:
     if self.mode == 'replicate':
       owner_C = w * block + i_C // rows
       mine_C = i_C < rows * block
-      return Slots(i_C % rows, owner_C, mine_C & (owner_C < live))
+      valid_C = mine_C & (owner_C < live)
+      return Slots(i_C % rows, owner_C, valid_C, jnp.zeros(capacity, bool))
     owner_g = jnp.asarray(self.owners())[live]
-    owner_b = owner_g[jnp.arange(rows) * shards + d]
-    start = jnp.sum(owner_b < w * block)
-    row_C = jnp.minimum(start + i_C, rows - 1)
-    owner_C = owner_b[row_C]
-    return Slots(row_C, owner_C, (start + i_C < rows) & (owner_C // block == w))
+    g_b = jnp.arange(rows) * shards + d
+    place_b = self.places(owner_g, blocks)[g_b]
+    order_b = jnp.argsort(place_b, stable=True)
+    at_C = jnp.sum(place_b < w) + i_C
+    row_C = order_b[jnp.minimum(at_C, rows - 1)]
+    valid_C = (at_C < rows) & (place_b[row_C] == w)
+    g_C = g_b[row_C]
+    return Slots(row_C, owner_g[g_C], valid_C, g_C >= self.own_rows)
 
 
 def shard_order(batch: int, shards: int) -> np.ndarray:

@@ -65,6 +65,11 @@ class Deflation:
       raise ValueError(
         f'unknown head_rows {self.head_rows!r}; choose from {list(HEAD_ROWS)}'
       )
+    if self.feeding.joint and self.local_steps > 1:
+      raise ValueError(
+        f'joint rows ({self.feeding.joint} of a batch) need local_steps=1, got'
+        f' {self.local_steps}: between broadcasts a worker knows only its own part'
+      )
     if self.feeding.workers != self.discovery.r_max:
       raise ValueError(
         f'feeding has {self.feeding.workers} workers but discovery.r_max is'
@@ -168,6 +173,7 @@ def _device_round(
     workers=workers,
     live=live,
     scale=method.scale,
+    has_joint=method.feeding.joint > 0,
   )
   keys_B = _row_keys(state, slots, slots.row_C * shards + d)
   local_step = functools.partial(_local_step, method, view, state, model, keys_B)
@@ -243,6 +249,7 @@ def _local_step(
       jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, h),
       head_rows=method.head_rows,
       data_axis=DATA,
+      worker_axis=WORKER,
       parts=method.accumulate,
     )
   grads_rMP = worker.mean_gradients(sums)

@@ -1,7 +1,8 @@
-"""What a device's workers do in one local step, without any communication by worker.
+"""What a device's workers do in one local step.
 
-Sums over the data axis happen here, once a step and as one buffer; nothing here
-crosses the worker axis.
+Sums over the data axis happen here, once a step and as one buffer. Nothing here crosses
+the worker axis, unless there are joint rows: then every worker's gradient is summed
+over the devices and handed to its owner, by one reduce-scatter.
 """
 
 import dataclasses
@@ -37,6 +38,7 @@ class View:
     workers: number of this device's workers.
     live: number of live workers.
     scale: s, in front of every component.
+    has_joint: whether some rows train the components of every worker.
   """
 
   layout: Layout
@@ -48,6 +50,7 @@ class View:
   workers: int
   live: jax.Array
   scale: float
+  has_joint: bool = False
 
   def own(self, x_S: jax.Array, axis: int = 0) -> jax.Array:
     """This device's part of an axis over all workers."""
@@ -56,11 +59,12 @@ class View:
   def masks(self) -> Masks:
     """Who sees and who trains whom, over the broadcast components alone."""
     index_S = jnp.arange(self.active_MS.shape[1])[None]
-    owner_B1 = self.slots.owner_C[:, None]
+    owner_B1, joint_B1 = self.slots.owner_C[:, None], self.slots.joint_C[:, None]
     wide = lambda x: x.astype(jnp.float32)
     return Masks(
-      before_BS=wide(index_S < owner_B1),
-      own_BS=wide(index_S == owner_B1),
+      before_BS=wide((index_S < owner_B1) & ~joint_B1),
+      own_BS=wide((index_S == owner_B1) & ~joint_B1),
+      joint_B1=wide(joint_B1),
       active_MS=self.active_MS,
       live_MS=self.live_MS,
     )
@@ -74,6 +78,7 @@ class View:
     return Masks(
       before_BS=pad(masks.before_BS),
       own_BS=behind(none(masks.own_BS), self.own(masks.own_BS, 1)),
+      joint_B1=masks.joint_B1,
       active_MS=pad(masks.active_MS),
       live_MS=behind(none(masks.live_MS), self.own(masks.live_MS, 1)),
     )
@@ -116,6 +121,7 @@ def gradients(
   *,
   head_rows: str,
   data_axis: str,
+  worker_axis: str,
   parts: int = 1,
 ) -> Sums:
   """Differentiates every row's loss in its owner's components, and in the head.
@@ -131,13 +137,15 @@ def gradients(
     keys_B: noise of each row.
     head_rows: see `round.Deflation`.
     data_axis: mesh axis over which rows are summed.
+    worker_axis: mesh axis over which joint rows are summed.
     parts: number of equal parts in which the rows are computed, one after the other,
       so that activations of one part alone are held.
   """
   of_rows = functools.partial(
     _gradients_of_rows, loss, view, own_rMP, head, model, batch, head_rows
   )
-  return all_reduce(sum_by_parts(of_rows, (view.slots, keys_B), parts), data_axis)
+  sums = all_reduce(sum_by_parts(of_rows, (view.slots, keys_B), parts), data_axis)
+  return _to_owners(sums, worker_axis) if view.has_joint else sums
 
 
 def sum_by_parts(of_rows: Callable[[Any], Any], rows: Any, parts: int) -> Any:
@@ -195,14 +203,31 @@ def _gradients_of_rows(
     trained, head
   )
   grad_rMP = view.layout.stack(grad)
-  own_Br = jnp.arange(view.workers)[None] + view.first == slots.owner_C[:, None]
-  by_worker = lambda x_B: jnp.sum(jnp.where(own_Br, x_B[:, None], 0.0), axis=0)
+  own = (lambda x_S: x_S) if view.has_joint else view.own
+  index_S = jnp.arange(view.everyone_SMP.shape[0])
+  trains_BS = (index_S[None] == slots.owner_C[:, None]) | slots.joint_C[:, None]
+  by_worker = lambda x_B: jnp.sum(jnp.where(trains_BS, x_B[:, None], 0.0), axis=0)
   return Sums(
-    own_rMP=view.own(grad_rMP) if own_rMP is None else grad_rMP,
+    own_rMP=own(grad_rMP) if own_rMP is None else grad_rMP,
     head=grad_head,
-    loss_r=by_worker(loss_B),
-    weight_r=by_worker(weight_B),
+    loss_r=own(by_worker(loss_B)),
+    weight_r=own(by_worker(weight_B)),
     head_weight=jnp.sum(weight_B * (valid_B if head_B is None else head_B)),
+  )
+
+
+def _to_owners(sums: Sums, worker_axis: str) -> Sums:
+  """Sums over devices that cover all workers, as each owner's part of the total."""
+  if jax.lax.axis_size(worker_axis) == 1:
+    return sums
+  workers, *shape = sums.own_rMP.shape
+  flat = jnp.concatenate(
+    [sums.own_rMP.reshape(workers, -1), sums.loss_r[:, None], sums.weight_r[:, None]], 1
+  )
+  mine = jax.lax.psum_scatter(flat, worker_axis, scatter_dimension=0, tiled=True)
+  own_rMP = mine[:, :-2].reshape(-1, *shape)
+  return dataclasses.replace(
+    sums, own_rMP=own_rMP, loss_r=mine[:, -2], weight_r=mine[:, -1]
   )
 
 

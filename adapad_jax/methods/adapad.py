@@ -32,6 +32,7 @@ class AdaPaDSettings:
     beta1, beta2, score, advance, stop_ratio, stop_patience: see `Discovery`.
     feeding: 'split' or 'replicate', see `Feeding`.
     shares: 'equal' or 'first', see `Feeding`.
+    joint: fraction of a batch that trains the whole update at once, see `Feeding`.
     local_steps: optimiser steps between broadcasts, H.
     head_rows: 'last' or 'all', see `Deflation`.
   """
@@ -49,6 +50,7 @@ class AdaPaDSettings:
   stop_patience: int = 3
   feeding: str = 'split'
   shares: str = 'equal'
+  joint: float = 0.0
   local_steps: int = 1
   head_rows: str = 'last'
 
@@ -179,7 +181,9 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
   rounds = max(problem.steps // settings.local_steps, 1)
   discovery = settings.discovery(modules, rounds)
   discovery.check(modules, rounds)
-  feeding = Feeding(settings.feeding, settings.shares, settings.r_max, problem.batch)
+  feeding = Feeding(
+    settings.feeding, settings.shares, settings.joint, settings.r_max, problem.batch
+  )
   deflation = Deflation(
     layout=Layout.of(problem.shapes),
     loss=problem.loss,

@@ -15,11 +15,13 @@ def test_live_workers_share_every_row(shares, live):
   assert list(counts) == sorted(counts, reverse=True) or shares == 'equal'
 
 
-@pytest.mark.parametrize('mode', ['split', 'replicate'])
+@pytest.mark.parametrize(
+  'mode, joint', [('split', 0.0), ('split', 0.5), ('replicate', 0.0)]
+)
 @pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('live', [1, 3, 4])
-def test_every_row_goes_to_its_workers_on_every_mesh(mode, blocks, shards, live):
-  feeding = Feeding(mode, workers=4, batch=24)
+def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards, live):
+  feeding = Feeding(mode, joint=joint, workers=4, batch=24)
   capacity = feeding.capacity(blocks, shards)
   seen = set()
   for w in range(blocks):
@@ -27,8 +29,10 @@ def test_every_row_goes_to_its_workers_on_every_mesh(mode, blocks, shards, live)
       slots = feeding.slots(live, blocks, shards, w, d, capacity)
       rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
       for i in np.flatnonzero(slots.valid_C):
-        assert owners[i] // (4 // blocks) == w, 'a device computes its own workers'
         pair = int(rows[i]) * shards + d, int(owners[i])
+        assert slots.joint_C[i] == (pair[0] >= feeding.own_rows)
+        if not slots.joint_C[i]:
+          assert owners[i] // (4 // blocks) == w, 'a device computes its own workers'
         assert pair not in seen
         seen.add(pair)
   if mode == 'replicate':
@@ -50,7 +54,10 @@ def test_shards_hold_rows_of_every_worker():
   [
     ({'mode': 'spilt'}, "unknown feeding.mode 'spilt'; choose from"),
     ({'shares': 'last'}, "unknown feeding.shares 'last'"),
-    ({'workers': 9, 'batch': 8}, 'batch 8 < workers 9'),
+    ({'workers': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
+    ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
+    ({'joint': 1.0}, 'feeding.joint must be in .0, 1., got 1.0'),
+    ({'joint': 0.5, 'mode': 'replicate'}, 'joint=0.5 needs feeding.mode split'),
   ],
 )
 def test_bad_settings_are_refused(fields, message):

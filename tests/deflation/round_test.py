@@ -16,6 +16,8 @@ CASES = {
   'replicate': dict(feeding=dict(mode='replicate')),
   'head_all': dict(head_rows='all'),
   'shares_first': dict(feeding=dict(shares='first'), local_steps=2),
+  'joint': dict(feeding=dict(joint=0.5)),
+  'joint_head_all': dict(feeding=dict(joint=0.25, shares='first'), head_rows='all'),
   'sum_score': dict(discovery=dict(score='sum', grants=1, interval=1)),
 }
 
@@ -64,6 +66,9 @@ def test_round_equals_loop_over_workers(case):
     ('replicate', (4, 1)),
     ('replicate', (2, 2)),
     ('local_steps', (2, 2)),
+    ('joint', (4, 1)),
+    ('joint', (2, 2)),
+    ('joint', (1, 4)),
   ],
 )
 def test_same_numbers_on_every_mesh(case, mesh):

@@ -169,6 +169,7 @@ class Loop:
   def round(self, batch):
     m, H = self.m, self.m.local_steps
     frozen = {key: (self.a[key], self.b[key]) for key in self.a}
+    self.start_a, self.start_b = dict(self.a), dict(self.b)
     workers = [
       k for k in range(m.discovery.r_max) if any(self.live(n, k) for n in SHAPES)
     ]
@@ -187,6 +188,12 @@ class Loop:
           n: [frozen[n, j] for j in range(min(k, self.rank[n]))] for n in SHAPES
         }
         grad, head_g = gradient(own, self.head, self.model, before, m.scale, x, y)
+        if m.feeding.joint:
+          grad, joint_head = self.with_joint_rows(k, grad, len(y), batch)
+          if k == workers[-1]:
+            joint = m.feeding.batch - m.feeding.own_rows
+            head_grad = jax.tree.map(lambda s, g: s + g * joint, head_grad, joint_head)  # noqa: B023
+            head_weight += joint
         if m.head_rows == 'all' or k == workers[-1]:
           head_grad = jax.tree.map(lambda s, g: s + g * len(y), head_grad, head_g)  # noqa: B023
           head_weight += len(y)
@@ -210,6 +217,18 @@ class Loop:
     self.step_head(head_grad, head_weight)
     self.discover(impact)
     self.t += 1
+
+  def with_joint_rows(self, k, grad, rows, batch):
+    """Worker k's mean gradient over its own rows and the joint ones, and the head's."""
+    m, key = self.m, lambda n, j: (self.start_a[n, j], self.start_b[n, j])
+    joint = slice(m.feeding.own_rows, None)
+    x, y = batch['x'][0][joint], batch['y'][0][joint]
+    own = {n: key(n, k) for n in SHAPES if k < self.rank[n]}
+    others = {n: [key(n, j) for j in range(self.rank[n]) if j != k] for n in SHAPES}
+    more, head = gradient(own, self.head, self.model, others, m.scale, x, y)
+    mean = lambda g, j: (rows * g + len(y) * j) / (rows + len(y))
+    nothing = jax.tree.map(jnp.zeros_like, grad)
+    return jax.tree.map(mean, grad, nothing | more), head
 
   def step_head(self, grad, weight):
     o = self.m.head_optimizer
