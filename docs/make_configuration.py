@@ -51,6 +51,7 @@ ELSEWHERE = {
   'train.log_every': '`--logging_steps`',
   'train.checkpoint_every': '`--save_steps`',
   'train.patience': '`early_stopping_patience`',
+  'train.wandb': '`--report_to wandb`',
   'adapad.r_max': '`r` of LoRA, at most',
 }
 GROUPS = {

@@ -114,6 +114,7 @@ class TrainConfig:
     buckets: lengths in tokens to pad a batch to, beside the longest; rows of like
       length then share a batch, and the step compiles once a length. Empty: one
       length for all.
+    wandb: project at Weights & Biases that metrics go to; '' sends nothing.
   """
 
   batch: int = 32
@@ -126,6 +127,7 @@ class TrainConfig:
   log_every: int = 10
   patience: int = 0
   buckets: tuple[int, ...] = ()
+  wandb: str = ''
 
   def __post_init__(self) -> None:
     for name in ('batch', 'accumulate', 'eval_batch', 'evaluations', 'log_every'):

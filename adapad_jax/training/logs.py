@@ -8,6 +8,7 @@ from typing import Any
 import tensorboardX
 
 from adapad_jax.files import finite, write_atomically
+from adapad_jax.training.wandb_log import WandbLog
 
 METRICS, RANKS = 'metrics.jsonl', 'ranks.jsonl'
 
@@ -47,9 +48,18 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class RunLog:
-  """The logs of a run: `metrics.jsonl`, `ranks.jsonl` and TensorBoard."""
+  """The logs of a run: `metrics.jsonl`, `ranks.jsonl`, TensorBoard, and W&B if asked.
 
-  def __init__(self, workdir: pathlib.Path, resume_at: int) -> None:
+  Args:
+    workdir: where files go.
+    resume_at: see `JsonLines`.
+    wandb: where scalars go as well.
+  """
+
+  def __init__(
+    self, workdir: pathlib.Path, resume_at: int, wandb: WandbLog | None = None
+  ) -> None:
+    self._wandb = wandb
     self._metrics = JsonLines(workdir / METRICS, resume_at)
     self._ranks = JsonLines(workdir / RANKS, resume_at)
     self._board = tensorboardX.SummaryWriter(
@@ -59,14 +69,18 @@ class RunLog:
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars, named like 'train/loss'."""
     self._metrics.write(step, values)
-    for name, value in finite(dict(values)).items():
-      if value is not None:
-        self._board.add_scalar(name, value, step)
+    scalars = {k: v for k, v in finite(dict(values)).items() if v is not None}
+    for name, value in scalars.items():
+      self._board.add_scalar(name, value, step)
+    if self._wandb is not None:
+      self._wandb.metrics(step, scalars)
 
   def ranks(self, step: int, values: Mapping[str, Any]) -> None:
     """Writes the rank of every module and what growth goes by."""
     self._ranks.write(step, values)
 
   def close(self) -> None:
-    """Flushes TensorBoard's file."""
+    """Flushes TensorBoard's file; ends the run at W&B."""
     self._board.close()
+    if self._wandb is not None:
+      self._wandb.close()

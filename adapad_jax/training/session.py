@@ -18,6 +18,8 @@ from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
 
 CONFIG, CHECKPOINTS = 'config.json', 'checkpoints'
+# Fields that may change while a run is on.
+_FREE = ('mesh.', 'train.wandb')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +65,7 @@ def open_session(plan: Plan) -> Session:
 def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Writes the config into a new workdir, or checks that it is the one there.
 
-  The mesh may change from one start to the next, nothing else.
+  The mesh and where logs go may change from one start to the next, nothing else.
 
   Raises:
     ValueError: naming the fields that differ.
@@ -77,7 +79,7 @@ def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   differ = [
     f'{name} is {flat_mine.get(name)!r}, there it is {flat_there.get(name)!r}'
     for name in sorted(flat_mine | flat_there)
-    if flat_mine.get(name) != flat_there.get(name) and not name.startswith('mesh.')
+    if flat_mine.get(name) != flat_there.get(name) and not name.startswith(_FREE)
   ]
   if differ:
     raise ValueError(

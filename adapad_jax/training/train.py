@@ -11,7 +11,9 @@ from typing import Any
 import jax
 
 from adapad_jax.files import write_json
+from adapad_jax.settings import as_dict
 from adapad_jax.sharding import DATA, put
+from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.config import FinetuneConfig
@@ -113,6 +115,7 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
     Interrupted: after SIGTERM or SIGINT; the state is saved.
   """
   started, setup, workdir = time.monotonic(), {}, pathlib.Path(workdir)
+  wandb_log.check(config.train.wandb)
   with timed(setup, 'data and plan'):
     plan = make_plan(config)
   say(describe(plan))
@@ -123,7 +126,8 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     course = _start(session, checkpoints, started)
     course.phases = added(course.phases, setup)
-    log = RunLog(workdir, course.step)
+    wandb = wandb_log.open_log(config.train.wandb, workdir, as_dict(config))
+    log = RunLog(workdir, course.step, wandb)
     with display(plan.method.rounds, course.step) as shown:
       run = Run(
         plan=plan,
