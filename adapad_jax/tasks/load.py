@@ -17,7 +17,6 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
   'classification': own_data.load,
   'regression': own_data.load,
 }
-TASKS = (*SOURCES, *squad.TASKS)
 
 
 def load_task(
@@ -34,10 +33,11 @@ def load_task(
     ValueError: for an unknown task, a missing file or column, labels that do not
       fit, or rows longer than the model takes.
   """
-  if config.task not in TASKS:
-    near = difflib.get_close_matches(config.task, TASKS, n=1)
+  tasks = (*SOURCES, *squad.TASKS)
+  if config.task not in tasks:
+    near = difflib.get_close_matches(config.task, tasks, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
-    raise ValueError(f'unknown task {config.task!r}; choose from {sorted(TASKS)}{hint}')
+    raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer)
