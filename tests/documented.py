@@ -1,0 +1,149 @@
+"""The commands that pages show, and a process that checks or runs many of them.
+
+python -m tests.documented check < COMMANDS.json
+
+imports the program once and then forks a child for every command, because flags can
+be parsed once in a process. Prints what was wrong with each, '' if nothing.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import shlex
+import sys
+import traceback
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHELLS = ('sh', 'bash', 'shell', 'console')
+# What a line of a shell starts with, outside blocks that say that they are shell.
+LOOKS_LIKE_SHELL = re.compile(
+  r'(\$ |\.\.\. --|[A-Z_]+=\S+ |(python3?|pip|make|source|git|cd|apt-get|docker)\s)'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+  """One command as a page shows it.
+
+  Attributes:
+    page: where.
+    line: the text, continued lines joined.
+    words: what a shell makes of it; comments and settings of variables left out.
+  """
+
+  page: str
+  line: str
+  words: tuple[str, ...]
+
+
+def commands(page):
+  """All commands of a Markdown page."""
+  text = page.read_text(encoding='utf-8')
+  found = []
+  fence = re.compile(r'^```(\w*)\n(.*?)^```', re.M | re.S)
+  for language, block in fence.findall(text):
+    lines = joined(block)
+    if language in SHELLS:
+      found += lines
+    elif not language:
+      found += [line for line in lines if LOOKS_LIKE_SHELL.match(line)]
+  prose = fence.sub('', text)
+  indented = '\n'.join(re.findall(r'^    (.*)$', prose, re.M))
+  spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', prose)]
+  for line in (*joined(indented), *spans):
+    if LOOKS_LIKE_SHELL.match(line):
+      found.append(line)
+  name = str(page.relative_to(ROOT))
+  made = [Command(name, line, words_of(line)) for line in found]
+  return [command for command in made if command.words]
+
+
+def joined(block):
+  """Lines of a block, those that end in a backslash with the next one."""
+  return [line.strip() for line in re.sub(r'\\\n\s*', '', block).splitlines()]
+
+
+def words_of(line):
+  words = shlex.split(line.removeprefix('$ '), comments=True)
+  while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
+    words = words[1:]
+  # 'python -m adapad_jax.main ...' stands for any flags, '... --flag' for any start.
+  if words and words[-1] == '...':
+    words = words[:-1]
+  if words and words[0] == '...':
+    words = ['python', '-m', 'adapad_jax.main', *words[1:]]
+  return tuple(words)
+
+
+def check(flags):
+  """Parses flags and reads the config that they mean; touches no data."""
+  from adapad_jax import main
+  from adapad_jax.commands import registry
+  from adapad_jax.commands.train import PROGRAMS
+  from adapad_jax.regression.config import RegressionConfig
+  from adapad_jax.settings import build
+  from adapad_jax.training import finetune_config
+
+  rest = main.parse(['main', *flags])[1:]
+  if rest:
+    raise ValueError(f'not flags: {rest}')
+  values = main.flags.FLAGS
+  if values.mode not in registry.MODES:
+    raise ValueError(f'unknown mode {values.mode}')
+  if main._CONFIG.value is None:
+    return
+  config = main._CONFIG.value.to_dict()
+  program = config['program']
+  if program not in PROGRAMS:
+    raise ValueError(f'unknown program {program}')
+  if program == 'finetune':
+    finetune_config(config)
+  else:
+    build(RegressionConfig, config)
+
+
+def execute(flags):
+  """Runs the program as the shell would."""
+  from adapad_jax import main
+
+  main.main(main.parse(['main', *flags])[:1])
+
+
+def in_child(job, flags):
+  """The job's error in a forked child, '' if it went well."""
+  read, write = os.pipe()
+  child = os.fork()
+  if child:
+    os.close(write)
+    with os.fdopen(read) as pipe:
+      text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+  problem = ''
+  sys.argv = ['main', *flags]  # Where ml_collections looks for fields to override.
+  try:
+    os.dup2(2, 1)  # Standard output is for the answer.
+    job(flags)
+  except SystemExit as stop:
+    problem = str(stop.code or '')
+  except BaseException:
+    problem = traceback.format_exc()
+  with os.fdopen(write, 'w') as pipe:
+    pipe.write(problem)
+  sys.stderr.flush()
+  os._exit(0)
+
+
+def main():
+  job = {'check': check, 'execute': execute}[sys.argv[1]]
+  # All that children need is imported before they fork; no device is.
+  import adapad_jax.commands.registry  # noqa: F401
+  import configs.glue  # noqa: F401
+
+  print(json.dumps([in_child(job, flags) for flags in json.load(sys.stdin)]))
+
+
+if __name__ == '__main__':
+  main()
