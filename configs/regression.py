@@ -4,7 +4,8 @@
 
 fits 8 components to planted data (3000 rows, 128 inputs, 96 outputs, noise 0.1) and
 compares them with the exact solution by SVD: seconds on two CPU cores. The folder
-then holds metrics.jsonl (one line a round), components.npz and result.json.
+then holds metrics.jsonl (one line a round), components.npz, result.json and
+report.html; --mode=eval and --mode=report read it again.
 
   --config=configs/regression.py:sequential     one component after another
   --config=configs/regression.py:joint          gradient descent on both factors

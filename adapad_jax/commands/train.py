@@ -73,6 +73,8 @@ def _regression(request: Request) -> None:
   )
   result = run_regression(config, workdir, request.options['dry_run'])
   say(json.dumps(result, indent=2))
+  if can_draw() and not request.options['dry_run']:
+    write_report(workdir)
 
 
 def default_workdir(config: FinetuneConfig) -> pathlib.Path:

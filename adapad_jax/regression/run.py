@@ -1,6 +1,5 @@
 """`program = 'regression'`: one fit from a config, with its metrics and report."""
 
-import dataclasses
 import pathlib
 import time
 from collections.abc import Mapping
@@ -10,10 +9,10 @@ import numpy as np
 
 from adapad_jax import sharding
 from adapad_jax.files import finite, read_json, write_json
-from adapad_jax.regression import planted
-from adapad_jax.regression.config import DataConfig, RegressionConfig
+from adapad_jax.regression.config import RegressionConfig
+from adapad_jax.regression.data import Split, centre, load
 from adapad_jax.regression.discovery import discover
-from adapad_jax.regression.fit import Fit, checked, fit, precision
+from adapad_jax.regression.fit import Fit, fit
 from adapad_jax.regression.relatives import (
   compute_schedule,
   exact_fit,
@@ -25,16 +24,6 @@ from adapad_jax.training.logs import METRICS, JsonLines
 from adapad_jax.training.result import RESULT, versions
 
 COMPONENTS = 'components.npz'
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """Rows to train and to test on; y is None for principal components."""
-
-  x_NI: np.ndarray
-  y_NO: np.ndarray | None
-  test_x_NI: np.ndarray
-  test_y_NO: np.ndarray | None
 
 
 def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict:
@@ -60,7 +49,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     return _outline(settings, data)
   if (workdir / RESULT).is_file():
     return read_json(workdir / RESULT)
-  centred, mean_I, mean_O = _centre(data, settings.data.centre)
+  centred, mean_I, mean_O = centre(data, settings.data.centre)
   start = time.perf_counter()
   fitted = METHODS[settings.method](settings, centred)
   seconds = time.perf_counter() - start
@@ -77,81 +66,6 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
   )  # fmt: skip
   write_json(workdir / RESULT, result)
   return result
-
-
-def load(settings: RegressionConfig) -> Split:
-  """Reads or plants the data, and splits off the test rows.
-
-  Raises:
-    ValueError: for files that cannot be read, or data that cannot be fitted.
-  """
-  draw = np.random.default_rng(settings.seed)
-  data = settings.data
-  x_NI, y_NO = _read(data) if data.x else _plant(data, draw)
-  y_NO = None if settings.pca else y_NO
-  with precision(settings.dtype):
-    x_NI, y_NO = checked(x_NI, y_NO, settings.rank)
-  for name, values in (('data.x', x_NI), ('data.y', y_NO)):
-    if values is not None and not np.isfinite(values).all():
-      raise ValueError(f'{name} has NaN or infinite values: clean the data')
-  order_N = draw.permutation(len(x_NI))
-  held = int(data.holdout * len(x_NI))
-  test_N, train_N = order_N[:held], order_N[held:]
-  cut = lambda z_NX, rows_N: None if z_NX is None else z_NX[rows_N]
-  return Split(x_NI[train_N], cut(y_NO, train_N), x_NI[test_N], cut(y_NO, test_N))
-
-
-def _read(data: DataConfig) -> tuple[np.ndarray, np.ndarray | None]:
-  return _matrix(data.x, 'data.x'), _matrix(data.y, 'data.y') if data.y else None
-
-
-def _matrix(path: str, where: str) -> np.ndarray:
-  """A matrix of numbers from a file; one column may come as a vector.
-
-  Raises:
-    ValueError: if there is no such file or it holds something else.
-  """
-  file = pathlib.Path(path)
-  if file.suffix not in ('.npy', '.csv', '.tsv'):
-    raise ValueError(f'{where}={path!r} must end in .npy, .csv or .tsv')
-  if not file.is_file():
-    raise ValueError(f'{where}={path!r} is not a file')
-  try:
-    if file.suffix == '.npy':
-      values = np.load(file, allow_pickle=False)
-    else:
-      separator = ',' if file.suffix == '.csv' else '\t'
-      values = np.loadtxt(file, delimiter=separator, ndmin=2)
-  except ValueError as error:
-    raise ValueError(f'{where}={path!r} cannot be read as numbers: {error}') from error
-  if values.dtype.kind not in 'fiub':
-    raise ValueError(f'{where}={path!r} holds {values.dtype}, not real numbers')
-  return values[:, None] if values.ndim == 1 else values
-
-
-def _plant(
-  data: DataConfig, draw: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-  """Gaussian inputs and W of the wanted spectrum; for `pca` the outputs are inputs."""
-  sigma_R = planted.spectrum(data.spectrum, data.rank, data.decay)
-  w_OI = planted.weights(sigma_R, data.inputs, data.outputs, draw)
-  x_NI, y_NO = planted.gaussian_design(w_OI, data.examples, data.noise, draw)
-  return (y_NO, y_NO) if data.pca else (x_NI, y_NO)
-
-
-def _centre(data: Split, centre: bool) -> tuple[Split, np.ndarray, np.ndarray]:
-  """The data less the means of the training rows, and those means."""
-  y_NO = data.x_NI if data.y_NO is None else data.y_NO
-  mean = lambda z_NX: z_NX.mean(0) if centre else np.zeros_like(z_NX[0])
-  mean_I, mean_O = mean(data.x_NI), mean(y_NO)
-  less = lambda z_NX, mean_X: None if z_NX is None else z_NX - mean_X
-  centred = Split(
-    less(data.x_NI, mean_I),
-    less(data.y_NO, mean_O),
-    less(data.test_x_NI, mean_I),
-    less(data.test_y_NO, mean_O),
-  )
-  return centred, mean_I, mean_O
 
 
 def _parallel(settings: RegressionConfig, data: Split) -> Fit:
@@ -252,15 +166,16 @@ def _outline(settings: RegressionConfig, data: Split) -> dict[str, Any]:
 
 def _scores(fitted: Fit, best: Fit, data: Split, seconds: float) -> dict[str, Any]:
   """The outcome; errors are shares of ||Y||_F^2 after centring."""
-  train = _left_over(fitted, data.x_NI, data.y_NO)
-  prefixes = range(fitted.active + 1)
-  test = [_left_over(fitted, data.test_x_NI, data.test_y_NO, k) for k in prefixes]
+  own, ideal = (
+    (one.a_RI[: fitted.active], one.b_RO[: fitted.active]) for one in (fitted, best)
+  )
+  test = errors_of_prefixes(*own, data.test_x_NI, data.test_y_NO)
   return {
     'rounds': len(fitted.objective_LR),
     'active': fitted.active,
     'seconds': seconds,
-    'train_error': train,
-    'train_error_exact': _left_over(best, data.x_NI, data.y_NO, fitted.active),
+    'train_error': left_over(*own, data.x_NI, data.y_NO),
+    'train_error_exact': left_over(*ideal, data.x_NI, data.y_NO),
     'test_error': test[-1],
     'test_error_of_prefixes': test,
     'distance_to_exact': _distance(fitted, best, data.x_NI),
@@ -269,16 +184,23 @@ def _scores(fitted: Fit, best: Fit, data: Split, seconds: float) -> dict[str, An
   }
 
 
-def _left_over(
-  fitted: Fit, x_NI: np.ndarray, y_NO: np.ndarray | None, rank: int | None = None
+def left_over(
+  a_RI: np.ndarray, b_RO: np.ndarray, x_NI: np.ndarray, y_NO: np.ndarray | None
 ) -> float:
-  """||Y - W X||_F^2 / ||Y||_F^2; NaN without examples."""
+  """||Y - X A^T B||_F^2 / ||Y||_F^2, Y = X where it is None; NaN without examples."""
   y_NO = x_NI if y_NO is None else y_NO
   total = np.sum(np.square(y_NO, dtype=np.float64))
-  error_NO = y_NO - fitted.predict(x_NI, rank)
+  error_NO = y_NO - (x_NI @ a_RI.T) @ b_RO
   return (
     float(np.sum(np.square(error_NO, dtype=np.float64)) / total) if total else np.nan
   )
+
+
+def errors_of_prefixes(
+  a_RI: np.ndarray, b_RO: np.ndarray, x_NI: np.ndarray, y_NO: np.ndarray | None
+) -> list[float]:
+  """`left_over` by the first 0, 1, ... components."""
+  return [left_over(a_RI[:k], b_RO[:k], x_NI, y_NO) for k in range(len(a_RI) + 1)]
 
 
 def _distance(fitted: Fit, best: Fit, x_NI: np.ndarray) -> float:

@@ -143,8 +143,8 @@ def read_run(workdir: pathlib.Path) -> Run:
   result, config = read_json(workdir / RESULT), read_json(workdir / CONFIG)
   if 'ranks' not in result:
     raise ValueError(
-      f'{workdir} holds a run of program {result.get("program")!r}; reports are made'
-      " of program 'finetune'"
+      f'{workdir} holds a run of program {result.get("program")!r}; only runs of'
+      " program 'finetune' can be compared"
     )
   spectra = workdir / SPECTRA
   return Run(
@@ -152,16 +152,17 @@ def read_run(workdir: pathlib.Path) -> Run:
     workdir=workdir,
     config=config,
     result=result,
-    series=_series(read_lines(workdir / METRICS)),
+    series=read_series(workdir / METRICS),
     snapshots=_snapshots(read_lines(workdir / RANKS), tuple(result['ranks'])),
     grants=tuple(Grant(**entry) for entry in result['grants']),
     spectra=_spectra(read_json(spectra)) if spectra.is_file() else {},
   )
 
 
-def _series(lines: list[dict[str, Any]]) -> dict[str, Series]:
+def read_series(path: pathlib.Path) -> dict[str, Series]:
+  """The scalars of a log by name."""
   found: dict[str, list[tuple[int, float]]] = {}
-  for line in lines:
+  for line in read_lines(path):
     for name, value in line.items():
       if name != 'step' and value is not None:
         found.setdefault(name, []).append((line['step'], value))

@@ -10,7 +10,7 @@ from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
 from adapad_jax.training.result import RESULT
 
-_MAIN = 'python -m adapad_jax.main'
+MAIN = 'python -m adapad_jax.main'
 
 
 def number(value: float | None) -> str:
@@ -111,9 +111,9 @@ def commands(run: Run) -> str:
   started = run.result.get('command')
   begun = f'<p>It was started with</p>\n{code(started)}' if started else ''
   lines = [
-    f'{_MAIN} --mode=eval --workdir={folder}',
-    f'{_MAIN} --mode=export --workdir={folder} --out=adapter',
-    f'{_MAIN} --mode=report --workdir={folder},OTHER_RUN',
+    f'{MAIN} --mode=eval --workdir={folder}',
+    f'{MAIN} --mode=export --workdir={folder} --out=adapter',
+    f'{MAIN} --mode=report --workdir={folder},OTHER_RUN',
   ]
   return f'{begun}<p>Evaluate it again, export it, or compare it</p>\n' + code(
     '\n'.join(lines)
@@ -122,9 +122,13 @@ def commands(run: Run) -> str:
 
 def provenance(run: Run) -> str:
   """Config, versions and mesh."""
-  rows = [[name, str(value)] for name, value in setting(run.config).items()]
   mesh = ', '.join(f'{name} {size}' for name, size in run.result['mesh'].items())
-  versions = [*run.result['versions'].items(), ('mesh', mesh)]
+  return origin(run.config, run.result['versions'] | {'mesh': mesh})
+
+
+def origin(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+  """A config and versions as tables."""
+  rows = [[name, str(value)] for name, value in setting(config).items()]
   return details('config', table(['field', 'value'], rows)) + details(
-    'versions', table(['package', 'version'], [[n, v] for n, v in versions])
+    'versions', table(['package', 'version'], [[n, v] for n, v in versions.items()])
   )

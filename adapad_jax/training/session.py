@@ -88,6 +88,12 @@ def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
     )
 
 
+def is_regression(workdir: pathlib.Path) -> bool:
+  """Whether a workdir holds a run of `program = 'regression'`."""
+  path = workdir / CONFIG
+  return path.is_file() and read_json(path).get('program') == 'regression'
+
+
 def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
   """The config of the run in a workdir.
 
@@ -97,6 +103,11 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
   path = workdir / CONFIG
   if not path.is_file():
     raise ValueError(f'{workdir} holds no run: there is no {CONFIG}; train one first')
+  if is_regression(workdir):
+    raise ValueError(
+      f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
+      ' and report'
+    )
   values = read_json(path)
   return finetune_config(values | {values['method']: values.pop('settings')})
 

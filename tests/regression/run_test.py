@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.regression.run import COMPONENTS, run
+from adapad_jax.report import write_report
 from configs.regression import get_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -144,3 +146,26 @@ def test_the_command(tmp_path):
   result = json.loads((tmp_path / 'result.json').read_text())
   assert json.loads(done.stdout) == result
   assert result['method'] == 'exact' and result['inputs'] == 6
+  page = (tmp_path / 'report.html').read_text()
+  assert 'regression by exact' in page and f'{result["test_error"]:.4f}' in page
+
+
+@pytest.mark.parametrize('arg', ['discover', 'parallel,pca'])
+def test_a_finished_run_is_evaluated_again(arg, tmp_path):
+  result = run(config(arg), tmp_path, dry_run=False)
+  again = evaluate(tmp_path)
+  for name in ('train_error', 'test_error', 'test_error_of_prefixes'):
+    assert again[name] == pytest.approx(result[name], rel=1e-6)
+  two = evaluate(tmp_path, max_rank=2)
+  assert two['rank'] == 2
+  assert two['test_error'] == again['test_error_of_prefixes'][2]
+  with pytest.raises(ValueError, match='has not ended'):
+    evaluate(tmp_path / 'other')
+
+
+def test_a_report_shows_rounds_and_prefixes(tmp_path):
+  result = run(config(), tmp_path, dry_run=False)
+  page = write_report(tmp_path).read_text()
+  assert f'{result["train_error_exact"]:.4f}' in page
+  assert 'Convergence' in page and 'Error of every prefix' in page
+  assert len(list((tmp_path / 'figures').glob('*.png'))) == 4

@@ -1,0 +1,43 @@
+"""Errors of a finished run, computed again from what it saved."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from adapad_jax.files import finite, read_json
+from adapad_jax.regression.config import RegressionConfig
+from adapad_jax.regression.data import less, load
+from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
+from adapad_jax.settings import build
+from adapad_jax.training.result import RESULT
+from adapad_jax.training.session import CONFIG
+
+
+def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
+  """Train and test error of the components in a workdir, as shares of ||Y||_F^2.
+
+  Args:
+    workdir: of a finished run.
+    max_rank: components to keep; 0 keeps all.
+
+  Raises:
+    ValueError: if the run has not ended, or its data cannot be read any more.
+  """
+  if not (workdir / RESULT).is_file():
+    raise ValueError(f'the run in {workdir} has not ended: there is no {RESULT}')
+  data = load(build(RegressionConfig, read_json(workdir / CONFIG)))
+  active = read_json(workdir / RESULT)['active']
+  keep = min(max_rank, active) if max_rank else active
+  with np.load(workdir / COMPONENTS) as saved:
+    own = saved['a_RI'][:keep], saved['b_RO'][:keep]
+    data = less(data, saved['mean_I'], saved['mean_O'])
+  test = errors_of_prefixes(*own, data.test_x_NI, data.test_y_NO)
+  return finite(
+    {
+      'rank': keep,
+      'train_error': left_over(*own, data.x_NI, data.y_NO),
+      'test_error': test[-1],
+      'test_error_of_prefixes': test,
+    }
+  )
