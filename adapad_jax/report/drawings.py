@@ -127,20 +127,25 @@ def budget(run: Run) -> list[Drawing]:
   ]
 
 
-def components(run: Run) -> list[Drawing]:
-  """What single components are worth."""
-  found = []
-  if len(run.result['prefixes']) > 1:
-    found.append(
-      Drawing(
-        'truncation',
-        'Truncation curve',
-        'The best state with every module cut to its first components: 0 is the'
-        ' trained head alone.',
-        functools.partial(curves.truncation_curve, run),
-        curves.SIZE,
-      )
+def prefixes(run: Run) -> list[Drawing]:
+  """What smaller adapters are worth."""
+  if len(run.result['prefixes']) < 2:
+    return []
+  return [
+    Drawing(
+      'truncation',
+      'Truncation curve',
+      'The best state with every module cut to its first components: 0 is the'
+      ' trained head alone.',
+      functools.partial(curves.truncation_curve, run),
+      curves.SIZE,
     )
+  ]
+
+
+def components(run: Run) -> list[Drawing]:
+  """What single components are."""
+  found = []
   if any(len(one.norm_R) for one in run.spectra.values()):
     found.append(
       Drawing(
@@ -186,6 +191,7 @@ SECTIONS: Mapping[str, Callable[[Run], list[Drawing]]] = {
   'Learning': learning,
   'Ranks': rank,
   'Budget': budget,
+  'Smaller adapters': prefixes,
   'Components': components,
   'Time': time,
 }

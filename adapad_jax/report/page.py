@@ -27,10 +27,10 @@ p { margin: .25rem 0; overflow-wrap: anywhere; }
 .cards dd { margin: 0; font-size: 1.3rem; font-weight: 600; overflow-wrap: anywhere; }
 .cards small { display: block; color: var(--soft); font-size: .8rem;
   font-weight: 400; }
-.figures { display: grid; gap: .75rem; align-items: start;
+.figures { display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); }
 figure { margin: 0; }
-.wide { grid-column: 1 / -1; }
+.wide, .figures > :last-child:nth-child(odd) { grid-column: 1 / -1; }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 figure .scroll { margin: 0; }
 img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -41,7 +41,7 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); padding: .25rem 0; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .25rem 0; }
+pre { overflow-x: auto; margin: .25rem 0; }
 code, pre { font: .85rem/1.45 ui-monospace, monospace; }
 @media (max-width: 40rem) { .wide img { max-width: none; width: 40rem; }
   main { padding: .6rem; } .cards { grid-template-columns: 1fr 1fr; } }
@@ -131,19 +131,27 @@ def _inline(png: bytes) -> str:
   return f'data:image/png;base64,{base64.b64encode(png).decode()}'
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-  """A table that scrolls by itself where it is wider than the page."""
-  head = _cells('th', header, ' scope="col"')
-  body = ''.join(f'<tr>{_cells("td", row)}</tr>\n' for row in rows)
+def table(
+  header: Sequence[str], rows: Sequence[Sequence[object]], form: str = '.4g'
+) -> str:
+  """A table that scrolls by itself where it is wider than the page.
+
+  Args:
+    header: names of the columns.
+    rows: cells; numbers stand to the right.
+    form: how floats are written.
+  """
+  head = _cells('th', header, form, ' scope="col"')
+  body = ''.join(f'<tr>{_cells("td", row, form)}</tr>\n' for row in rows)
   return (
     f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
     f'<tbody>\n{body}</tbody>\n</table></div>\n'
   )
 
 
-def _cells(tag: str, values: Sequence[object], more: str = '') -> str:
+def _cells(tag: str, values: Sequence[object], form: str, more: str = '') -> str:
   return ''.join(
-    f'<{tag}{more}{_number(value)}>{html.escape(_shown(value))}</{tag}>'
+    f'<{tag}{more}{_number(value)}>{html.escape(_shown(value, form))}</{tag}>'
     for value in values
   )
 
@@ -152,10 +160,10 @@ def _number(value: object) -> str:
   return ' class="number"' if isinstance(value, int | float) else ''
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, form: str) -> str:
   if value is None:
     return 'none'
-  return f'{value:.4g}' if isinstance(value, float) else str(value)
+  return f'{value:{form}}' if isinstance(value, float) else str(value)
 
 
 def details(title: str, content: str) -> str:

@@ -73,8 +73,7 @@ def metrics(run: Run) -> str:
   """All metrics of the best and the last state and of the baseline."""
   best, last, base = run.result['best'], run.result['last'], run.result['baseline']
   names = list(best['metrics'])
-  shown = lambda value: None if value is None else round(value, 4)
-  row = lambda title, values: [title, *(shown(values.get(name)) for name in names)]
+  row = lambda title, values: [title, *map(values.get, names)]
   return table(
     ['state', *names],
     [
@@ -82,6 +81,7 @@ def metrics(run: Run) -> str:
       row(f'last (round {last["step"]})', last['metrics']),
       row(f'baseline: {base["name"]}', base['metrics']),
     ],
+    '.4f',
   )
 
 
