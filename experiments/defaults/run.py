@@ -1,4 +1,4 @@
-"""Which defaults work: one setting changed at a time, everything else as it is.
+"""Which settings work: one or two changed at a time, everything else as in `BASE`.
 
   python -m experiments.defaults.run --data=FOLDER --seeds=0,1
   python -m experiments.defaults.run --table
@@ -25,17 +25,33 @@ from experiments.several_seeds import train_seeds
 
 HERE = pathlib.Path(__file__).parent
 
-# What is tried instead of the default, as dotted fields of the config.
+# Where all start: the method as published, every row deflating.
+BASE = {'optimizer.rate': 1e-3, 'adapad.joint': 0.0, 'adapad.head_rows': 'last'}
+# What is tried instead, as dotted fields of the config.
 VARIANTS: dict[str, dict[str, Any]] = {
-  'default': {},
+  'base': {},
   'LoRA of rank 2': {'method': 'lora'},
   'head trained by all workers': {'adapad.head_rows': 'all'},
-  'half the rows joint': {'adapad.joint': 0.5},
-  'half the rows joint and head by all workers': {
+  'half joint': {'adapad.joint': 0.5},
+  'half joint and head by all workers': {
     'adapad.joint': 0.5,
     'adapad.head_rows': 'all',
   },
-  'three quarters of the rows joint': {'adapad.joint': 0.75},
+  'three quarters joint': {'adapad.joint': 0.75},
+  'three quarters joint and head by all workers': {
+    'adapad.joint': 0.75,
+    'adapad.head_rows': 'all',
+  },
+  'half joint and head by all workers at rate 2e-3': {
+    'adapad.joint': 0.5,
+    'adapad.head_rows': 'all',
+    'optimizer.rate': 2e-3,
+  },
+  'three quarters joint and head by all workers at rate 2e-3': {
+    'adapad.joint': 0.75,
+    'adapad.head_rows': 'all',
+    'optimizer.rate': 2e-3,
+  },
   'replicate (4 x the compute)': {'adapad.feeding': 'replicate'},
   'rate 2e-3': {'optimizer.rate': 2e-3},
   'LoRA of rank 2 at rate 2e-3': {'method': 'lora', 'optimizer.rate': 2e-3},
@@ -74,6 +90,7 @@ def settings(variant: str) -> dict[str, Any]:
     'data.max_eval_rows': _ROWS.value,
     'data.holdout': HOLDOUT,
     'train.steps': _STEPS.value,
+    **BASE,
     **VARIANTS[variant],
   }
   for name, value in changes.items():
