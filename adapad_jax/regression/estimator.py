@@ -26,7 +26,7 @@ FLOATS = (np.float64, np.float32)
 
 _CONSTRAINTS = {
   'n_components': [Interval(Integral, 1, None, closed='left'), None],
-  'activation': [StrOptions(set(ACTIVATION))],
+  'activation': [StrOptions(set(ACTIVATION) - {'above_noise'})],
   'advance': ['boolean'],
   'local_steps': [Interval(Integral, 1, None, closed='left')],
   'max_rounds': [Interval(Integral, 1, None, closed='left')],
@@ -140,8 +140,14 @@ class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDefl
     return self
 
   def predict(self, X: ArrayLike, n_components: int | None = None) -> np.ndarray:
-    """Outputs for inputs, by the first `n_components` or all of them."""
+    """Outputs for inputs, by the first `n_components` or all of them.
+
+    Raises:
+      ValueError: for a negative number of components, or inputs that do not fit.
+    """
     check_is_fitted(self)
+    if n_components is not None and n_components < 0:
+      raise ValueError(f'n_components={n_components} must not be negative')
     X = validate_data(self, X, dtype=FLOATS, reset=False)
     keep = slice(n_components)
     latent_NR = (X - self._mean_I) @ self.input_components_[keep].T

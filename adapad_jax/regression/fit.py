@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import numbers
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import sharding
@@ -76,12 +78,16 @@ def checked(
   """The data as arrays, in a dtype that may still be another.
 
   Raises:
-    ValueError: for a rank below one, or shapes that do not belong together.
+    ValueError: for a rank that is no number from one on, values that are no real
+      numbers, or shapes that do not belong together.
   """
   x_NI = np.asarray(x_NI)
   same, y_NO = y_NO is None, x_NI if y_NO is None else np.asarray(y_NO)
-  if rank < 1:
-    raise ValueError(f'rank={rank} must be at least 1')
+  if not isinstance(rank, numbers.Integral) or rank < 1:
+    raise ValueError(f'rank={rank!r} must be a whole number, at least 1')
+  for name, z_NX in (('inputs', x_NI), ('outputs', y_NO)):
+    if z_NX.dtype.kind not in 'fiubO':
+      raise ValueError(f'the {name} hold {z_NX.dtype}, not real numbers')
   if x_NI.ndim != 2 or y_NO.ndim != 2 or x_NI.shape[0] != y_NO.shape[0]:
     raise ValueError(
       'expected inputs (n, d) and outputs (n, m) with one example a row, got'
@@ -105,6 +111,22 @@ def check_finite(moments: Moments) -> None:
       f'the {" and the ".join(bad)} contain NaN, infinity or values whose squares'
       f' overflow {moments.s_II.dtype}; clean or rescale the data'
     )
+
+
+def check_not_tiny(moments: Moments) -> None:
+  """Refuses values whose squares are so small that rounding would take over.
+
+  Raises:
+    ValueError: if there are such, and not all are zero.
+  """
+  info = jnp.finfo(moments.yy.dtype)
+  totals = jax.device_get((jnp.trace(moments.s_II), moments.yy))
+  for name, total in zip(('inputs', 'outputs'), totals, strict=True):
+    if 0 < total < float(info.tiny) / float(info.eps) ** 2:
+      raise ValueError(
+        f'the {name} are too small for {info.dtype}: their squares sum up to'
+        f' {total:.1e}; rescale them'
+      )
 
 
 def sums(
@@ -131,6 +153,8 @@ def sums(
     # Dispatch would run ahead and copy all rows before the first are summed.
     jax.block_until_ready(moments)
   check_finite(moments)
+  if not centre:  # the mean of constant data leaves rounding errors of any size
+    check_not_tiny(moments)
   return add_ridge(moments, ridge) if ridge else moments
 
 

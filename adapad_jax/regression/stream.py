@@ -76,6 +76,7 @@ def partial_fit(
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
+      _check_same(stream, moments, rank)
       moments = merge(stream.moments, moments, decay)
     problem = program.prepare(moments, plan.solver)
     if stream is None:
@@ -87,3 +88,20 @@ def partial_fit(
       problem, rounds.Yardstick(moments.yy), traffic, progress, plan
     )
     return Stream(moments, progress, collect(plan, problem, progress, history))
+
+
+def _check_same(stream: Stream, batch: Moments, rank: int) -> None:
+  """Refuses a batch that does not belong to the stream.
+
+  Raises:
+    ValueError: naming what changed.
+  """
+  kept, new = stream.moments.c_OI, batch.c_OI
+  old_rank = stream.fit.a_RI.shape[0]
+  for name, before, now in (
+    ('rank', old_rank, rank),
+    ('(outputs, inputs)', kept.shape, new.shape),
+    ('dtype', kept.dtype.name, new.dtype.name),
+  ):
+    if before != now:
+      raise ValueError(f'{name} was {before} in the last call and is {now} in this one')

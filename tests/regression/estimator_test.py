@@ -1,6 +1,11 @@
 """The estimators against scikit-learn's own checks and its PCA."""
 
+import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from adapad_jax.regression.estimator import (
@@ -18,3 +23,37 @@ from adapad_jax.regression.estimator import (
 )
 def test_scikit_learn_checks(estimator, check):
   check(estimator)
+
+
+@pytest.fixture(scope='module')
+def data():
+  draw = np.random.default_rng(0)
+  x_NI = draw.normal(size=(40, 5))
+  return x_NI, x_NI @ draw.normal(size=(5, 3)) + 0.1 * draw.normal(size=(40, 3))
+
+
+def test_the_components_are_those_of_scikit_learn(data):
+  got = ParallelDeflationPCA(2, max_rounds=800, tol=1e-10).fit(data[0])
+  want = PCA(2).fit(data[0])
+  overlap_R = np.abs(np.sum(got.components_ * want.components_, 1))
+  np.testing.assert_allclose(overlap_R, 1, atol=1e-8)
+  np.testing.assert_allclose(got.explained_variance_, want.explained_variance_)
+
+
+def test_a_grid_search_over_a_pipeline_takes_the_true_rank(data):
+  steps = make_pipeline(StandardScaler(), ParallelDeflationRegressor())
+  name = 'paralleldeflationregressor__n_components'
+  search = GridSearchCV(steps, {name: [1, 3]}, cv=2).fit(*data)
+  assert search.best_params_ == {name: 3} and search.best_score_ > 0.98
+
+
+def test_prefixes_predict_and_bad_numbers_are_refused(data):
+  x_NI, y_NO = data
+  model = ParallelDeflationRegressor(3).fit(x_NI, y_NO)
+  errors = [np.sum((y_NO - model.predict(x_NI, k)) ** 2) for k in range(4)]
+  assert errors == sorted(errors, reverse=True)
+  np.testing.assert_allclose(model.predict(x_NI, 0), np.tile(y_NO.mean(0), (40, 1)))
+  with pytest.raises(ValueError, match='n_components=-1'):
+    model.predict(x_NI, -1)
+  with pytest.raises(ValueError, match='activation'):
+    ParallelDeflationRegressor(activation='above_noise').fit(x_NI, y_NO)

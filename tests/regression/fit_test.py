@@ -122,6 +122,7 @@ def test_values_that_are_not_finite_are_refused(bad, where):
   ('settings', 'message'),
   [
     ({'rank': 0}, 'rank=0'),
+    ({'rank': 2.5}, 'rank=2.5'),
     ({'rank': 1, 'dtype': 'float16'}, 'float16'),
     ({'rank': 1, 'mesh': (0, 1)}, 'worker=0'),
     ({'rank': 1, 'schedule': {'activation': 'stagered'}}, "did you mean 'staggered'"),
@@ -136,6 +137,18 @@ def test_bad_settings_are_named(settings, message):
     if 'mesh' in settings:
       settings = settings | {'mesh': sharding.make_mesh(*settings['mesh'])}
     fit(*data(10, 3, 2), **settings)
+
+
+@pytest.mark.parametrize(
+  ('scale', 'message'),
+  [(1j, 'complex128'), (1e-18, 'too small for float32'), (1e30, 'overflow float32')],
+)
+@pytest.mark.parametrize('where', ['inputs', 'outputs'])
+def test_values_that_cannot_be_fitted_are_refused(scale, message, where):
+  x_NI, y_NO = data(10, 3, 2)
+  x_NI, y_NO = (scale * x_NI, y_NO) if where == 'inputs' else (x_NI, scale * y_NO)
+  with pytest.raises(ValueError, match=f'{where}.*{message}'):
+    fit(x_NI, y_NO, 1)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,17 @@ def test_forgetting_follows_a_change():
   np.testing.assert_allclose(stream.fit.predict(x_NI), -y_NO, atol=1e-6)
 
 
+def test_batches_that_do_not_belong_together_are_refused():
+  x_NI, y_NO = data(9, 3, 2)
+  start = lambda: partial_fit(x_NI, y_NO, 1, schedule=Schedule(rounds=1))
+  with pytest.raises(ValueError, match='rank was 1 .* is 2'):
+    partial_fit(x_NI, y_NO, 2, start())
+  with pytest.raises(ValueError, match=r'was \(2, 3\) .* is \(2, 2\)'):
+    partial_fit(x_NI[:, :2], y_NO, 1, start())
+  with pytest.raises(ValueError, match='dtype was float32 .* is float64'):
+    partial_fit(x_NI, y_NO, 1, start(), dtype='float64')
+
+
 def test_bad_settings_are_named():
   with pytest.raises(ValueError, match='Power'):
     partial_fit(*data(9, 3, 2), 1, solver=Power())
