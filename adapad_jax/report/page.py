@@ -38,6 +38,7 @@ figcaption { margin-top: .5rem; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
+td:first-child { white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 details { margin: .75rem 0; }
 summary { cursor: pointer; color: var(--accent); padding: .25rem 0; }
