@@ -10,6 +10,8 @@ import rich.progress
 from adapad_jax.adapters.targets import layer_of
 
 _SECONDS_BETWEEN_LINES = 15.0
+# Of a terminal that nobody has widened.
+_COLUMNS = 80
 
 
 class Display:
@@ -82,14 +84,25 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def rank_map(ranks: Mapping[str, int]) -> str:
-  """One row a kind of module, one column a layer, the rank in each place."""
+  """One row a kind of module, one column a layer, the rank in each place.
+
+  Where that would not fit a terminal and no rank has two digits, columns are one
+  character wide, below the digits of the layer's number.
+  """
   kinds: dict[str, dict[int, int]] = {}
   for name, rank in ranks.items():
     kind, layer = kind_of(name)
     kinds.setdefault(kind, {})[layer or 0] = rank
   layers = sorted({layer for row in kinds.values() for layer in row})
   rows = [[kind, *(row.get(i, '.') for i in layers)] for kind, row in kinds.items()]
-  return table(['layer', *layers], rows)
+  spread = table(['layer', *layers], rows)
+  widest = max(map(len, spread.splitlines()))
+  if widest <= _COLUMNS or max(ranks.values()) > 9:
+    return spread
+  packed = [[kind, ''.join(map(str, cells))] for kind, *cells in rows]
+  tens = ''.join(str(i // 10) if i >= 10 and i % 10 == 0 else ' ' for i in layers)
+  ones = ''.join(str(i % 10) for i in layers)
+  return table(['layer', tens.rstrip()], [['', ones], *packed])
 
 
 def kind_of(name: str) -> tuple[str, int | None]:

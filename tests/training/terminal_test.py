@@ -1,0 +1,62 @@
+"""Tests ../../adapad_jax/training/terminal.py: what a log and a terminal show."""
+
+import io
+import re
+
+import rich.console
+
+from adapad_jax.training import terminal
+
+
+def run(monkeypatch, is_terminal):
+  screen = io.StringIO()
+  console = rich.console.Console(
+    file=screen, force_terminal=is_terminal, width=80, color_system=None
+  )
+  monkeypatch.setattr('rich.console.Console', lambda: console)
+  with terminal.display(40, 0) as shown:
+    for done in range(1, 41):
+      shown.step(done, 0.5, 36, 72)
+    shown.metric(40, 'accuracy', 0.9)
+    shown.step(40, 0.25, 72, 72)
+  return screen.getvalue()
+
+
+def test_a_log_gets_few_plain_lines(monkeypatch, capsys):
+  assert run(monkeypatch, False) == ''
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].startswith('round 1/40  loss 0.5000  rank 36/72  ')
+  assert 'round 40/40  evaluation: accuracy 0.9000' in lines
+  assert len(lines) == 4 and not any('\x1b' in line for line in lines)
+
+
+def test_a_terminal_gets_one_bar_that_fits(monkeypatch, capsys):
+  screen = run(monkeypatch, True)
+  lines = re.sub(r'\x1b\[[?\d]*[a-zA-Z]', '', screen.replace('\r', '\n')).splitlines()
+  (last,) = {line for line in lines if line.startswith('40/40')}
+  assert 'rank 72/72  accuracy 0.9000' in last
+  assert all(len(line) <= 80 for line in lines)
+  assert capsys.readouterr().out == ''
+
+
+def test_the_rank_map_of_few_layers_is_a_table():
+  ranks = {f'layer.{i}.{kind}': i for i in range(3) for kind in ('query', 'out')}
+  del ranks['layer.1.out']
+  assert terminal.rank_map(ranks).splitlines() == [
+    '  layer  0  1  2',
+    '  query  0  1  2',
+    '  out    0  .  2',
+  ]
+
+
+def test_the_rank_map_of_many_layers_fits_a_terminal():
+  kinds = ('self_attn.q_proj', 'mlp.down_proj')
+  ranks = {f'layers.{i}.{kind}': i % 5 for i in range(28) for kind in kinds}
+  assert terminal.rank_map(ranks).splitlines() == [
+    '  layer                       1         2',
+    '                    0123456789012345678901234567',
+    '  self_attn.q_proj  0123401234012340123401234012',
+    '  mlp.down_proj     0123401234012340123401234012',
+  ]
+  wide = terminal.rank_map(ranks | {'layers.0.mlp.down_proj': 10}).splitlines()
+  assert wide[2].split() == ['mlp.down_proj', '10', *(str(i % 5) for i in range(1, 28))]
