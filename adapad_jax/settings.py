@@ -51,7 +51,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
   if origin is tuple:
     if isinstance(value, str):
       value = tuple(part.strip() for part in value.split(',') if part.strip())
-    return tuple(_convert(args[0], item, where) for item in value)
+    # An empty flag, --config.train.buckets=, arrives as one empty string.
+    return tuple(_convert(args[0], item, where) for item in value if item != '')
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
