@@ -75,7 +75,9 @@ def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   if not path.is_file():
     write_json(path, mine)
     return
-  flat_mine, flat_there = _flat(mine), _flat(read_json(path))
+  # Read through the settings, so that a field which is newer than the run has its
+  # default there.
+  flat_mine, flat_there = _flat(mine), _flat(as_dict(read_workdir(workdir)))
   differ = [
     f'{name} is {flat_mine.get(name)!r}, there it is {flat_there.get(name)!r}'
     for name in sorted(flat_mine | flat_there)

@@ -17,7 +17,7 @@ import pytest
 from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.logs import read_lines
-from adapad_jax.training.session import open_run, open_session, restore
+from adapad_jax.training.session import claim_workdir, open_run, open_session, restore
 from tests import tiny
 
 
@@ -199,6 +199,18 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp
   assert step == 1 and state.failed == 1
   assert np.isfinite(state.stack_RMP).all()
   assert not (tmp_path / 'result.json').exists()
+
+
+def test_a_run_from_before_a_field_existed_goes_on(finished, data, tmp_path):
+  config = finetune_config(tiny.values(data))
+  claim_workdir(tmp_path, config)
+  stored = json.loads((tmp_path / 'config.json').read_text())
+  del stored['train']['buckets'], stored['settings']['joint']
+  (tmp_path / 'config.json').write_text(json.dumps(stored))
+  claim_workdir(tmp_path, config)
+  longer = finetune_config(tiny.values(data, train={'buckets': (4,)}))
+  with pytest.raises(ValueError, match='train.buckets is .4.*, there it is ..;'):
+    claim_workdir(tmp_path, longer)
 
 
 def test_another_config_in_the_same_workdir_is_refused(finished, data):
