@@ -25,6 +25,11 @@ flags.DEFINE_string('out', '', 'Folder of an export, which must not exist yet.')
 flags.DEFINE_string('base_name', '', 'What an export calls its base model.')
 flags.DEFINE_string('adapter', '', 'Folder of a PEFT adapter to import or re-rank.')
 flags.DEFINE_string('tuned', '', 'Fully fine-tuned model to re-rank, as model.source.')
+flags.DEFINE_string('coordinator', '', 'HOST:PORT where several processes meet.')
+flags.DEFINE_integer('processes', 0, 'How many processes there are; 0: this one.')
+flags.DEFINE_integer('process_id', -1, 'Which of them this is; 0 writes and talks.')
+flags.DEFINE_bool('cluster', False, 'Find the processes of SLURM, Open MPI, a TPU pod.')
+flags.DEFINE_integer('heartbeat', 30, 'Seconds after which a silent process is dead.')
 _OPTIONS = (
   'dry_run',
   'checkpoint',
@@ -50,7 +55,9 @@ def main(argv: list[str]) -> None:
   # After the flags, so that --help does not wait for jax.
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
+  from adapad_jax.processes import Cluster, ending_together
   from adapad_jax.training import Diverged, Interrupted
+  from adapad_jax.training.terminal import say
 
   keep_compiled()
   values = flags.FLAGS
@@ -62,12 +69,20 @@ def main(argv: list[str]) -> None:
     workdir=pathlib.Path(values.workdir) if values.workdir else None,
     options={name: values[name].value for name in _OPTIONS},
   )
-  try:
-    registry.run(values.mode, request)
-  except Interrupted as stop:
-    print(stop)
-  except (ValueError, Diverged) as error:
-    sys.exit(f'error: {error}')
+  with ending_together():
+    try:
+      Cluster(
+        values.coordinator,
+        values.processes,
+        values.process_id,
+        values.cluster,
+        values.heartbeat,
+      ).join()
+      registry.run(values.mode, request)
+    except Interrupted as stop:
+      say(str(stop))
+    except (ValueError, Diverged) as error:
+      sys.exit(f'error: {error}')
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The device mesh: its axes, how it is made, and how arrays are put on it."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,34 +8,108 @@ import numpy as np
 
 WORKER = 'worker'
 DATA = 'data'
+MODEL = 'model'
 
 
-def make_mesh(worker: int = 1, data: int = 1) -> jax.sharding.Mesh:
-  """Makes the ('worker', 'data') mesh from the first worker * data devices.
+def make_mesh(worker: int = 1, data: int = 1, model: int = 1) -> jax.sharding.Mesh:
+  """Makes the ('worker', 'data', 'model') mesh from the first devices.
 
   Args:
     worker: devices that share the components, the leading axis of every stack.
-    data: devices that share the rows of a batch.
+    data: groups of devices that share the rows of a batch.
+    model: devices of a group, which share the backbone's weights and the group's rows;
+      next to each other, since they talk in every layer.
 
   Raises:
-    ValueError: if a size is below one or the devices do not suffice.
+    ValueError: if a size is below one, the devices do not suffice, or a process would
+      have none of them.
   """
-  have = jax.device_count()
-  if worker < 1 or data < 1 or worker * data > have:
-    fits = [(w, d) for w in range(1, have + 1) for d in range(1, have // w + 1)]
+  have, size = jax.device_count(), worker * data * model
+  if min(worker, data, model) < 1 or size > have:
+    fits = [
+      (w, d) for w in range(1, have + 1) for d in range(1, have // (w * model) + 1)
+    ]
+    of_model = f' x model={model}' if model != 1 else ''
     raise ValueError(
-      f'mesh worker={worker} x data={data} does not fit {have} device(s);'
+      f'mesh worker={worker} x data={data}{of_model} does not fit {have} device(s);'
       f' choose (worker, data) from {fits[:16]}'
     )
-  devices = jax.devices()[: worker * data]
-  return jax.make_mesh((worker, data), (WORKER, DATA), devices=devices)
+  devices = jax.devices()[:size]
+  if len({device.process_index for device in devices}) < jax.process_count():
+    raise ValueError(
+      f'mesh worker={worker} x data={data} x model={model} takes {size} of {have}'
+      f' devices and leaves a process without any; every one of the'
+      f' {jax.process_count()} processes needs one'
+    )
+  return jax.make_mesh((worker, data, model), (WORKER, DATA, MODEL), devices=devices)
+
+
+# Share of a device's memory that the weights may take: the rest is for activations.
+_ROOM = 0.8
+
+
+def devices_for(weights: int, free: int) -> int:
+  """The fewest of `free` devices, a divisor, that hold so many bytes of weights.
+
+  One, where jax reports no memory, as on the CPU.
+
+  Raises:
+    ValueError: if all of them together cannot hold the weights.
+  """
+  limit = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit')
+  if not limit:
+    return 1
+  choices = [n for n in range(1, free + 1) if free % n == 0]
+  found = next((n for n in choices if weights <= n * _ROOM * limit), None)
+  if found is None:
+    raise ValueError(
+      f'weights of {weights / 2**30:.1f} GiB do not fit {free} device(s) of'
+      f' {limit / 2**30:.1f} GiB with room for activations; use more devices,'
+      ' model.dtype=bfloat16, or set mesh.model to try it all the same'
+    )
+  return found
+
+
+def row_axes(mesh: jax.sharding.Mesh) -> tuple[str, ...]:
+  """The axes over which the rows of a batch are spread.
+
+  Devices of `model` share weights and not rows: each puts a layer together when it
+  needs it and computes rows of its own.
+  """
+  return (DATA, MODEL) if mesh.shape.get(MODEL, 1) > 1 else (DATA,)
+
+
+def row_shards(mesh: jax.sharding.Mesh) -> int:
+  """Into how many parts the rows of a batch are divided."""
+  return math.prod(mesh.shape[name] for name in row_axes(mesh))
+
+
+def specs_of(tree: Any) -> Any:
+  """How the arrays of a tree lie on the mesh, inside a traced function."""
+  return jax.tree.map(lambda x: jax.typeof(x).sharding.spec, tree)
 
 
 def put(tree: Any, spec: jax.sharding.PartitionSpec | None = None) -> Any:
-  """Copies a tree of host arrays onto the current mesh under one spec."""
-  mesh = jax.sharding.get_mesh()
-  sharding = jax.NamedSharding(mesh, jax.P() if spec is None else spec)
-  return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+  """Copies a tree of host arrays onto the current mesh under one spec.
+
+  With several processes every one of them holds the same tree, and copies what its
+  own devices need.
+  """
+  sharding = jax.NamedSharding(
+    jax.sharding.get_mesh(), jax.P() if spec is None else spec
+  )
+  return jax.tree.map(lambda x: put_one(x, sharding), tree)
+
+
+def put_one(x: Any, sharding: jax.NamedSharding) -> jax.Array:
+  """Copies one host array, or the parts that this process needs, to its devices."""
+  if sharding.is_fully_addressable:
+    return jax.device_put(x, sharding)
+  # `device_put` would compare the array between processes each time. This way is meant
+  # too, though jax's guard takes it for an oversight.
+  host = np.asarray(x)
+  with jax.transfer_guard_host_to_device('allow'):
+    return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
 
 
 def fetch(tree: Any) -> Any:

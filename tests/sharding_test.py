@@ -15,7 +15,7 @@ def test_a_mesh_that_does_not_fit_lists_what_does():
 
 @pytest.mark.parametrize(
   'config, batch, want',
-  [((0, 0), 32, (1, 4)), ((2, 0), 6, (2, 2)), ((0, 0), 3, (1, 3))],
+  [((0, 0), 32, (1, 4, 1)), ((2, 0), 6, (2, 2, 1)), ((1, 0, 2), 32, (1, 2, 2))],
 )
 def test_open_axes_take_the_devices_that_divide_the_batch(config, batch, want):
   mesh = choose_mesh(MeshConfig(*config), batch)

@@ -14,6 +14,8 @@ from flax import nnx
 
 from adapad_jax.adapters.locate import linears, parent_of
 from adapad_jax.deflation.rowweighted import row_weighted_linear
+from adapad_jax.models.split import Division, gather_on_use
+from adapad_jax.sharding import MODEL
 
 Head = dict[str, dict[str, jax.Array]]
 
@@ -101,14 +103,16 @@ class Attachment:
   Attributes:
     graph: the model without its arrays; hashable, so compiled functions may close
       over it.
+    divided: parameters of which a device has a part along the mesh's `model` axis.
   """
 
   graph: nnx.GraphDef
+  divided: Division = ()
 
   @classmethod
-  def of(cls, model: nnx.Module) -> 'Attachment':
+  def of(cls, model: nnx.Module, divided: Division = ()) -> 'Attachment':
     """For models of the same structure as this one, which may be abstract."""
-    return cls(nnx.split(model)[0])
+    return cls(nnx.split(model)[0], divided)
 
   def __call__(
     self,
@@ -118,6 +122,8 @@ class Attachment:
     head_weight_B: jax.Array | None = None,
   ) -> nnx.Module:
     """The model with these parameters, updates and head."""
+    if self.divided:
+      params = gather_on_use(params, self.divided, MODEL)
     model = nnx.merge(self.graph, params)
     return attach(model, deltas, head, head_weight_B)
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from adapad_jax.commands import Request
+from adapad_jax.processes import is_first
 from adapad_jax.tasks.files import existing
 from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
@@ -24,7 +25,8 @@ def run(request: Request) -> None:
   split = task.read(source) if source else task.splits[options['split']]
   output = pathlib.Path(options['output'] or default_output(request, task.suffix))
   outputs = saved.outputs(split, options['max_rank'])
-  task.write_predictions(split, outputs, output)
+  if is_first():
+    task.write_predictions(split, outputs, output)
   say(f'{len(split)} predictions in {output}')
 
 

@@ -13,6 +13,7 @@ from adapad_jax.commands import (
   rerank,
   train,
 )
+from adapad_jax.processes import require_one
 from adapad_jax.settings import did_you_mean
 
 MODES: dict[str, Callable[[Request], None]] = {
@@ -26,13 +27,18 @@ MODES: dict[str, Callable[[Request], None]] = {
   'report': report.run,
 }
 
+# What several processes can do together.
+_TOGETHER = ('train', 'eval', 'predict', 'info')
+
 
 def run(mode: str, request: Request) -> None:
   """Runs a mode.
 
   Raises:
-    ValueError: if there is none of that name.
+    ValueError: if there is none of that name, or it needs a single process.
   """
   if mode not in MODES:
     raise ValueError(f'unknown --mode {mode!r}{did_you_mean(mode, MODES)}')
+  if mode not in _TOGETHER:
+    require_one(f'--mode={mode}')
   MODES[mode](request)

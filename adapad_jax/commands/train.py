@@ -7,6 +7,7 @@ from typing import Any
 
 from adapad_jax.commands import Request
 from adapad_jax.files import read_json
+from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
 from adapad_jax.training.config import FinetuneConfig, finetune_config
@@ -49,8 +50,9 @@ def _finetune(request: Request) -> None:
     result = read_json(workdir / RESULT)
   else:
     result = train(config, workdir)
-  say(summarise(result, str(workdir)))
-  say(_report(workdir))
+  if is_first():
+    say(summarise(result, str(workdir)))
+    say(_report(workdir))
 
 
 def _report(workdir: pathlib.Path) -> str:
@@ -67,6 +69,7 @@ def _report(workdir: pathlib.Path) -> str:
 def _regression(request: Request) -> None:
   from adapad_jax.regression.run import run as run_regression
 
+  require_one('program regression')
   config = request.config
   workdir = request.workdir or pathlib.Path('runs') / (
     f'regression-{config.get("method", "parallel")}-{config.get("seed", 0)}'

@@ -26,7 +26,8 @@ from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.feeding import Feeding, Slots
 from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.optimizer import Optimizer, apply
-from adapad_jax.deflation.state import DATA, WORKER, State, state_specs
+from adapad_jax.deflation.state import WORKER, State, state_specs
+from adapad_jax.sharding import row_axes, row_shards, specs_of
 
 HEAD_ROWS = ('all', 'last')
 
@@ -103,27 +104,27 @@ def make_round(
 ) -> Callable[[State, Any, Any], tuple[State, dict[str, jax.Array]]]:
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
-  `batch` leaves are (H, B, ...), rows in `feeding.shard_order` of the data axis.
+  `batch` leaves are (H, B, ...), rows in `feeding.shard_order` of `row_axes`.
   Metrics are replicated: loss (of the last live worker, whose model is closest to what
   is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms before
   clipping), rank (total), live (workers), step, failed.
 
   Args:
     method: what to run.
-    mesh: the ('worker', 'data') mesh; the worker axis divides the stacks.
+    mesh: the worker axis divides the stacks; the model may lie divided over `model`.
     capacity: row slots of a device; None suffices for any number of live workers.
   """
-  blocks, shards = mesh.shape[WORKER], mesh.shape[DATA]
+  blocks, shards, rows = mesh.shape[WORKER], row_shards(mesh), row_axes(mesh)
   capacity = capacity or method.feeding.capacity(blocks, shards)
   capacity = -(-capacity // method.accumulate) * method.accumulate
-  body = functools.partial(_device_round, method, blocks, shards, capacity)
+  body = functools.partial(_device_round, method, blocks, rows, capacity)
 
   def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, jax.Array]]:
     specs = state_specs(state)
     return jax.shard_map(
       body,
       mesh=mesh,
-      in_specs=(specs, jax.P(), jax.P(None, DATA)),
+      in_specs=(specs, specs_of(model), jax.P(None, rows)),
       out_specs=(specs, jax.P()),
       check_vma=False,
     )(state, model, batch)
@@ -148,14 +149,15 @@ class _Statistics:
 def _device_round(
   method: Deflation,
   blocks: int,
-  shards: int,
+  rows: tuple[str, ...],
   capacity: int,
   state: State,
   model: Any,
   batch: Any,
 ) -> tuple[State, dict[str, jax.Array]]:
   """The round as one device sees it: r of the R workers and a shard of the rows."""
-  w, d = jax.lax.axis_index(WORKER), jax.lax.axis_index(DATA)
+  w, d = jax.lax.axis_index(WORKER), jax.lax.axis_index(rows)
+  shards = jax.lax.axis_size(rows)
   with jax.named_scope('broadcast'):
     everyone_SMP = all_gather(state.stack_RMP, WORKER)
   width = everyone_SMP.shape[0]
@@ -169,6 +171,7 @@ def _device_round(
     active_MS=active_MS,
     live_MS=live_MS,
     slots=slots,
+    row_axes=rows,
     first=w * workers,
     workers=workers,
     live=live,
@@ -248,7 +251,6 @@ def _local_step(
       rows,
       jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, h),
       head_rows=method.head_rows,
-      data_axis=DATA,
       worker_axis=WORKER,
       parts=method.accumulate,
     )

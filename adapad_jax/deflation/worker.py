@@ -34,6 +34,7 @@ class View:
     everyone_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: who is deployed and who trains, by module.
     slots: the rows computed here and their owners.
+    row_axes: mesh axes over which the rows are spread.
     first: index of this device's first worker.
     workers: number of this device's workers.
     live: number of live workers.
@@ -46,6 +47,7 @@ class View:
   active_MS: jax.Array
   live_MS: jax.Array
   slots: Slots
+  row_axes: tuple[str, ...]
   first: jax.Array
   workers: int
   live: jax.Array
@@ -120,7 +122,6 @@ def gradients(
   keys_B: jax.Array,
   *,
   head_rows: str,
-  data_axis: str,
   worker_axis: str,
   parts: int = 1,
 ) -> Sums:
@@ -136,7 +137,6 @@ def gradients(
     batch: this device's rows.
     keys_B: noise of each row.
     head_rows: see `round.Deflation`.
-    data_axis: mesh axis over which rows are summed.
     worker_axis: mesh axis over which joint rows are summed.
     parts: number of equal parts in which the rows are computed, one after the other,
       so that activations of one part alone are held.
@@ -144,7 +144,7 @@ def gradients(
   of_rows = functools.partial(
     _gradients_of_rows, loss, view, own_rMP, head, model, batch, head_rows
   )
-  sums = all_reduce(sum_by_parts(of_rows, (view.slots, keys_B), parts), data_axis)
+  sums = all_reduce(sum_by_parts(of_rows, (view.slots, keys_B), parts), view.row_axes)
   return _to_owners(sums, worker_axis) if view.has_joint else sums
 
 
@@ -231,7 +231,7 @@ def _to_owners(sums: Sums, worker_axis: str) -> Sums:
   )
 
 
-def all_reduce(tree: Any, axis_name: str) -> Any:
+def all_reduce(tree: Any, axis_name: str | tuple[str, ...]) -> Any:
   """Sums a tree over a mesh axis: one all-reduce of one buffer."""
   if jax.lax.axis_size(axis_name) == 1:
     return tree

@@ -17,6 +17,7 @@ from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.methods.method import Problem, RankReport
+from adapad_jax.sharding import put_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ class AdaPaD:
     state = jax.device_get(state)
     state = jax.device_get(resize(state, -(-self.capacity // blocks) * blocks))
     specs = state_specs(state)
-    put = lambda x, spec: jax.device_put(x, jax.NamedSharding(mesh, spec))
+    put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
     return jax.tree.map(put, state, specs)
 
   def portable(self, state: State) -> State:

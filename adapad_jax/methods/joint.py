@@ -19,9 +19,9 @@ import optax
 
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.optimizer import Optimizer, apply
-from adapad_jax.deflation.state import DATA, WORKER
 from adapad_jax.deflation.worker import all_reduce, sum_by_parts
 from adapad_jax.methods.method import Problem, RankReport
+from adapad_jax.sharding import WORKER, put_one, row_axes, specs_of
 
 
 @jax.tree_util.register_dataclass
@@ -144,7 +144,7 @@ class Joint:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    put = lambda x: jax.device_put(x, jax.NamedSharding(mesh, _whole(x)))
+    put = lambda x: put_one(x, jax.NamedSharding(mesh, _whole(x)))
     return jax.tree.map(put, jax.device_get(state))
 
   def portable(self, state: State) -> State:
@@ -158,14 +158,15 @@ class Joint:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    body = functools.partial(_device_step, self.problem, self.rule, mesh.shape[DATA])
+    spread = row_axes(mesh)
+    body = functools.partial(_device_step, self.problem, self.rule, spread)
 
     def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, Any]]:
       specs = jax.tree.map(_whole, state)
       return jax.shard_map(
         body,
         mesh=mesh,
-        in_specs=(specs, jax.P(), jax.P(None, DATA)),
+        in_specs=(specs, specs_of(model), jax.P(None, spread)),
         out_specs=(specs, jax.P()),
         check_vma=False,
       )(state, model, batch)
@@ -214,20 +215,26 @@ def _deploy(rule: Rule, state: State) -> Deployed:
 
 
 def _device_step(
-  problem: Problem, rule: Rule, shards: int, state: State, model: Any, batch: Any
+  problem: Problem,
+  rule: Rule,
+  spread: tuple[str, ...],
+  state: State,
+  model: Any,
+  batch: Any,
 ) -> tuple[State, dict[str, jax.Array]]:
   """The step as one device sees it, with its shard of the rows."""
   batch = jax.tree.map(lambda x: x[0], batch)
   rows = len(jax.tree.leaves(batch)[0])
   # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
   # every mesh.
-  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(DATA)
+  shards = jax.lax.axis_size(spread)
+  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
   root = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
   keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, row_g)
 
   of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
   sums = sum_by_parts(of_rows, (batch, keys_B), problem.accumulate)
-  loss, weight, grads = all_reduce(sums, DATA)
+  loss, weight, grads = all_reduce(sums, spread)
   grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
   ok = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm) & (state.failed < 0)

@@ -1,13 +1,27 @@
 """Pretrained models as flax nnx modules with the module names of torch."""
 
+from adapad_jax.models.families import family_of
+from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
 from adapad_jax.models.loading import Pretrained, fill, load, max_length, outline
+from adapad_jax.models.split import (
+  Division,
+  division,
+  forgetful,
+  gather_on_use,
+)
 from adapad_jax.models.tokenizer import load_tokenizer
 
 __all__ = [
+  'Division',
+  'Family',
   'Head',
   'Pretrained',
+  'division',
+  'family_of',
   'fill',
+  'forgetful',
+  'gather_on_use',
   'load',
   'load_tokenizer',
   'max_length',

@@ -362,6 +362,12 @@ TARGETS = {
   'intermediate': _LAYER + r'intermediate\.dense',
   'layer.output': _LAYER + r'output\.dense',
 }
+_SPLITS = (
+  (r'.*\.(query|key|value|pos_key|pos_query)_proj\.kernel', -1),
+  (r'.*\.intermediate\.dense\.kernel', -1),
+  (r'.*\.layer\..*output\.dense\.kernel', -2),
+  (r'.*\.word_embeddings\.embedding', -2),
+)
 
 DEBERTA = Family(
   name='deberta-v2',
@@ -379,4 +385,5 @@ DEBERTA = Family(
     r'.*embeddings\.position_embeddings\..*',
     r'(cls|lm_predictions|mask_predictions|pooler|classifier|qa_outputs)\..*',
   ),
+  splits=_SPLITS,
 )

@@ -319,6 +319,12 @@ _HEAD_MODULES = {
   'span': ('qa_outputs',),
   'lm': (),
 }
+_SPLITS = (
+  (r'.*\.(q|k|v|gate|up)_proj\.kernel', -1),
+  (r'.*\.(o|down)_proj\.kernel', -2),
+  (r'.*\.embed_tokens\.embedding', -2),
+  (r'lm_head\.kernel', -1),
+)
 
 
 def _family(name: str, **switches: Any) -> Family:
@@ -332,6 +338,7 @@ def _family(name: str, **switches: Any) -> Family:
     targets=TARGETS,
     renames=((r'^(model|transformer)\.', ''),),
     ignorable=(r'.*rotary_emb\.inv_freq', r'(lm_head|score|qa_outputs)\..*'),
+    splits=_SPLITS,
   )
 
 

@@ -333,6 +333,11 @@ _IGNORABLE = (
   r'.*pooler\..*',
   r'(cls|lm_head|classifier|qa_outputs)\..*',
 )
+_SPLITS = (
+  (r'.*\.(query|key|value|intermediate\.dense)\.kernel', -1),
+  (r'.*\.layer\..*output\.dense\.kernel', -2),
+  (r'.*\.word_embeddings\.embedding', -2),
+)
 
 BERT = Family(
   name='bert',
@@ -346,6 +351,7 @@ BERT = Family(
   targets=TARGETS,
   renames=_RENAMES,
   ignorable=_IGNORABLE,
+  splits=_SPLITS,
 )
 ROBERTA = Family(
   name='roberta',
@@ -357,4 +363,5 @@ ROBERTA = Family(
   targets=TARGETS,
   renames=_RENAMES,
   ignorable=_IGNORABLE,
+  splits=_SPLITS,
 )

@@ -45,6 +45,8 @@ class Family:
     targets: short name -> regex that a module path must match as a whole.
     renames: (regex, replacement) pairs applied in turn to tensor names.
     ignorable: regexes of tensors that may be left unread.
+    splits: (regex of a parameter's path, axis counted from the end) of what several
+      devices divide; see `models.split`.
   """
 
   name: str
@@ -56,3 +58,4 @@ class Family:
   targets: Mapping[str, str]
   renames: tuple[tuple[str, str], ...] = ()
   ignorable: tuple[str, ...] = ()
+  splits: tuple[tuple[str, int], ...] = ()

@@ -11,6 +11,7 @@ from flax import nnx
 
 from adapad_jax.models.cache import Cache
 from adapad_jax.models.decoder import DecoderModel, last_token
+from adapad_jax.models.split import agreed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ def extend(
 
   def unfinished(carry: tuple) -> jax.Array:
     step, _, _, done_B, _, _ = carry
-    return (step < budget.tokens) & ~jnp.all(done_B)
+    return (step < budget.tokens) & ~agreed(model, jnp.all(done_B))
 
   def step_on(carry: tuple) -> tuple:
     step, new_BT, score_B, done_B, last_BD, cache = carry

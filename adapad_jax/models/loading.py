@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -107,6 +108,7 @@ def fill(
   seed: int = 0,
   random_weights: bool = False,
   fresh_head: bool = False,
+  place: weights.Place = lambda path, host: jax.device_put(host),
 ) -> Pretrained:
   """Reads the weights of an outlined model.
 
@@ -117,6 +119,7 @@ def fill(
     seed: draws the tensors that the checkpoint lacks.
     random_weights: draw all tensors; only config.json is read.
     fresh_head: draw the head even if the checkpoint has one.
+    place: (dotted path, host array) -> the array on its devices, as soon as it is read.
 
   Raises:
     ValueError: if the tensors do not fit (all of them in one message).
@@ -129,6 +132,7 @@ def fill(
     seed,
     fresh_head,
     outlined.config,
+    place,
   )
   return dataclasses.replace(outlined, model=model, initialised=drawn)
 
@@ -211,6 +215,7 @@ def _fill(
   seed: int,
   fresh_head: bool,
   config: Any,
+  place: weights.Place,
 ) -> tuple[nnx.Module, tuple[str, ...]]:
   """Fills a module from a folder, or without one from the seed alone."""
   slots = weights.slots_of(module)
@@ -220,7 +225,7 @@ def _fill(
       stored = weights.match(
         slots, stored, family, family.head_modules(head), fresh_head
       )
-    model = weights.fill(module, slots, stored, seed, config.initializer_range)
+    model = weights.fill(module, slots, stored, seed, config.initializer_range, place)
   drawn = sorted(n for slot in slots for n in slot.names if n not in stored)
   return model, tuple(drawn)
 

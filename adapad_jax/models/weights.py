@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -13,10 +13,14 @@ from flax import nnx
 from adapad_jax.models import stack
 from adapad_jax.models.checkpoint_files import StoredTensor
 from adapad_jax.models.family import Family
+from adapad_jax.models.split import dotted
 
 # Last part of a module path -> what torch calls the tensor.
 _TORCH_LEAF = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight'}
 _ALIGNMENT = 64  # bytes, as XLA wants it
+
+# Puts a parameter, by its dotted path, on the devices that are to have it.
+Place = Callable[[str, np.ndarray], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +129,7 @@ def fill(
   stored: Mapping[str, StoredTensor],
   seed: int,
   std: float,
+  place: Place,
 ) -> nnx.Module:
   """Gives an abstract module its arrays; what is not stored is drawn.
 
@@ -142,7 +147,7 @@ def fill(
         stored[name].read_into(out)
       else:
         out[...] = _draw(name, slot, seed, std)
-    array = jax.block_until_ready(jax.device_put(host))
+    array = jax.block_until_ready(place(dotted(slot.path), host))
     flat[slot.path] = flat[slot.path].replace(array)
   return nnx.merge(graph, nnx.from_flat_state(flat))
 

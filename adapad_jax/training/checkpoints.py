@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from adapad_jax.processes import is_first, wait_for_all
+
 KINDS = ('best', 'latest')
 _KEEP = {'best': 1, 'latest': 2}
 _STATE, _META = 'state', 'meta'
@@ -33,7 +35,8 @@ class Checkpoints:
   """The folders `best` and `latest` under one root, each an orbax checkpoint manager.
 
   States are portable: the same shapes on every mesh, replicated. A save is complete
-  or absent, since orbax renames it into place.
+  or absent, since orbax renames it into place. Several processes share the folder:
+  all of them save and restore together, the first one writes.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
@@ -118,9 +121,11 @@ class Checkpoints:
       reason[:200],
     )
     aside = self._root / 'damaged' / f'{kind}-{step}'
-    aside.parent.mkdir(exist_ok=True)
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.move(self._root / kind / str(step), aside)
+    if is_first():
+      aside.parent.mkdir(exist_ok=True)
+      shutil.rmtree(aside, ignore_errors=True)
+      shutil.move(self._root / kind / str(step), aside)
+    wait_for_all(f'set aside {kind} {step}')
     self._managers[kind].close()
     self._managers[kind] = self._open(kind)
 

@@ -154,10 +154,12 @@ class MeshConfig:
   Attributes:
     worker: devices that share the components.
     data: devices that share the rows of a batch.
+    model: devices that share the backbone's weights; 0 takes as few as hold them.
   """
 
   worker: int = 0
   data: int = 0
+  model: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

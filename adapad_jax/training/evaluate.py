@@ -9,9 +9,13 @@ import numpy as np
 
 from adapad_jax.adapters import Attachment
 from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.sharding import DATA, WORKER, put
+from adapad_jax.processes import are_several
+from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
 from adapad_jax.training.batches import cut, lengths, padded, trimmed
+
+# Rows of an evaluation lie on all devices.
+_SPREAD = jax.P((WORKER, DATA, MODEL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Evaluator:
     parts = []
     for start in range(0, len(split), self.rows):
       batch = cut(padded(columns, start, self.rows), 1, self.buckets)
-      batch = put(batch, jax.P((WORKER, DATA)))
+      batch = put(batch, _SPREAD)
       parts.append(self.predict(params, deployed, prefix, batch))
     host = jax.device_get(parts)
     back_N = np.argsort(order_N)
@@ -99,12 +103,15 @@ def make_evaluator(
     whole = deployed.backbone(params)
     return task.predict(attachment(whole, deltas, deployed.head), batch)
 
-  spread = jax.P((WORKER, DATA))
-  sharded = jax.shard_map(
-    predict,
-    mesh=mesh,
-    in_specs=(jax.P(), jax.P(), jax.P(), spread),
-    out_specs=spread,
-    check_vma=False,
-  )
+  def sharded(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
+    found = jax.shard_map(
+      predict,
+      mesh=mesh,
+      in_specs=(specs_of(params), jax.P(), jax.P(), _SPREAD),
+      out_specs=_SPREAD,
+      check_vma=False,
+    )(params, deployed, prefix, batch)
+    # A process can read the rows of others only where it has a copy.
+    return jax.reshard(found, jax.P()) if are_several() else found
+
   return Evaluator(task, rows, jax.jit(sharded), buckets)

@@ -15,6 +15,10 @@ class Request:
   def __bool__(self) -> bool:
     return self.signal is not None
 
+  def reason(self) -> str:
+    """Which signal it was."""
+    return self.signal.name if self.signal else 'a signal to another process'
+
 
 @contextlib.contextmanager
 def on_signals() -> Iterator[Request]:

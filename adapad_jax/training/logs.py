@@ -84,3 +84,16 @@ class RunLog:
     self._board.close()
     if self._wandb is not None:
       self._wandb.close()
+
+
+class NoLog:
+  """Of several processes, what all but the first write."""
+
+  def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    """Nothing."""
+
+  def ranks(self, step: int, values: Mapping[str, Any]) -> None:
+    """Nothing."""
+
+  def close(self) -> None:
+    """Nothing."""

@@ -59,21 +59,31 @@ def make_plan(config: FinetuneConfig) -> Plan:
   Raises:
     ValueError: for whatever cannot work, before weights are read.
   """
-  # Every part of a batch is spread over the devices like a batch.
-  mesh = choose_mesh(config.mesh, config.train.batch // config.train.accumulate)
   tokenizer = models.load_tokenizer(config.model.source)
   longest = models.max_length(config.model.source)
   task = load_task(config.data, tokenizer, longest)
   outlined = _outline(config, task)
+  params = nnx.state(outlined.model)
+  # Every part of a batch is spread over the devices like a batch.
+  rows = config.train.batch // config.train.accumulate
+  mesh = choose_mesh(config.mesh, rows, nbytes(params))
   shapes = choose(
     outlined.model, config.adapter.choice(), outlined.targets, outlined.head_modules
   )
-  attachment = Attachment.of(outlined.model)
+  family = models.family_of(outlined.family)
+  divided = models.division(family, params, mesh.shape[sharding.MODEL])
+  if divided and config.method == 'full':
+    raise ValueError(
+      'mesh.model divides weights that stay frozen; method full trains them all, so it'
+      ' needs mesh.model=1'
+    )
+  attachment = Attachment.of(outlined.model, divided)
+  loss = functools.partial(task_loss, task, attachment)
   steps = config.train.total_steps(len(task.splits['train']))
   problem = Problem(
     shapes=shapes,
-    params=nnx.state(outlined.model),
-    loss=functools.partial(task_loss, task, attachment),
+    params=params,
+    loss=models.forgetful(loss) if divided else loss,
     optimizer=config.optimizer.resolve(steps),
     head_optimizer=config.head_optimizer.resolve(steps),
     steps=steps,
@@ -102,23 +112,39 @@ def task_loss(
   return task.loss(model, batch, keys_B)
 
 
-def choose_mesh(config: MeshConfig, batch: int) -> jax.sharding.Mesh:
+def nbytes(params: Any) -> int:
+  """Bytes of a tree of arrays, which may be abstract."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
+
+
+def choose_mesh(config: MeshConfig, batch: int, weights: int = 0) -> jax.sharding.Mesh:
   """The mesh of a config; what it leaves open, the devices fill along `data`.
 
+  Args:
+    config: what is wanted.
+    batch: rows that are spread at once.
+    weights: bytes of the backbone, which `model` divides if one device cannot hold
+      them.
+
   Raises:
-    ValueError: if it does not fit the devices, or the data axis not the batch.
+    ValueError: if it does not fit the devices, or the rows cannot be spread evenly.
   """
   worker = config.worker or 1
   free = max(jax.device_count() // worker, 1)
-  fits = max(n for n in range(1, free + 1) if batch % n == 0)
-  data = config.data or fits
-  if batch % data:
-    choices = [n for n in range(1, free + 1) if batch % n == 0]
+  model = config.model or sharding.devices_for(weights, free)
+  if batch % model:
     raise ValueError(
-      f'mesh.data={data} does not divide train.batch / train.accumulate = {batch};'
-      f' choose from {choices}'
+      f'mesh.model={model} does not divide train.batch / train.accumulate = {batch}:'
+      ' its devices share the rows too'
     )
-  return sharding.make_mesh(worker, data)
+  fits = [n for n in range(1, max(free // model, 1) + 1) if batch // model % n == 0]
+  data = config.data or max(fits)
+  if batch // model % data:
+    raise ValueError(
+      f'mesh.data={data} does not divide train.batch / train.accumulate / mesh.model ='
+      f' {batch // model}; choose from {fits}'
+    )
+  return sharding.make_mesh(worker, data, model)
 
 
 def _outline(config: FinetuneConfig, task: Task) -> Pretrained:

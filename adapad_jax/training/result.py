@@ -14,6 +14,7 @@ from adapad_jax.adapters import Adapter
 from adapad_jax.adapters.spectrum import spectrum
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.files import write_json
+from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.session import CHECKPOINTS, host_adapter, restore
@@ -67,7 +68,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
   best = _best(run)
   with timed(course.phases, 'truncation curve'):
     curve = [*_prefixes(run, best), course.best['metrics'][plan.task.metric]]
-  if best.changes is None:
+  if best.changes is None and is_first():
     adapter = host_adapter(plan.modules, best)
     write_json(run.workdir / SPECTRA, spectra(adapter))
   deployed, seconds = method.deploy(course.state), course.elapsed()
@@ -94,6 +95,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'traces': traces,
     'devices': [d.device_kind for d in plan.mesh.devices.flat],
     'mesh': dict(plan.mesh.shape),
+    'processes': jax.process_count(),
     'versions': versions(),
     'command': command(),
     'checkpoints': str(run.workdir / CHECKPOINTS),

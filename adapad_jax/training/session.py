@@ -1,17 +1,21 @@
 """A plan with its weights in memory, and the states that were saved for it."""
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from adapad_jax import models
 from adapad_jax.adapters import Adapter, LowRank, split_model
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.files import read_json, write_json
+from adapad_jax.processes import is_first
 from adapad_jax.settings import as_dict
-from adapad_jax.sharding import put
+from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
@@ -29,8 +33,8 @@ class Session:
   Attributes:
     plan: what was checked.
     pretrained: the model.
-    params: its arrays, on every device.
-    head: the head's parameters before training.
+    params: its arrays, on every device or divided over `model`.
+    head: the head's parameters before training, on the host.
   """
 
   plan: Plan
@@ -56,10 +60,23 @@ def open_session(plan: Plan) -> Session:
   """Reads the weights and puts them on the current mesh."""
   config = plan.config
   pretrained = models.fill(
-    plan.outlined, seed=config.seed, random_weights=config.model.random_weights
+    plan.outlined,
+    seed=config.seed,
+    random_weights=config.model.random_weights,
+    place=functools.partial(_place, dict(plan.attachment.divided), plan.mesh),
   )
   _, params, head = split_model(pretrained.model, pretrained.head_modules)
-  return Session(plan, pretrained, put(params), head)
+  return Session(plan, pretrained, params, fetch(head))
+
+
+def _place(
+  divided: Mapping[str, int], mesh: jax.sharding.Mesh, path: str, host: np.ndarray
+) -> jax.Array:
+  """A parameter where it stays: whole on every device, or divided over `model`."""
+  spec = [None] * host.ndim
+  if path in divided:
+    spec[divided[path]] = MODEL
+  return put_one(host, jax.NamedSharding(mesh, jax.P(*spec)))
 
 
 def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
@@ -73,7 +90,8 @@ def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   path = workdir / CONFIG
   mine = as_dict(config)
   if not path.is_file():
-    write_json(path, mine)
+    if is_first():
+      write_json(path, mine)
     return
   # Read through the settings, so that a field which is newer than the run has its
   # default there.

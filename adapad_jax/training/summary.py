@@ -34,7 +34,8 @@ def describe(plan: 'Plan') -> str:
     f'trained: {one:,} for one component in every module, {plan.head_parameters():,}'
     ' in the head',
     f'{plan.method.rounds:,} rounds of {plan.method.local_steps} x'
-    f' {config.train.batch} rows on {dict(plan.mesh.shape)}',
+    f' {config.train.batch} rows',
+    _devices(plan),
     f'components: {start} at the start, {end} at the end; {_events(plan)}',
   ]
   if train.truncated:
@@ -43,6 +44,14 @@ def describe(plan: 'Plan') -> str:
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join(lines)
+
+
+def _devices(plan: 'Plan') -> str:
+  """'mesh worker 1 x data 4 x model 1 of 4 cpu, 1 process(es)'."""
+  axes = ' x '.join(f'{name} {size}' for name, size in plan.mesh.shape.items())
+  kind = plan.mesh.devices.flat[0].device_kind
+  held = f', {jax.process_count()} processes' if jax.process_count() > 1 else ''
+  return f'mesh {axes} of {jax.device_count()} {kind} device(s){held}'
 
 
 def _matches(plan: 'Plan', rank: int) -> str:

@@ -8,6 +8,7 @@ import rich.console
 import rich.progress
 
 from adapad_jax.adapters.targets import layer_of
+from adapad_jax.processes import is_first
 
 _SECONDS_BETWEEN_LINES = 15.0
 # Of a terminal that nobody has widened.
@@ -50,7 +51,7 @@ class Display:
 def display(rounds: int, done: int) -> Iterator[Display]:
   """A display for a run of so many rounds, of which some are done."""
   console = rich.console.Console()
-  if not console.is_terminal:
+  if not (console.is_terminal and is_first()):
     yield Display(rounds, done, None)
     return
   columns = (
@@ -64,8 +65,9 @@ def display(rounds: int, done: int) -> Iterator[Display]:
 
 
 def say(text: str) -> None:
-  """Prints lines as they are, at once."""
-  print(text, flush=True)
+  """Prints lines as they are, at once; of several processes, the first does."""
+  if is_first():
+    print(text, flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -1,6 +1,7 @@
 """Fine-tuning, from a config to a workdir with everything in it."""
 
 import dataclasses
+import json
 import math
 import os
 import pathlib
@@ -11,15 +12,16 @@ from typing import Any
 import jax
 
 from adapad_jax.files import write_json
+from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
-from adapad_jax.sharding import DATA, put
+from adapad_jax.sharding import put, row_axes, row_shards
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
-from adapad_jax.training.logs import RunLog
+from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.phases import ROUNDS, added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.result import RESULT, make_result
@@ -95,7 +97,7 @@ class Run:
   round: Callable[..., tuple[Any, dict[str, Any]]]
   evaluator: Evaluator
   checkpoints: Checkpoints
-  log: RunLog
+  log: RunLog | NoLog
   display: Display
 
 
@@ -114,6 +116,7 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
     Diverged: if the loss or a gradient is not finite; the last good state is saved.
     Interrupted: after SIGTERM or SIGINT; the state is saved.
   """
+  require_same(json.dumps(as_dict(config), default=str), 'config')
   started, setup, workdir = time.monotonic(), {}, pathlib.Path(workdir)
   wandb_log.check(config.train.wandb)
   with timed(setup, 'data and plan'):
@@ -121,13 +124,13 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
   say(describe(plan))
   claim_workdir(workdir, config)
   with jax.set_mesh(plan.mesh), on_signals() as request:
+    vote = Vote(request.__bool__, plan.mesh)
     with timed(setup, 'reading weights'):
       session = open_session(plan)
     checkpoints = Checkpoints(workdir / CHECKPOINTS)
     course = _start(session, checkpoints, started)
     course.phases = added(course.phases, setup)
-    wandb = wandb_log.open_log(config.train.wandb, workdir, as_dict(config))
-    log = RunLog(workdir, course.step, wandb)
+    log = _open_log(config, workdir, course.step)
     with display(plan.method.rounds, course.step) as shown:
       run = Run(
         plan=plan,
@@ -143,13 +146,24 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
       )
       try:
         with jax.transfer_guard('disallow'):
-          _loop(run, course, request)
+          _loop(run, course, vote, request)
       finally:
         checkpoints.close()
         log.close()
     result = make_result(run, course)
-  write_json(workdir / RESULT, result)
+  if is_first():
+    write_json(workdir / RESULT, result)
   return result
+
+
+def _open_log(
+  config: FinetuneConfig, workdir: pathlib.Path, done: int
+) -> RunLog | NoLog:
+  """The logs, which the first process writes alone."""
+  if not is_first():
+    return NoLog()
+  wandb = wandb_log.open_log(config.train.wandb, workdir, as_dict(config))
+  return RunLog(workdir, done, wandb)
 
 
 def _order(config: FinetuneConfig, columns: dict[str, Any]) -> Order:
@@ -171,7 +185,7 @@ def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course
   return Course(state, found.step, started=started, **found.meta)
 
 
-def _loop(run: Run, course: Course, request: Request) -> None:
+def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
   """All rounds that are left. Metrics of a round are read while the next one runs."""
   config, method = run.plan.config.train, run.plan.method
   evaluations = evaluation_rounds(method.rounds, config.evaluations)
@@ -184,18 +198,19 @@ def _loop(run: Run, course: Course, request: Request) -> None:
     if pending is not None:
       _read(run, course, pending)
     pending = metrics
+    stop = vote.decided()
     is_due = course.step in evaluations
     wanted = config.checkpoint_every and course.step % config.checkpoint_every == 0
-    if is_due or wanted or request:
+    if is_due or wanted or stop:
       _read(run, course, pending)
       pending = None
       if is_due:
         _evaluate(run, course)
       _save(run, course, 'latest')
-    if request:
+    if stop:
       run.checkpoints.wait()
       raise Interrupted(
-        f'{request.signal.name}: saved after round {course.step} of {method.rounds};'
+        f'{request.reason()}: saved after round {course.step} of {method.rounds};'
         ' the same command goes on from there'
       )
 
@@ -213,10 +228,10 @@ def _patience_is_over(run: Run, course: Course) -> bool:
 
 def _batch(run: Run, step: int) -> dict[str, jax.Array]:
   local_steps = run.plan.method.local_steps
-  shards = run.plan.mesh.shape[DATA]
+  shards = row_shards(run.plan.mesh)
   host = round_batch(run.columns, run.order, step * local_steps, local_steps, shards)
   host = cut(host, 2, run.plan.config.train.buckets)
-  return put(host, jax.P(None, DATA))
+  return put(host, jax.P(None, row_axes(run.plan.mesh)))
 
 
 def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def test_a_run_on_another_mesh_ends_at_the_same_numbers(finished, data, tmp_path
   values = tiny.values(data, mesh={'worker': mesh[0], 'data': mesh[1]})
   got = train(finetune_config(values), tmp_path)
   assert got['ranks'] == result['ranks']
-  assert got['mesh'] == {'worker': mesh[0], 'data': mesh[1]}
+  assert got['mesh'] == {'worker': mesh[0], 'data': mesh[1], 'model': 1}
   _, want_state = final_state(tiny.values(data), workdir)
   # Saved on four devices, restored on one.
   _, got_state = final_state(tiny.values(data), tmp_path)
