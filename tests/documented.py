@@ -16,6 +16,7 @@ import sys
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
+LAUNCHERS = ('srun',)
 SHELLS = ('sh', 'bash', 'shell', 'console')
 # What a line of a shell starts with, outside blocks that say that they are shell.
 LOOKS_LIKE_SHELL = re.compile(
@@ -66,7 +67,14 @@ def joined(block):
 
 
 def words_of(line):
+  # A loop that starts processes stands for its first one.
+  loop = re.fullmatch(r'for (\w+) in (\S+)[^;]*; do (.*\S) *& done; wait', line)
+  if loop:
+    name, first, line = loop.groups()
+    line = line.replace(f'${name}', first)
   words = shlex.split(line.removeprefix('$ '), comments=True)
+  if words and words[0] in LAUNCHERS and 'python' in words:
+    words = words[words.index('python') :]
   while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
     words = words[1:]
   # 'python -m adapad_jax.main ...' stands for any flags, '... --flag' for any start.
