@@ -46,13 +46,12 @@ def run(task: str, method: str, seed: int, data: str) -> dict[str, Any]:
     'figure': name,
     'value': round(result['last']['metrics'][name], 5),
     'best': round(result['best']['metrics'][name], 5),
-    'majority': round(result['baseline']['metrics'][name] or 0.0, 5),
+    'baseline': result['baseline']['metrics'][name],
     'metrics': {k: round(v, 5) for k, v in result['last']['metrics'].items()},
     'prefixes': [round(x, 5) for x in result['prefixes']],
     'rank_total': result['rank_total'],
     'adapter_parameters': result['adapter_parameters'],
     'rounds': result['rounds'],
-    'seconds': round(result['seconds'], 1),
   }
 
 
@@ -90,17 +89,13 @@ def run_missing() -> None:
 def table() -> str:
   """Mean and standard deviation over seeds, in points."""
   rows = results()
-  lines = [
-    '| task | method | metric | last, points | majority |',
-    '|---|---|---|---|---|',
-  ]
+  lines = ['| task | method | metric | last, points |', '|---|---|---|---|']
   for task, method in dict.fromkeys((row['task'], row['method']) for row in rows):
     own = [row for row in rows if (row['task'], row['method']) == (task, method)]
     values = 100 * np.array([row['value'] for row in own])
     spread = f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else ''
     shown = f'{values.mean():.1f}{spread} ({len(values)} seeds)'
-    majority = f'{100 * own[0]["majority"]:.1f}'
-    lines.append(f'| {task} | {method} | {own[0]["figure"]} | {shown} | {majority} |')
+    lines.append(f'| {task} | {method} | {own[0]["figure"]} | {shown} |')
   return '\n'.join(lines)
 
 
