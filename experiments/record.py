@@ -8,6 +8,8 @@ from typing import Any
 from adapad_jax.files import finite
 
 FILE = 'results.jsonl'
+# XLA_FLAGS of processes that run side by side on one CPU.
+ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 
 
 def record(
@@ -38,6 +40,13 @@ def record(
     file.write(line + '\n')
   print(line, flush=True)
   return json.loads(line)
+
+
+def recorded(folder: pathlib.Path | str) -> list[dict[str, Any]]:
+  """All figures that a folder's results hold, none if there are no results yet."""
+  path = pathlib.Path(folder) / FILE
+  lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else []
+  return [json.loads(line) for line in lines]
 
 
 def _plain(value: Any) -> Any:

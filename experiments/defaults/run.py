@@ -9,7 +9,6 @@ stopped and started at will.
 """
 
 import concurrent.futures
-import json
 import multiprocessing
 import os
 import pathlib
@@ -20,7 +19,7 @@ from absl import app, flags
 
 from adapad_jax.training import finetune_config
 from configs.glue import get_config
-from experiments.record import FILE, record
+from experiments.record import ONE_THREAD, record, recorded
 from experiments.several_seeds import train_seeds
 
 HERE = pathlib.Path(__file__).parent
@@ -68,7 +67,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 # Shared by all runs: seeds of the data that no published table uses.
 HOLDOUT, FIRST_SEED = 0.2, 1000
-ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 
 _TASK = flags.DEFINE_string('task', 'stsb', 'A task of configs/glue.py.')
 _DATA = flags.DEFINE_string('data', '', 'Folder with the official files.')
@@ -117,9 +115,7 @@ def details(variant: str, seed: int) -> dict[str, Any]:
 
 def results() -> list[dict[str, Any]]:
   """All rows so far."""
-  path = HERE / FILE
-  lines = path.read_text().splitlines() if path.is_file() else []
-  return [json.loads(line) for line in lines]
+  return recorded(HERE)
 
 
 def is_done(variant: str, seed: int) -> bool:

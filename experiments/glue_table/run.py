@@ -27,11 +27,10 @@ from absl import app, flags
 from adapad_jax.methods import METHODS
 from adapad_jax.settings import did_you_mean
 from experiments.glue_table.settings import FACTORS, LENGTHS, RATES, TUNING_SEED, Spec
-from experiments.record import FILE, record
+from experiments.record import ONE_THREAD, record, recorded
 
 HERE = pathlib.Path(__file__).parent
 SINGLE = 'experiments.glue_table.single'
-ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 
 _DATA = flags.DEFINE_string('data', '', 'Folder with the official GLUE files.')
 _TASKS = flags.DEFINE_list('tasks', list(LENGTHS), 'Tasks.')
@@ -54,9 +53,7 @@ _SECONDS = flags.DEFINE_integer('run_seconds', 7200, 'Limit of one process.')
 
 def rows() -> list[dict[str, Any]]:
   """All results so far."""
-  path = HERE / FILE
-  lines = path.read_text().splitlines() if path.is_file() else []
-  return [json.loads(line) for line in lines]
+  return recorded(HERE)
 
 
 def spec(

@@ -8,7 +8,6 @@ method and seed, FOLDER/CoLA and FOLDER/STS-B being the official files. Skips wh
 """
 
 import concurrent.futures
-import json
 import multiprocessing
 import os
 import pathlib
@@ -21,10 +20,9 @@ from absl import app, flags
 from adapad_jax.training import finetune_config, train
 from configs.glue import get_config
 from experiments.glue_table.settings import FOLDERS
-from experiments.record import FILE, record
+from experiments.record import ONE_THREAD, record, recorded
 
 HERE = pathlib.Path(__file__).parent
-ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 
 _DATA = flags.DEFINE_string('data', '', 'Folder with the official GLUE files.')
 _TASKS = flags.DEFINE_list('tasks', ['cola', 'stsb'], f'Of {list(FOLDERS)}.')
@@ -57,9 +55,7 @@ def run(task: str, method: str, seed: int, data: str) -> dict[str, Any]:
 
 def results() -> list[dict[str, Any]]:
   """All rows so far."""
-  path = HERE / FILE
-  lines = path.read_text().splitlines() if path.is_file() else []
-  return [json.loads(line) for line in lines]
+  return recorded(HERE)
 
 
 def run_missing() -> None:
