@@ -115,6 +115,7 @@ class TrainConfig:
       length then share a batch, and the step compiles once a length. Empty: one
       length for all.
     wandb: project at Weights & Biases that metrics go to; '' sends nothing.
+    profile: (first round, number of rounds) to write a trace of; empty: none.
   """
 
   batch: int = 32
@@ -128,6 +129,7 @@ class TrainConfig:
   patience: int = 0
   buckets: tuple[int, ...] = ()
   wandb: str = ''
+  profile: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     for name in ('batch', 'accumulate', 'eval_batch', 'evaluations', 'log_every'):
@@ -138,6 +140,11 @@ class TrainConfig:
       raise ValueError(
         f'train.accumulate={self.accumulate} does not divide train.batch='
         f'{self.batch}; choose from {fits}'
+      )
+    if self.profile and (len(self.profile) != 2 or min(self.profile) < 1):
+      raise ValueError(
+        'train.profile must be (first round, number of rounds), both from one, got'
+        f' {self.profile}'
       )
     if not self.steps and not self.epochs > 0:
       raise ValueError(f'train.epochs must be positive, got {self.epochs}')

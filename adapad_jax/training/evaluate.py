@@ -99,11 +99,12 @@ def make_evaluator(
   own = rows // mesh.size
 
   def predict(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
-    deltas = deployed.deltas(modules, own, prefix)
-    whole = deployed.backbone(params)
-    return task.predict(attachment(whole, deltas, deployed.head), batch)
+    with jax.named_scope('evaluation'):
+      deltas = deployed.deltas(modules, own, prefix)
+      whole = deployed.backbone(params)
+      return task.predict(attachment(whole, deltas, deployed.head), batch)
 
-  def sharded(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
+  def evaluation(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
     found = jax.shard_map(
       predict,
       mesh=mesh,
@@ -114,4 +115,4 @@ def make_evaluator(
     # A process can read the rows of others only where it has a copy.
     return jax.reshard(found, jax.P()) if are_several() else found
 
-  return Evaluator(task, rows, jax.jit(sharded), buckets)
+  return Evaluator(task, rows, jax.jit(evaluation), buckets)

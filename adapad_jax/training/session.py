@@ -23,7 +23,7 @@ from adapad_jax.training.plan import Plan
 
 CONFIG, CHECKPOINTS = 'config.json', 'checkpoints'
 # Fields that may change while a run is on.
-_FREE = ('mesh.', 'train.wandb')
+_FREE = ('mesh.', 'train.wandb', 'train.profile')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,8 @@ def _place(
 def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Writes the config into a new workdir, or checks that it is the one there.
 
-  The mesh and where logs go may change from one start to the next, nothing else.
+  The mesh, where logs go and what is traced may change from one start to the next,
+  nothing else.
 
   Raises:
     ValueError: naming the fields that differ.

@@ -24,6 +24,7 @@ from adapad_jax.training.interrupt import Request, on_signals
 from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.phases import ROUNDS, added, timed
 from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.profiler import PROFILE, Profiler
 from adapad_jax.training.result import RESULT, make_result
 from adapad_jax.training.session import (
   CHECKPOINTS,
@@ -99,6 +100,7 @@ class Run:
   checkpoints: Checkpoints
   log: RunLog | NoLog
   display: Display
+  profiler: Profiler
 
 
 def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -143,11 +145,13 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
         checkpoints=checkpoints,
         log=log,
         display=shown,
+        profiler=Profiler(workdir / PROFILE, config.train.profile),
       )
       try:
         with jax.transfer_guard('disallow'):
           _loop(run, course, vote, request)
       finally:
+        run.profiler.close()
         checkpoints.close()
         log.close()
     result = make_result(run, course)
@@ -191,9 +195,11 @@ def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
   evaluations = evaluation_rounds(method.rounds, config.evaluations)
   pending: dict[str, Any] | None = None
   while course.step < method.rounds and not _patience_is_over(run, course):
+    run.profiler.before(course.step + 1, course.state)
     batch = _batch(run, course.step)
     with timed(course.phases, ROUNDS if run.round._cache_size() else 'compilation'):
-      course.state, metrics = run.round(course.state, run.session.params, batch)
+      with jax.profiler.StepTraceAnnotation('round', step_num=course.step + 1):
+        course.state, metrics = run.round(course.state, run.session.params, batch)
     course.step += 1
     if pending is not None:
       _read(run, course, pending)

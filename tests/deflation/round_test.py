@@ -147,8 +147,10 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state():
   jax.tree.map(np.testing.assert_array_equal, bad.head, good.head)
 
 
-def collectives(m, mesh_shape):
-  """Names of the collectives in the compiled round, and which are in a loop."""
+@functools.cache
+def compiled(local_steps, mesh_shape):
+  """The text of the compiled round."""
+  m = toy.method(local_steps=local_steps)
   devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
   with jax.set_mesh(mesh):
@@ -157,7 +159,11 @@ def collectives(m, mesh_shape):
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
     batch = jax.tree.map(lambda x: x[0], batches_for(m))
     batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
-    hlo = toy.make_round(m, mesh).lower(state, model, batch).compile().as_text()
+    return toy.make_round(m, mesh).lower(state, model, batch).compile().as_text()
+
+
+def collectives(hlo):
+  """Names of the collectives in a compiled round, and which are in a loop."""
   bodies = set(re.findall(r'body=%?([\w.\-]+)', hlo))
   found, computation = [], ''
   for line in hlo.splitlines():
@@ -172,7 +178,7 @@ def collectives(m, mesh_shape):
 @pytest.mark.parametrize('mesh', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('local_steps', [1, 3])
 def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, local_steps):
-  found = collectives(toy.method(local_steps=local_steps), mesh)
+  found = collectives(compiled(local_steps, mesh))
   gathers = [inside for op, inside in found if op == 'all-gather']
   assert gathers == ([False] if mesh[0] > 1 else [])
   reduces = [inside for op, inside in found if op == 'all-reduce']
@@ -181,3 +187,8 @@ def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, local_steps):
   assert reduces.count(True) == (1 if in_loop else 0)
   assert len(reduces) == (mesh[0] > 1) + (mesh[1] > 1)
   assert {op for op, _ in found} <= {'all-gather', 'all-reduce'}
+
+
+@pytest.mark.parametrize('scope', ['broadcast', 'worker_step', 'discovery'])
+def test_profiles_name_the_parts_of_a_round(scope):
+  assert f'/{scope}/' in compiled(1, (2, 2))
