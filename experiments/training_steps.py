@@ -1,16 +1,14 @@
-"""The same model and batch in JAX and in torch with PEFT: forward and training steps.
+"""Forward passes and training steps of models of released sizes, to be timed.
 
-Both sides train rank-one components or LoRA of all linear layers of the backbone and
-the head of a classifier, in float32 with the model's own dropout, on two threads.
+They train rank-one components or LoRA of all linear layers of the backbone and the
+head of a classifier, with the model's own dropout; `torch_steps` does so in torch.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +22,7 @@ from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import Method, Problem
 from adapad_jax.models import Head, Pretrained, load, outline
 from adapad_jax.sharding import DATA, make_mesh, put
+from experiments.timing import Waited
 
 Batch = dict[str, np.ndarray]
 CLASSIFIER = Head('classification')
@@ -127,11 +126,11 @@ def draw_batch(name: str, rows: int, length: int) -> Batch:
   }
 
 
-def our_forward(pretrained: Pretrained, batch: Batch) -> Callable[[], Any]:
-  """A call runs the model and waits for its logits."""
+def our_forward(pretrained: Pretrained, batch: Batch) -> Waited:
+  """A call runs the model."""
   run = jax.jit(lambda model, batch: model(batch))
   inputs = jax.device_put({name: batch[name] for name in ('ids_BL', 'mask_BL')})
-  return lambda: jax.block_until_ready(run(pretrained.model, inputs))
+  return Waited(lambda: run(pretrained.model, inputs), jax.block_until_ready)
 
 
 @dataclasses.dataclass
@@ -149,6 +148,10 @@ class OurStep:
     with jax.set_mesh(self.mesh):
       self.state, metrics = self.run(self.state, self.params, self.inputs)
     return metrics['loss']
+
+  def wait(self, loss: jax.Array) -> None:
+    """Returns when the step of a loss is done."""
+    jax.block_until_ready((loss, self.state))
 
   def __call__(self) -> float:
     """Takes a step; its loss."""
@@ -217,126 +220,3 @@ def _loss(
   else:
     loss_B = entropy(logits, batch['label_B'])
   return loss_B, jnp.ones_like(loss_B)
-
-
-def torch_model(name: str, **fields: Any) -> Any:
-  """transformers' classifier of the same size, with its default attention.
-
-  Args:
-    name: of `CONFIGS`.
-    **fields: of config.json, to replace.
-  """
-  import torch
-  import transformers
-
-  torch.set_num_threads(2)
-  fields = CONFIGS[name] | fields
-  config = transformers.AutoConfig.for_model(fields.pop('model_type'), **fields)
-  return transformers.AutoModelForSequenceClassification.from_config(config)
-
-
-def torch_forward(model: Any, batch: Batch) -> Callable[[], Any]:
-  """A call runs the model without gradients."""
-  import torch
-
-  inputs = _torch_inputs(batch)
-
-  def run() -> Any:
-    model.eval()
-    with torch.no_grad():
-      return model(**inputs).logits
-
-  return run
-
-
-@dataclasses.dataclass
-class TorchStep:
-  """A training step in torch: a call takes it and gives the loss.
-
-  Attributes:
-    model: adapted by peft.
-    learner: the optimiser.
-    inputs: of the model, labels included.
-    half: whether products run in bfloat16.
-  """
-
-  model: Any
-  learner: Any
-  inputs: dict[str, Any]
-  half: bool
-
-  def dispatch(self) -> Any:
-    """Starts a step; its loss."""
-    import torch
-
-    kind = self.model.device.type
-    half = torch.autocast(kind, torch.bfloat16) if self.half else None
-    with half or contextlib.nullcontext():
-      loss = self.model(**self.inputs).loss
-    loss.backward()
-    trained = [p for group in self.learner.param_groups for p in group['params']]
-    torch.nn.utils.clip_grad_norm_(trained, 1.0)
-    self.learner.step()
-    self.learner.zero_grad()
-    return loss.detach()
-
-  def __call__(self) -> float:
-    """Takes a step; its loss."""
-    return self.dispatch().item()
-
-
-def peft_step(model: Any, pretrained: Pretrained, rank: int, batch: Batch) -> TorchStep:
-  """A LoRA step with AdamW on the same modules, where the model lies.
-
-  A model in bfloat16 computes in it; peft keeps the components in float32.
-  """
-  import peft
-  import torch
-
-  names = choose(
-    pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
-  )
-  config = peft.LoraConfig(
-    r=rank,
-    target_modules=list(names),
-    modules_to_save=list(pretrained.head_modules),
-    task_type='SEQ_CLS',
-  )
-  adapted = peft.get_peft_model(model, config)
-  trained = [p for p in adapted.parameters() if p.requires_grad]
-  learner = torch.optim.AdamW(trained, lr=1e-4)
-  inputs = _torch_inputs(batch) | {'labels': torch.tensor(batch['label_B']).long()}
-  inputs = {name: x.to(model.device) for name, x in inputs.items()}
-  adapted.train()
-  return TorchStep(adapted, learner, inputs, model.dtype == torch.bfloat16)
-
-
-def _torch_inputs(batch: Batch) -> dict[str, Any]:
-  import torch
-
-  names = {'input_ids': 'ids_BL', 'attention_mask': 'mask_BL'}
-  return {name: torch.tensor(batch[ours]).long() for name, ours in names.items()}
-
-
-def side_by_side(
-  ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
-) -> dict[str, float]:
-  """Seconds of either by turns, after two calls of each that do not count.
-
-  Returns:
-    medians 'ours' and 'theirs', and 'ratio', the median of the ratios of neighbouring
-    calls: what else the machine does weighs on both.
-  """
-  for call in (ours, theirs) * 2:
-    call()
-  pairs = np.array([[_seconds(ours), _seconds(theirs)] for _ in range(repeats)])
-  ratio = np.median(pairs[:, 0] / pairs[:, 1])
-  return dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True)) | {
-    'ratio': ratio
-  }
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-  start = time.perf_counter()
-  call()
-  return time.perf_counter() - start

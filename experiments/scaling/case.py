@@ -10,23 +10,22 @@ import dataclasses
 import json
 import math
 import pathlib
-import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from adapad_jax.adapters import Targets, choose
 from adapad_jax.compilation import keep_compiled
 from adapad_jax.methods import adapad, lora
+from experiments import timing
 from experiments import training_steps as steps
+from experiments.model_flops import step_flops, utilisation
 
 METHODS = ('peft', 'lora', 'split', 'replicate')
-# Dense bfloat16 products a second, from NVIDIA's data sheets (SXM boards).
-PEAK_FLOPS = {'H100': 989e12, 'H200': 989e12, 'A100': 312e12}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,58 +98,19 @@ def our_model(case: Case) -> Any:
     )
 
 
-def peft_case(case: Case) -> tuple[steps.TorchStep, dict[str, tuple[int, int]]]:
+def peft_case(case: Case) -> tuple[Any, dict[str, tuple[int, int]]]:
   """The step on torch's best device, and the shapes of the adapted modules."""
-  import torch
+  from experiments import torch_steps
 
-  from adapad_jax.adapters import Targets, choose
-
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
   ours = steps.our_outline(case.model)
   shapes = choose(ours.model, Targets(), ours.targets, ours.head_modules)
   off = {} if case.dropout else dict.fromkeys(_RATES, 0.0)
-  model = steps.torch_model(case.model, **off)
-  model = model.to(device, getattr(torch, case.dtype))
+  model = torch_steps.torch_model(case.model, case.dtype, **off)
   batch = steps.draw_batch(case.model, case.rows, case.length)
-  return steps.peft_step(model, ours, case.rank, batch), shapes
+  return torch_steps.peft_step(model, ours, case.rank, batch), shapes
 
 
 _RATES = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
-
-
-def model_flops(case: Case, shapes: dict[str, tuple[int, int]]) -> float:
-  """Floating-point operations that a step of a frozen model needs at least.
-
-  Twice the entries of all adapted matrices for each token forward, as much again
-  backward to the activations (frozen weights have no gradient); the two products of
-  softmax attention, 4 L d a token and layer, forward and twice that backward. Low-rank
-  terms, DeBERTa's relative positions, embeddings and the head are not counted.
-  """
-  config = steps.CONFIGS[case.model]
-  tokens = case.rows * case.length
-  linear = sum(i * o for i, o in shapes.values())
-  attended = config['num_hidden_layers'] * case.length * config['hidden_size']
-  workers = case.rank if case.method == 'replicate' else 1
-  return workers * tokens * (4.0 * linear + 12.0 * attended)
-
-
-def time_steps(
-  dispatch: Callable[[], Any], wait: Callable[[Any], Any], seconds: float
-) -> np.ndarray:
-  """Seconds of a step in groups that are waited for at their end."""
-  for _ in range(3):
-    wait(dispatch())
-  start = time.perf_counter()
-  wait(dispatch())
-  each = max(math.ceil(seconds / 5 / (time.perf_counter() - start)), 1)
-  found = []
-  for _ in range(5):
-    start = time.perf_counter()
-    for _ in range(each):
-      last = dispatch()
-    wait(last)
-    found.append((time.perf_counter() - start) / each)
-  return np.array(found)
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -160,50 +120,40 @@ def measure(case: Case) -> dict[str, Any]:
   made = time.perf_counter()
   losses = [step()]
   first = time.perf_counter() - made
-  device, wait = _place(case)
-  seconds = float(np.median(time_steps(step.dispatch, wait, case.seconds)))
+  seconds = float(np.median(timing.alone(step, case.seconds)))
   losses.append(step())
   if not all(map(math.isfinite, losses)):
     raise SystemExit(f'the loss was not finite: {losses}')
-  flops = model_flops(case, shapes)
-  peak = next((p for name, p in PEAK_FLOPS.items() if name in device), None)
-  if case.dtype != 'bfloat16':
-    peak = None
+  device, peak, peak_of = _device(case)
+  # Every worker of `replicate` computes all rows.
+  workers = case.rank if case.method == 'replicate' else 1
+  speed = workers * step_flops(case.model, case.rows, case.length, shapes) / seconds
   return {
     'device': device,
     'step_ms': 1e3 * seconds,
     'tokens_per_second': case.rows * case.length / seconds,
-    'model_tflops_per_second': flops / seconds / 1e12,
-    'model_flop_utilisation': flops / seconds / peak if peak else None,
-    'peak_gib': _peak(case) / 2**30,
-    'peak_of': 'process' if device.lower() == 'cpu' else 'device',
+    'model_tflops_per_second': speed / 1e12,
+    'model_flop_utilisation': utilisation(speed, device, case.dtype),
+    'peak_gib': peak / 2**30,
+    'peak_of': peak_of,
     'make_s': made - start,
     'first_step_s': first,
     'losses': losses,
   }
 
 
-def _place(case: Case) -> tuple[str, Callable[[Any], Any]]:
-  """The device's name, and how to wait for a loss."""
-  if case.method != 'peft':
-    return jax.devices()[0].device_kind, jax.block_until_ready
-  import torch
-
-  if torch.cuda.is_available():
-    return torch.cuda.get_device_name(), lambda loss: torch.cuda.synchronize()
-  return 'cpu', lambda loss: loss
-
-
-def _peak(case: Case) -> int:
-  """Bytes: of the device's allocator, or of the process where it does not count."""
+def _device(case: Case) -> tuple[str, int, str]:
+  """The device's name, the peak of bytes, and whether the device or process has it."""
   if case.method == 'peft':
-    import torch
+    from experiments import torch_steps
 
-    if torch.cuda.is_available():
-      return torch.cuda.max_memory_allocated()
-  elif stats := jax.devices()[0].memory_stats():
-    return stats['peak_bytes_in_use']
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    device, peak = torch_steps.device_name(), torch_steps.peak_bytes()
+    if peak is not None:
+      return device, peak, 'device'
+    return device, timing.peak_bytes(), 'process'
+  device = jax.devices()[0]
+  peak_of = 'device' if device.memory_stats() else 'process'
+  return device.device_kind, timing.peak_bytes(), peak_of
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ import tempfile
 from absl import app, flags
 
 from adapad_jax.methods import adapad
+from experiments import torch_steps
 from experiments import training_steps as steps
 from experiments.record import record
+from experiments.timing import side_by_side
 
 HERE = pathlib.Path(__file__).parent
 
@@ -26,9 +28,9 @@ def main(argv: list[str]) -> None:
   with tempfile.TemporaryDirectory() as folder:
     ours = steps.our_model(_MODEL.value, pathlib.Path(folder))
   settings = adapad.AdaPaDSettings(r_max=4, feeding='split')
-  seconds = steps.side_by_side(
+  seconds = side_by_side(
     steps.our_step(ours, lambda problem: adapad.build(settings, problem), batch),
-    steps.peft_step(steps.torch_model(_MODEL.value), ours, 2, batch),
+    torch_steps.peft_step(torch_steps.torch_model(_MODEL.value), ours, 2, batch),
     _REPEATS.value,
   )
   record(
