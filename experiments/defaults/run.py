@@ -20,7 +20,7 @@ from absl import app, flags
 from adapad_jax.training import finetune_config
 from configs.glue import get_config
 from experiments.record import ONE_THREAD, record, recorded
-from experiments.several_seeds import train_seeds
+from experiments.several_runs import runs_of, train_runs
 
 HERE = pathlib.Path(__file__).parent
 
@@ -126,11 +126,12 @@ def is_done(variant: str, seed: int) -> bool:
 
 def run_variant(config: dict[str, Any], seeds: list[int]) -> dict[int, Any]:
   """By seed: (name of the metric, its value, its values for every prefix)."""
-  trained = train_seeds(finetune_config(config), [FIRST_SEED + s for s in seeds])
+  config = finetune_config(config)
+  trained = train_runs(config, runs_of(config, [FIRST_SEED + s for s in seeds]))
   name = trained.metric
   return {
-    seed - FIRST_SEED: (name, one.metrics[name], one.prefixes)
-    for seed, one in trained.outcomes.items()
+    seed: (name, one.metrics[name], one.prefixes)
+    for seed, one in zip(seeds, trained.outcomes, strict=True)
   }
 
 

@@ -7,8 +7,8 @@
   python -m experiments.glue_table.run --table
 
 FOLDER holds the official CoLA, MRPC, RTE, STS-B and SST-2. Skips what `results.jsonl`
-holds, so it can be stopped and started at will; `--table` runs nothing. The seeds of a
-method on a task train at once in one process (`experiments.several_seeds`).
+holds, so it can be stopped and started at will; `--table` runs nothing. The runs of a
+method on a task train at once in one process (`experiments.several_runs`).
 """
 
 import concurrent.futures
@@ -47,7 +47,7 @@ _TUNE = flags.DEFINE_bool('tune', False, 'Search rates on a part of the training
 _COST = flags.DEFINE_bool('cost', False, 'Time a step and note the peak memory.')
 _TABLE = flags.DEFINE_bool('table', False, 'Only print and draw what is there.')
 _JOBS = flags.DEFINE_integer('jobs', 1, 'Processes side by side; one thread each.')
-_TOGETHER = flags.DEFINE_integer('together', 5, 'The most seeds of one process.')
+_TOGETHER = flags.DEFINE_integer('together', 5, 'The most runs of one process.')
 _SECONDS = flags.DEFINE_integer('run_seconds', 7200, 'Limit of one process.')
 
 
@@ -82,6 +82,7 @@ def tuned_rate(
   like = spec('tune', task, method, TUNING_SEED, budget, 0.0).details()
   del like['rate']
   tried = [row for row in done if like.items() <= row.items()]
+  tried = [row for row in tried if row['value'] is not None]
   return max(tried, key=lambda row: row['value'])['rate'] if tried else RATES[method]
 
 
@@ -102,10 +103,11 @@ def wanted(done: list[dict[str, Any]]) -> Iterator[Spec]:
 
 
 def groups(specs: Iterable[Spec]) -> list[list[Spec]]:
-  """Runs that differ in their seed alone, at most `--together` at once."""
+  """Runs that differ in seed and rate alone, at most `--together` at once."""
   together: dict[Spec, list[Spec]] = {}
   for one in specs:
-    together.setdefault(dataclasses.replace(one, seed=-1), []).append(one)
+    alike = dataclasses.replace(one, seed=-1, rate=0.0)
+    together.setdefault(alike, []).append(one)
   size = _TOGETHER.value
   return [g[i : i + size] for g in together.values() for i in range(0, len(g), size)]
 
@@ -120,6 +122,7 @@ def execute(group: list[Spec]) -> list[dict[str, Any]]:
     extra = {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     if _JOBS.value > 1:
       extra['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
+      extra['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
     subprocess.run(
       [sys.executable, '-m', SINGLE, str(there), _DATA.value, str(result)],
       check=True,
@@ -153,7 +156,8 @@ def main(argv: list[str]) -> None:
       running = {pool.submit(execute, group): group for group in groups(missing)}
       for future in concurrent.futures.as_completed(running):
         for one, row in zip(running[future], future.result(), strict=True):
-          value = round(row.pop('value'), 5)
+          value = row.pop('value')
+          value = None if value is None else round(value, 5)
           record(HERE, 'glue_table', value, row['metric'], **one.details(), **row)
   if not (_TUNE.value or _COST.value):
     report()

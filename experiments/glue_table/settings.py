@@ -10,6 +10,7 @@ from adapad_jax.models.head import Head
 from adapad_jax.training import FinetuneConfig, finetune_config
 from configs.common import MINILM
 from configs.glue import get_config
+from experiments.several_runs import Run
 
 # Tokens of a row: most rows fit, and a step stays short.
 LENGTHS = {'cola': 24, 'sst2': 32, 'stsb': 40, 'mrpc': 56, 'rte': 80}
@@ -31,7 +32,7 @@ RATES = {
   'head': 2e-3,
 }
 # Tuning tries each of these times the rate above: the same effort for every method.
-FACTORS = (0.5, 1.0, 2.0)
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 # No seed of the table: what is tuned must not meet what is reported.
 TUNING_SEED, HOLDOUT = 1000, 0.2
 # Steps of a run that is timed.
@@ -128,3 +129,11 @@ def config_of(spec: Spec, data: pathlib.Path) -> FinetuneConfig:
   settings = method_settings(spec.method, spec.budget, module_count(spec.targets))
   config[spec.method] |= settings
   return finetune_config(config)
+
+
+def run_of(spec: Spec, config: FinetuneConfig) -> Run:
+  """What sets a run apart from those that train beside it."""
+  rate, head_rate = config.optimizer.rate, config.head_optimizer.rate
+  if spec.method in HEAD_ONLY:
+    return Run(spec.seed, rate, spec.rate)
+  return Run(spec.seed, spec.rate, head_rate)

@@ -1,4 +1,4 @@
-"""The seeds of one method on one task, in a process of its own.
+"""The runs of one method on one task, in a process of its own.
 
 python -m experiments.glue_table.single SPECS.json DATA ROWS.json
 """
@@ -11,9 +11,11 @@ import sys
 import tempfile
 from typing import Any
 
+import jax
+
 from adapad_jax.training import FinetuneConfig, train
-from experiments.glue_table.settings import COST_STEPS, Spec, config_of
-from experiments.several_seeds import train_seeds
+from experiments.glue_table.settings import COST_STEPS, Spec, config_of, run_of
+from experiments.several_runs import Trained, train_runs
 
 
 def main(specs_path: str, data: str, rows_path: str) -> None:
@@ -22,29 +24,39 @@ def main(specs_path: str, data: str, rows_path: str) -> None:
   if specs[0].kind == 'cost':
     rows = [cost(config)]
   else:
-    rows = results(config, [one.seed for one in specs])
+    curves = specs[0].kind == 'run'
+    trained = train_runs(config, [run_of(one, config) for one in specs], curves)
+    rows = results(trained, specs)
+  device = jax.devices()[0].device_kind
+  rows = [row | {'device': device} for row in rows]
   pathlib.Path(rows_path).write_text(json.dumps(rows))
 
 
-def results(config: FinetuneConfig, seeds: list[int]) -> list[dict[str, Any]]:
-  """What each seed came to, on the last state: nothing is chosen by the metric."""
-  trained = train_seeds(config, seeds)
-  return [
-    {
-      'metric': trained.metric,
-      'value': outcome.metrics[trained.metric],
-      'metrics': outcome.metrics,
-      'prefixes': outcome.prefixes,
-      'spectral_prefixes': outcome.spectral_prefixes,
-      'rank_M': outcome.rank_M,
-      'adapter_parameters': outcome.adapter_parameters,
-      'head_parameters': trained.head_parameters,
-      'steps_done': trained.steps,
-      'together': len(seeds),
-      'seconds_of_all': round(trained.seconds, 1),
-    }
-    for outcome in trained.outcomes.values()
-  ]
+def results(trained: Trained, specs: list[Spec]) -> list[dict[str, Any]]:
+  """What each run came to, on the last state: nothing is chosen by the metric.
+
+  Raises:
+    FloatingPointError: if a run of the table was not finite. While rates are searched
+      that only rules a rate out.
+  """
+  rows = []
+  for spec, outcome in zip(specs, trained.outcomes, strict=True):
+    if outcome is None and spec.kind == 'run':
+      raise FloatingPointError(f'not finite: {spec}')
+    found = dataclasses.asdict(outcome) if outcome else {'metrics': None}
+    value = outcome.metrics[trained.metric] if outcome else None
+    rows.append(
+      {
+        'metric': trained.metric,
+        'value': value,
+        **found,
+        'head_parameters': trained.head_parameters,
+        'steps_done': trained.steps,
+        'together': len(specs),
+        'seconds_of_all': round(trained.seconds, 1),
+      }
+    )
+  return rows
 
 
 def cost(config: FinetuneConfig) -> dict[str, Any]:

@@ -1,0 +1,221 @@
+"""Several runs at once: the round is mapped over a leading axis of seeds and rates.
+
+A small model leaves an accelerator idle; five runs that differ in nothing but seed and
+rates take little longer than one, and whatever they are, one program serves them. What
+comes out is what `training.train` gives for each, to float tolerance: the same plan,
+batches, noise and rounds.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adapad_jax.deflation.components import Component
+from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.methods import METHODS, Method
+from adapad_jax.methods.spectral import by_singular_values
+from adapad_jax.training.batches import Order, round_batch, trimmed
+from adapad_jax.training.config import FinetuneConfig
+from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.result import adapter_parameters
+from adapad_jax.training.session import Session, open_session
+
+# Rounds that may be dispatched ahead of the device.
+_AHEAD = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What sets one of the runs apart.
+
+  Attributes:
+    seed: of everything drawn.
+    rate: peak rate of the adapters.
+    head_rate: peak rate of the head.
+  """
+
+  seed: int
+  rate: float
+  head_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What one run came to.
+
+  Attributes:
+    metrics: of the final update on the validation rows.
+    prefixes: the task's metric of the update cut to 0, 1, ... components a module.
+    spectral_prefixes: the same, cut by singular values.
+    rank_M: components of each module.
+    adapter_parameters: of the update, the head not counted.
+  """
+
+  metrics: dict[str, float]
+  prefixes: list[float]
+  spectral_prefixes: list[float]
+  rank_M: list[int]
+  adapter_parameters: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """All runs.
+
+  Attributes:
+    metric: the task's main metric.
+    outcomes: by run, in order; None for one that was not finite.
+    steps: rounds of each.
+    seconds: of all rounds of all runs but the first, compilation left out.
+    head_parameters: trained outside the adapters.
+  """
+
+  metric: str
+  outcomes: list[Outcome | None]
+  steps: int
+  seconds: float
+  head_parameters: int
+
+
+def runs_of(config: FinetuneConfig, seeds: Sequence[int]) -> list[Run]:
+  """The config's own rates with each seed."""
+  rates = config.optimizer.rate, config.head_optimizer.rate
+  return [Run(seed, *rates) for seed in seeds]
+
+
+def train_runs(
+  config: FinetuneConfig, runs: Sequence[Run], curves: bool = True
+) -> Trained:
+  """Trains all runs on one device at once, and scores the final updates.
+
+  Args:
+    config: of the runs; its seed, rates, buckets, checkpoints and evaluations are not
+      used.
+    runs: what differs.
+    curves: also score every prefix of every update.
+
+  Raises:
+    ValueError: if the weights are drawn by the seed, so that they differ.
+  """
+  if config.model.random_weights:
+    raise ValueError('model.random_weights: runs trained together share their weights')
+  plan = make_plan(dataclasses.replace(config, seed=runs[0].seed))
+  with jax.set_mesh(plan.mesh):
+    session = open_session(plan)
+    fresh = [_fresh(plan, run.seed) for run in runs]
+    state_Z = jax.tree.map(lambda *x: jnp.stack(x), *fresh)
+    state_Z, failed_Z, seconds = _rounds(session, state_Z, runs)
+    outcomes = []
+    for z, failed in enumerate(failed_Z):
+      state = plan.method.place(jax.tree.map(lambda x: x[z], state_Z), plan.mesh)  # noqa: B023
+      outcomes.append(None if failed >= 0 else _outcome(session, state, curves))
+  return Trained(
+    plan.task.metric, outcomes, plan.method.rounds, seconds, plan.head_parameters()
+  )
+
+
+def _fresh(plan: Plan, seed: int) -> Any:
+  """The state before the first round, as a run of that seed draws it."""
+  seeded = dataclasses.replace(plan, config=dataclasses.replace(plan.config, seed=seed))
+  method = _bound(plan, seed=seed)
+  head = open_session(seeded).head
+  return method.place(jax.jit(method.init)(head), plan.mesh)
+
+
+def _bound(plan: Plan, **changes: Any) -> Method:
+  """The plan's method with another seed or other optimisers."""
+  bind = METHODS[plan.config.method][1]
+  return bind(plan.config.settings, dataclasses.replace(plan.method.problem, **changes))
+
+
+def _rounds(
+  session: Session, state_Z: Any, runs: Sequence[Run]
+) -> tuple[Any, np.ndarray, float]:
+  """All rounds; the states, their failed steps, and seconds after the first round."""
+  plan = session.plan
+  method, train = plan.method, plan.config.train
+  columns = trimmed(plan.task.splits['train'].columns)
+  rows = len(columns['mask_BL'])
+  orders = [Order(rows, train.batch, run.seed) for run in runs]
+  rates_Z = [np.float32([run.rate for run in runs])]
+  rates_Z += [np.float32([run.head_rate for run in runs])]
+  # A mesh of its own: shard_map cannot close over the rates on explicit axes.
+  names = plan.mesh.axis_names
+  kinds = (jax.sharding.AxisType.Auto,) * len(names)
+  mesh = jax.make_mesh((1,) * len(names), names, kinds, devices=jax.devices()[:1])
+  there = jax.NamedSharding(mesh, jax.P())
+  with jax.set_mesh(mesh):
+    step_Z = _mapped_round(plan, mesh)
+    state_Z, params, rates_Z = jax.device_put(
+      jax.device_get((state_Z, session.params, rates_Z)), there
+    )
+    recent: list[jax.Array] = []
+    for step in range(method.rounds):
+      cut = (step * method.local_steps, method.local_steps, 1)
+      batches = [round_batch(columns, order, *cut) for order in orders]
+      batch_Z = {name: np.stack([b[name] for b in batches]) for name in columns}
+      batch_Z = jax.device_put(batch_Z, there)
+      state_Z, failed_Z = step_Z(state_Z, params, batch_Z, *rates_Z)
+      recent = [*recent[-_AHEAD:], failed_Z]
+      jax.block_until_ready(recent[0])
+      if step == 0:
+        jax.block_until_ready(state_Z)
+        started = time.monotonic()
+    host = jax.device_get(state_Z)
+  return host, np.asarray(failed_Z), time.monotonic() - started
+
+
+def _mapped_round(plan: Plan, mesh: jax.sharding.Mesh) -> Any:
+  """The compiled round of all runs, their rates being data."""
+  problem = plan.method.problem
+
+  def once(state: Any, params: Any, batch: Any, rate: Any, head_rate: Any) -> Any:
+    method = _bound(
+      plan,
+      optimizer=dataclasses.replace(problem.optimizer, rate=rate),
+      head_optimizer=dataclasses.replace(problem.head_optimizer, rate=head_rate),
+    )
+    state, metrics = method.make_round(mesh)(state, params, batch)
+    return state, metrics['failed']
+
+  return jax.jit(jax.vmap(once, in_axes=(0, None, 0, 0, 0)), donate_argnums=0)
+
+
+def _outcome(session: Session, state: Any, curves: bool) -> Outcome:
+  plan = session.plan
+  method, task = plan.method, plan.task
+  evaluator = session.evaluator()
+  deployed = method.deploy(state)
+  score = lambda update, k: evaluator.validate(session.params, update, k)
+  metrics = score(deployed, method.capacity)
+  is_adapter = deployed.changes is None
+  prefixes, spectral = [], []
+  if curves and is_adapter:
+    cuts = range(method.capacity + 1)
+    sorted_ = jax.jit(by_singular_order, static_argnums=0)(plan.modules, deployed)
+    prefixes = [score(deployed, k)[task.metric] for k in cuts]
+    spectral = [score(sorted_, k)[task.metric] for k in cuts]
+  return Outcome(
+    metrics=metrics,
+    prefixes=prefixes,
+    spectral_prefixes=spectral,
+    rank_M=method.report(state).rank_M.tolist(),
+    adapter_parameters=adapter_parameters(plan, deployed),
+  )
+
+
+def by_singular_order(modules: tuple[str, ...], deployed: Deployed) -> Deployed:
+  """The same update, components by singular value: its best cut of every size."""
+  active = {
+    name: Component(
+      deployed.components[name].a_RI,
+      deployed.components[name].b_RO * deployed.active_MS[m][:, None],
+    )
+    for m, name in enumerate(modules)
+  }
+  return dataclasses.replace(deployed, components=by_singular_values(active))
