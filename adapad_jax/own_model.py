@@ -20,10 +20,11 @@ from adapad_jax.adapters import Adapter, Attachment, Targets, choose, split_mode
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import Problem, RankReport
 from adapad_jax.methods.adapad import AdaPaD, AdaPaDSettings, build
-from adapad_jax.sharding import DATA, make_mesh, put
+from adapad_jax.sharding import make_mesh, put
 from adapad_jax.training import Diverged
-from adapad_jax.training.batches import Order, round_batch
+from adapad_jax.training.batches import round_batch
 from adapad_jax.training.session import host_adapter
+from adapad_jax.training.shares import make_order
 
 # loss(model, batch, keys_B) -> loss_B: one value for every row of the batch.
 RowLoss = Callable[[Any, dict[str, jax.Array], jax.Array], jax.Array]
@@ -128,11 +129,12 @@ def _train(
 ) -> Outcome:
   params, run = put(params), method.make_round(mesh)
   state = method.place(jax.jit(method.init)(head), mesh)
-  order = Order(len(next(iter(columns.values()))), recipe.batch, recipe.seed)
+  order = make_order(method.private, columns, recipe.batch, recipe.seed)
+  rows = method.rows(mesh)
   losses, local = [], method.local_steps
   for step in range(method.rounds):
-    host = round_batch(columns, order, step * local, local, recipe.data)
-    state, metrics = run(state, params, put(host, jax.P(None, DATA)))
+    host = round_batch(columns, order, step * local, local, rows.order_B)
+    state, metrics = run(state, params, put(host, rows.spec))
     losses.append(metrics['loss'])
   if (failed := int(state.failed)) >= 0:
     raise Diverged(f'round {failed} was not finite; lower optimizer.rate')

@@ -154,9 +154,9 @@ def _rounds(
     state_Z, params, rates_Z = jax.device_put(
       jax.device_get((state_Z, session.params, rates_Z)), there
     )
-    recent: list[jax.Array] = []
+    order_B, recent = method.rows(mesh).order_B, []
     for step in range(method.rounds):
-      cut = (step * method.local_steps, method.local_steps, 1)
+      cut = (step * method.local_steps, method.local_steps, order_B)
       batches = [round_batch(columns, order, *cut) for order in orders]
       batch_Z = {name: np.stack([b[name] for b in batches]) for name in columns}
       batch_Z = jax.device_put(batch_Z, there)

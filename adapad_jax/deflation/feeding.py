@@ -2,9 +2,12 @@
 
 `replicate`: every live worker sees every row, r times the compute of LoRA. `split`:
 the rows are shared among the live workers alone, the compute of plain LoRA; a part of
-them may be joint rows, which train all workers' components at once. Worker
-k is live while it owns a component that trains somewhere; since ranks grow one at a
-time the live workers are always the first n.
+them may be joint rows, which train all workers' components at once. `federated`: a
+batch has as many rows for each worker, live or not, drawn from data that the others
+never see; a device of the worker axis gets those of its own workers alone.
+
+Worker k is live while it owns a component that trains somewhere; since ranks grow one
+at a time the live workers are always the first n.
 
 Assignments are tables indexed by n, looked up inside the compiled step, so a rank
 that is granted changes data and not shapes. They do not depend on the mesh: row g
@@ -18,7 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MODES = ('split', 'replicate')
+from adapad_jax.sharding import WORKER, row_axes, row_shards
+
+MODES = ('split', 'replicate', 'federated')
 SHARES = ('equal', 'first')
 
 
@@ -28,16 +33,41 @@ class Slots:
   """The rows that one device computes.
 
   Attributes:
-    row_C: index into the device's shard of the batch.
+    row_C: index into the device's batch.
+    number_C: place in what the owner sees of a batch, the same on every mesh.
     owner_C: the worker that trains on it; of a joint row the last live one.
     valid_C: whether the slot is used.
     joint_C: whether the row sees and trains every active component.
   """
 
   row_C: jax.Array
+  number_C: jax.Array
   owner_C: jax.Array
   valid_C: jax.Array
   joint_C: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """How the rows of a batch lie on a mesh.
+
+  Attributes:
+    order_B: the row of the batch at each place.
+    axes: mesh axes that divide the places, contiguous ones for a device.
+  """
+
+  order_B: np.ndarray
+  axes: tuple[str, ...]
+
+  @property
+  def spec(self) -> jax.sharding.PartitionSpec:
+    """Of arrays (steps, batch, ...)."""
+    return jax.P(None, self.axes)
+
+
+def rows_on(mesh: jax.sharding.Mesh, batch: int) -> Rows:
+  """Rows dealt out to all devices of one place on the worker axis."""
+  return Rows(shard_order(batch, row_shards(mesh)), row_axes(mesh))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +75,7 @@ class Feeding:
   """How a batch of `batch` rows is shared among `workers` workers.
 
   Attributes:
-    mode: 'split' or 'replicate'.
+    mode: 'split', 'replicate' or 'federated'.
     shares: for 'split': 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
       components, which all others build on, see more).
     joint: for 'split': the fraction of the rows that belong to no single worker: they
@@ -69,16 +99,21 @@ class Feeding:
         )
     if not 0 <= self.joint < 1:
       raise ValueError(f'feeding.joint must be in [0, 1), got {self.joint}')
-    if self.joint and self.mode == 'replicate':
+    if self.joint and self.mode != 'split':
       raise ValueError(
-        f'feeding.joint={self.joint} needs feeding.mode split: in replicate every'
-        ' worker sees every row'
+        f'feeding.joint={self.joint} needs feeding.mode split: in {self.mode} the rows'
+        ' of a worker are set'
       )
     if self.mode == 'split' and self.own_rows < self.workers:
       raise ValueError(
         f'feeding.mode split needs at least one row for each worker: {self.own_rows} of'
         f' the batch of {self.batch} < workers {self.workers}; use a larger batch,'
         ' fewer joint rows or replicate'
+      )
+    if self.mode == 'federated' and self.batch % self.workers:
+      raise ValueError(
+        f'feeding.mode federated gives every worker as many rows, but the batch of'
+        f' {self.batch} is no multiple of {self.workers} workers; choose one that is'
       )
 
   @property
@@ -117,8 +152,8 @@ class Feeding:
     """
     rows = self.batch // shards
     block = -(-self.workers // blocks)
-    if self.mode == 'replicate':
-      return rows * min(block, live or block)
+    if self.mode != 'split':
+      return self.rows_of_worker(shards) * min(block, live or block)
     if blocks == 1:
       return rows
     tables = self.owners()[[live] if live else slice(1, None)]
@@ -128,6 +163,31 @@ class Feeding:
       for shard in range(shards)
       for w in range(blocks)
     )
+
+  def rows_of_worker(self, shards: int) -> int:
+    """Rows of a batch that a worker sees on a device, but for `split`."""
+    part = self.workers if self.mode == 'federated' else 1
+    return self.batch // part // shards
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """How the rows of a batch are laid out, so that devices get theirs.
+
+    Raises:
+      ValueError: if the mesh does not divide the rows, or in `federated` the workers.
+    """
+    if self.mode != 'federated':
+      return rows_on(mesh, self.batch)
+    blocks, shards, own = mesh.shape[WORKER], row_shards(mesh), self.rows_of_worker(1)
+    if self.workers % blocks or own % shards:
+      raise ValueError(
+        f'feeding.mode federated cannot spread {self.workers} workers of {own} rows'
+        f' each over a mesh {dict(mesh.shape)}: the worker axis must divide the'
+        ' workers, and data x model the rows of one'
+      )
+    order_KI = shard_order(own, shards)[None] + own * np.arange(self.workers)[:, None]
+    # (blocks, workers of a block, shards, rows): a device's rows lie together.
+    order_B = order_KI.reshape(blocks, -1, shards, own // shards).swapaxes(1, 2).ravel()
+    return Rows(order_B, (WORKER, *row_axes(mesh)))
 
   def slots(
     self, live: jax.Array, blocks: int, shards: int, w: Any, d: Any, capacity: int
@@ -140,11 +200,13 @@ class Feeding:
     rows = self.batch // shards
     block = -(-self.workers // blocks)
     i_C = jnp.arange(capacity)
-    if self.mode == 'replicate':
-      owner_C = w * block + i_C // rows
-      mine_C = i_C < rows * block
-      valid_C = mine_C & (owner_C < live)
-      return Slots(i_C % rows, owner_C, valid_C, jnp.zeros(capacity, bool))
+    if self.mode != 'split':
+      own = self.rows_of_worker(shards)
+      owner_C, place_C = w * block + i_C // own, i_C % own
+      row_C = place_C if self.mode == 'replicate' else jnp.minimum(i_C, own * block - 1)
+      valid_C = (i_C < own * block) & (owner_C < live)
+      number_C = place_C * shards + d
+      return Slots(row_C, number_C, owner_C, valid_C, jnp.zeros(capacity, bool))
     owner_g = jnp.asarray(self.owners())[live]
     g_b = jnp.arange(rows) * shards + d
     place_b = self.places(owner_g, blocks)[g_b]
@@ -153,7 +215,7 @@ class Feeding:
     row_C = order_b[jnp.minimum(at_C, rows - 1)]
     valid_C = (at_C < rows) & (place_b[row_C] == w)
     g_C = g_b[row_C]
-    return Slots(row_C, owner_g[g_C], valid_C, g_C >= self.own_rows)
+    return Slots(row_C, g_C, owner_g[g_C], valid_C, g_C >= self.own_rows)
 
 
 def shard_order(batch: int, shards: int) -> np.ndarray:

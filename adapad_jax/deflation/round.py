@@ -104,7 +104,7 @@ def make_round(
 ) -> Callable[[State, Any, Any], tuple[State, dict[str, jax.Array]]]:
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
-  `batch` leaves are (H, B, ...), rows in `feeding.shard_order` of `row_axes`.
+  `batch` leaves are (H, B, ...), laid out by `feeding.rows(mesh)`.
   Metrics are replicated: loss (of the last live worker, whose model is closest to what
   is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms before
   clipping), rank (total), live (workers), step, failed.
@@ -114,17 +114,17 @@ def make_round(
     mesh: the worker axis divides the stacks; the model may lie divided over `model`.
     capacity: row slots of a device; None suffices for any number of live workers.
   """
-  blocks, shards, rows = mesh.shape[WORKER], row_shards(mesh), row_axes(mesh)
-  capacity = capacity or method.feeding.capacity(blocks, shards)
+  blocks, rows = mesh.shape[WORKER], method.feeding.rows(mesh)
+  capacity = capacity or method.feeding.capacity(blocks, row_shards(mesh))
   capacity = -(-capacity // method.accumulate) * method.accumulate
-  body = functools.partial(_device_round, method, blocks, rows, capacity)
+  body = functools.partial(_device_round, method, blocks, row_axes(mesh), capacity)
 
   def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, jax.Array]]:
     specs = state_specs(state)
     return jax.shard_map(
       body,
       mesh=mesh,
-      in_specs=(specs, specs_of(model), jax.P(None, rows)),
+      in_specs=(specs, specs_of(model), rows.spec),
       out_specs=(specs, jax.P()),
       check_vma=False,
     )(state, model, batch)
@@ -178,7 +178,7 @@ def _device_round(
     scale=method.scale,
     has_joint=method.feeding.joint > 0,
   )
-  keys_B = _row_keys(state, slots, slots.row_C * shards + d)
+  keys_B = _row_keys(state, slots)
   local_step = functools.partial(_local_step, method, view, state, model, keys_B)
   start = state.stack_RMP, state.moments, state.age_RM
   steps = jnp.arange(method.local_steps), batch
@@ -222,11 +222,11 @@ def _repeat(step: Callable[..., Any], start: Any, xs: Any) -> tuple[Any, Any]:
   return carry, jax.tree.map(lambda x: x[None], out)
 
 
-def _row_keys(state: State, slots: Slots, row_g: jax.Array) -> jax.Array:
+def _row_keys(state: State, slots: Slots) -> jax.Array:
   """Noise of (round, worker, row): the same however they lie on the mesh."""
   root = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
   fold = lambda owner, row: jax.random.fold_in(jax.random.fold_in(root, owner), row)
-  return jax.vmap(fold)(slots.owner_C, row_g)
+  return jax.vmap(fold)(slots.owner_C, slots.number_C)
 
 
 def _local_step(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adapad_jax.methods import adalora, adapad, full, head, increlora, lora, sequential
-from adapad_jax.methods.method import Method, Problem, RankReport
+from adapad_jax.methods.method import Method, Private, Problem, RankReport
 
 # name -> (frozen dataclass of settings, (settings, problem) -> Method)
 METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
@@ -17,4 +17,4 @@ METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'head': (head.HeadSettings, head.build),
 }
 
-__all__ = ['METHODS', 'Method', 'Problem', 'RankReport']
+__all__ = ['METHODS', 'Method', 'Private', 'Problem', 'RankReport']

@@ -11,12 +11,13 @@ import numpy as np
 from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding
+from adapad_jax.deflation.feeding import Feeding, Rows
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
-from adapad_jax.methods.method import Problem, RankReport
+from adapad_jax.deflation.traffic import traffic
+from adapad_jax.methods.method import Private, Problem, RankReport
 from adapad_jax.sharding import put_one
 
 
@@ -31,7 +32,9 @@ class AdaPaDSettings:
     interval: rounds between allocations; 0 spreads them up to half of the run.
     grants: components given out in one allocation; 0 makes about ten allocations.
     beta1, beta2, score, advance, stop_ratio, stop_patience: see `Discovery`.
-    feeding: 'split' or 'replicate', see `Feeding`.
+    feeding: 'split', 'replicate' or 'federated', see `Feeding`.
+    skew: of `federated`: 0 gives every worker as many rows, by index; else labels are
+      spread by a Dirichlet distribution with this parameter, small being uneven.
     shares: 'equal' or 'first', see `Feeding`.
     joint: fraction of a batch that trains the whole update at once, see `Feeding`.
     local_steps: optimiser steps between broadcasts, H.
@@ -50,6 +53,7 @@ class AdaPaDSettings:
   stop_ratio: float = 0.0
   stop_patience: int = 3
   feeding: str = 'split'
+  skew: float = 0.0
   shares: str = 'equal'
   joint: float = 0.0
   local_steps: int = 1
@@ -59,6 +63,11 @@ class AdaPaDSettings:
     for name in ('budget', 'start', 'interval', 'grants'):
       if getattr(self, name) < 0:
         raise ValueError(f'adapad.{name} is {getattr(self, name)}; must be >= 0')
+    if not self.skew >= 0 or (self.skew and self.feeding != 'federated'):
+      raise ValueError(
+        f'adapad.skew is {self.skew}; must be >= 0, and 0 unless adapad.feeding is'
+        " 'federated'"
+      )
     if self.local_steps < 1:
       raise ValueError(f'adapad.local_steps is {self.local_steps}; must be >= 1')
 
@@ -90,6 +99,7 @@ class AdaPaD:
 
   problem: Problem
   deflation: Deflation
+  skew: float = 0.0
 
   @property
   def rounds(self) -> int:
@@ -105,6 +115,21 @@ class AdaPaD:
   def capacity(self) -> int:
     """Components that a module may have."""
     return self.deflation.discovery.r_max
+
+  @property
+  def private(self) -> Private | None:
+    """Every worker, if feeding is federated."""
+    if self.deflation.feeding.mode != 'federated':
+      return None
+    return Private(self.capacity, self.skew)
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """Shard by shard; in federated feeding over the worker axis too."""
+    return self.deflation.feeding.rows(mesh)
+
+  def bytes_sent(self, state: State) -> int:
+    """What leaves a worker that has a device to itself."""
+    return traffic(self.deflation, state).total
 
   def init(self, head: Any) -> State:
     """Kaiming or other input directions, zero output directions, rank one each."""
@@ -198,7 +223,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
     head_rows=settings.head_rows,
     accumulate=problem.accumulate,
   )
-  return AdaPaD(problem, deflation)
+  return AdaPaD(problem, deflation, settings.skew)
 
 
 @functools.partial(jax.jit, static_argnums=0)

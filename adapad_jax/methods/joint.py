@@ -18,6 +18,7 @@ import numpy as np
 import optax
 
 from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.feeding import Rows, rows_on
 from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.worker import all_reduce, sum_by_parts
 from adapad_jax.methods.method import Problem, RankReport
@@ -114,6 +115,15 @@ class Joint:
   problem: Problem
   rule: Rule
   local_steps: int = 1
+  private: None = None
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """Shard by shard."""
+    return rows_on(mesh, self.problem.batch)
+
+  def bytes_sent(self, state: State) -> int:
+    """None: there are no workers."""
+    return 0
 
   @property
   def rounds(self) -> int:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.deflation.feeding import Rows
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.worker import LossFn
 
@@ -50,6 +51,20 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
+class Private:
+  """Workers that see nothing but their own share of the training data.
+
+  Attributes:
+    workers: how many; a batch has as many rows for each, worker by worker.
+    skew: 0 divides rows by index; else labels are spread by a Dirichlet distribution
+      with this parameter.
+  """
+
+  workers: int
+  skew: float
+
+
+@dataclasses.dataclass(frozen=True)
 class RankReport:
   """The rank distribution on the host, for logs and reports.
 
@@ -74,11 +89,23 @@ class Method(Protocol):
     rounds: calls of the compiled round in a run.
     local_steps: batches that a round consumes.
     capacity: the most components a module may have.
+    private: who has data of its own; None where all see all of it.
   """
 
   rounds: int
   local_steps: int
   capacity: int
+  private: Private | None
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """How the rows of a batch lie on a mesh.
+
+    Raises:
+      ValueError: if the mesh cannot divide them.
+    """
+
+  def bytes_sent(self, state: Any) -> int:
+    """Bytes that leave a worker in a round."""
 
   def init(self, head: Any) -> Any:
     """The portable state before the first round."""

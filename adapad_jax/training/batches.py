@@ -2,10 +2,9 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-
-from adapad_jax.deflation.feeding import shard_order
 
 Columns = Mapping[str, np.ndarray]
 
@@ -72,19 +71,19 @@ class Order:
 
 
 def round_batch(
-  columns: Columns, order: Order, first: int, local_steps: int, shards: int
+  columns: Columns, order: Any, first: int, local_steps: int, order_B: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """The batches of one round, (local_steps, batch, ...), rows in shard order.
+  """The batches of one round, (local_steps, batch, ...), rows laid out for a mesh.
 
   Args:
     columns: the training split's arrays.
-    order: which rows a batch has.
+    order: which rows a batch has: an `Order` or `shares.SharedOut`.
     first: number of the round's first batch.
     local_steps: batches of a round.
-    shards: size of the mesh's data axis.
+    order_B: of the rows of a batch, see `feeding.Rows`.
   """
   batches = [order.batch(first + h) for h in range(local_steps)]
-  picked_HB = np.stack([rows[shard_order(len(rows), shards)] for rows in batches])
+  picked_HB = np.stack([rows[order_B] for rows in batches])
   return {name: column[picked_HB] for name, column in columns.items()}
 
 

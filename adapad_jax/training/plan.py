@@ -94,6 +94,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
     accumulate=config.train.accumulate,
   )
   method = METHODS[config.method][1](config.settings, problem)
+  method.rows(mesh)  # Refuses rows that the mesh does not divide.
   return Plan(config, task, outlined, attachment, shapes, method, mesh)
 
 

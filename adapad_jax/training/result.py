@@ -89,6 +89,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'head_parameters': plan.head_parameters(),
     'rounds': course.step,
     'local_steps': method.local_steps,
+    'bytes_sent_per_round': method.bytes_sent(course.state),
     'seconds': seconds,
     'seconds_to_first_step': course.first_step,
     'phases': completed(course.phases, seconds),

@@ -14,7 +14,7 @@ import jax
 from adapad_jax.files import write_json
 from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
-from adapad_jax.sharding import put, row_axes, row_shards
+from adapad_jax.sharding import put
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
@@ -33,6 +33,7 @@ from adapad_jax.training.session import (
   open_session,
   restore,
 )
+from adapad_jax.training.shares import SharedOut, make_order
 from adapad_jax.training.summary import describe
 from adapad_jax.training.terminal import Display, display, say
 
@@ -94,7 +95,7 @@ class Run:
   session: Session
   workdir: pathlib.Path
   columns: dict[str, Any]
-  order: Order
+  order: Order | SharedOut
   round: Callable[..., tuple[Any, dict[str, Any]]]
   evaluator: Evaluator
   checkpoints: Checkpoints
@@ -139,7 +140,7 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
         session=session,
         workdir=workdir,
         columns=(columns := trimmed(plan.task.splits['train'].columns)),
-        order=_order(config, columns),
+        order=_order(plan, columns),
         round=plan.method.make_round(plan.mesh),
         evaluator=session.evaluator(),
         checkpoints=checkpoints,
@@ -170,10 +171,11 @@ def _open_log(
   return RunLog(workdir, done, wandb)
 
 
-def _order(config: FinetuneConfig, columns: dict[str, Any]) -> Order:
-  rows = len(columns['mask_BL'])
+def _order(plan: Plan, columns: dict[str, Any]) -> Order | SharedOut:
+  config = plan.config
   by_length = lengths(columns) if config.train.buckets else None
-  return Order(rows, config.train.batch, config.seed, by_length)
+  private = plan.method.private
+  return make_order(private, columns, config.train.batch, config.seed, by_length)
 
 
 def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course:
@@ -234,10 +236,10 @@ def _patience_is_over(run: Run, course: Course) -> bool:
 
 def _batch(run: Run, step: int) -> dict[str, jax.Array]:
   local_steps = run.plan.method.local_steps
-  shards = row_shards(run.plan.mesh)
-  host = round_batch(run.columns, run.order, step * local_steps, local_steps, shards)
-  host = cut(host, 2, run.plan.config.train.buckets)
-  return put(host, jax.P(None, row_axes(run.plan.mesh)))
+  rows = run.plan.method.rows(run.plan.mesh)
+  first = step * local_steps
+  host = round_batch(run.columns, run.order, first, local_steps, rows.order_B)
+  return put(cut(host, 2, run.plan.config.train.buckets), rows.spec)
 
 
 def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:

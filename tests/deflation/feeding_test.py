@@ -1,5 +1,6 @@
 """Tests ../../adapad_jax/deflation/feeding.py."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,30 +17,40 @@ def test_live_workers_share_every_row(shares, live):
 
 
 @pytest.mark.parametrize(
-  'mode, joint', [('split', 0.0), ('split', 0.5), ('replicate', 0.0)]
+  'mode, joint',
+  [('split', 0.0), ('split', 0.5), ('replicate', 0.0), ('federated', 0.0)],
 )
 @pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('live', [1, 3, 4])
 def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards, live):
-  feeding = Feeding(mode, joint=joint, workers=4, batch=24)
+  feeding = Feeding(mode, joint=joint, workers=4, batch=48)
   capacity = feeding.capacity(blocks, shards)
-  seen = set()
+  mesh = jax.sharding.AbstractMesh((blocks, shards), ('worker', 'data'))
+  order_g, seen = feeding.rows(mesh).order_B, set()
   for w in range(blocks):
     for d in range(shards):
       slots = feeding.slots(live, blocks, shards, w, d, capacity)
       rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
       for i in np.flatnonzero(slots.valid_C):
-        pair = int(rows[i]) * shards + d, int(owners[i])
-        assert slots.joint_C[i] == (pair[0] >= feeding.own_rows)
+        # Contiguous shard of the laid-out batch that this device holds.
+        device = w * shards + d if mode == 'federated' else d
+        devices = blocks * shards if mode == 'federated' else shards
+        g = int(order_g[device * (48 // devices) + int(rows[i])])
+        pair = g, int(owners[i])
+        assert slots.joint_C[i] == (g >= feeding.own_rows)
         if not slots.joint_C[i]:
           assert owners[i] // (4 // blocks) == w, 'a device computes its own workers'
         assert pair not in seen
         seen.add(pair)
-  if mode == 'replicate':
-    assert seen == {(g, k) for g in range(24) for k in range(live)}
+        place = g % 12 if mode == 'federated' else g
+        assert slots.number_C[i] == place, 'noise is the same on every mesh'
+  if mode == 'federated':
+    assert seen == {(g, g // 12) for g in range(12 * live)}
+  elif mode == 'replicate':
+    assert seen == {(g, k) for g in range(48) for k in range(live)}
   else:
     owner_g = feeding.owners()[live]
-    assert seen == {(g, int(owner_g[g])) for g in range(24)}
+    assert seen == {(g, int(owner_g[g])) for g in range(48)}
 
 
 def test_shards_hold_rows_of_every_worker():
@@ -58,8 +69,16 @@ def test_shards_hold_rows_of_every_worker():
     ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
     ({'joint': 1.0}, 'feeding.joint must be in .0, 1., got 1.0'),
     ({'joint': 0.5, 'mode': 'replicate'}, 'joint=0.5 needs feeding.mode split'),
+    ({'mode': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
   ],
 )
 def test_bad_settings_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     Feeding(**fields)
+
+
+@pytest.mark.parametrize('shape', [(3, 1), (1, 4)])
+def test_a_mesh_must_divide_workers_with_data_of_their_own(shape):
+  mesh = jax.sharding.AbstractMesh(shape, ('worker', 'data'))
+  with pytest.raises(ValueError, match='cannot spread 4 workers of 6 rows each'):
+    Feeding('federated', workers=4, batch=24).rows(mesh)

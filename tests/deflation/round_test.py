@@ -1,5 +1,6 @@
 """Tests ../../adapad_jax/deflation/round.py against a plain loop over workers."""
 
+import dataclasses
 import functools
 import re
 
@@ -7,6 +8,8 @@ import jax
 import numpy as np
 import pytest
 
+from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.deflation.traffic import traffic
 from tests.deflation import toy
 
 CASES = {
@@ -15,6 +18,7 @@ CASES = {
   'local_steps': dict(local_steps=3),
   'replicate': dict(feeding=dict(mode='replicate')),
   'head_all': dict(head_rows='all'),
+  'federated': dict(feeding=dict(mode='federated'), local_steps=2, head_rows='all'),
   'shares_first': dict(feeding=dict(shares='first'), local_steps=2),
   'joint': dict(feeding=dict(joint=0.5)),
   'joint_head_all': dict(feeding=dict(joint=0.25, shares='first'), head_rows='all'),
@@ -69,6 +73,7 @@ def test_round_equals_loop_over_workers(case):
     ('joint', (4, 1)),
     ('joint', (2, 2)),
     ('joint', (1, 4)),
+    ('federated', (2, 2)),
   ],
 )
 def test_same_numbers_on_every_mesh(case, mesh):
@@ -82,6 +87,19 @@ def test_same_numbers_on_every_mesh(case, mesh):
     history[-1]['loss_R'], want_history[-1]['loss_R'], rtol=1e-4
   )
   assert step._cache_size() == 1
+
+
+def test_data_of_a_worker_changes_no_worker_before_it():
+  m = toy.method(feeding=dict(mode='federated'))
+  m = dataclasses.replace(m, head_optimizer=Optimizer(rate=0.0))
+  batches = batches_for(m)
+  want, _, _ = toy.run(m, (1, 1), batches)
+  batches['x'][:, :, 18:] += 1.0
+  got, _, _ = toy.run(m, (1, 1), batches)
+  # Discovery hears of every worker, and gives ranks to modules by it.
+  assert want.ranks.rank_M.tolist() == got.ranks.rank_M.tolist()
+  np.testing.assert_array_equal(got.stack_RMP[:3], want.stack_RMP[:3])
+  assert np.abs(got.stack_RMP[3] - want.stack_RMP[3]).max() > 1e-4
 
 
 def test_workers_that_do_not_divide_the_mesh_are_padded():
@@ -148,18 +166,24 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state():
 
 
 @functools.cache
-def compiled(local_steps, mesh_shape):
-  """The text of the compiled round."""
-  m = toy.method(local_steps=local_steps)
+def lowered(case, mesh_shape):
+  """A round before it is compiled."""
+  m = toy.method(**CASES[case])
   devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
   with jax.set_mesh(mesh):
     model, state = toy.start(m)
     state = toy.on_mesh(state, mesh)
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
-    batch = jax.tree.map(lambda x: x[0], batches_for(m))
-    batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
-    return toy.make_round(m, mesh).lower(state, model, batch).compile().as_text()
+    rows = jax.NamedSharding(mesh, m.feeding.rows(mesh).spec)
+    batch = jax.device_put(jax.tree.map(lambda x: x[0], batches_for(m)), rows)
+    return toy.make_round(m, mesh).lower(state, model, batch)
+
+
+@functools.cache
+def compiled(case, mesh_shape):
+  """The text of the compiled round."""
+  return lowered(case, mesh_shape).compile().as_text()
 
 
 def collectives(hlo):
@@ -176,14 +200,14 @@ def collectives(hlo):
 
 
 @pytest.mark.parametrize('mesh', [(1, 1), (4, 1), (2, 2), (1, 4)])
-@pytest.mark.parametrize('local_steps', [1, 3])
-def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, local_steps):
-  found = collectives(compiled(local_steps, mesh))
+@pytest.mark.parametrize('case', ['split', 'local_steps'])
+def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, case):
+  found = collectives(compiled(case, mesh))
   gathers = [inside for op, inside in found if op == 'all-gather']
   assert gathers == ([False] if mesh[0] > 1 else [])
   reduces = [inside for op, inside in found if op == 'all-reduce']
   # Over data once a local step, over workers once a round.
-  in_loop = local_steps > 1 and mesh[1] > 1
+  in_loop = case == 'local_steps' and mesh[1] > 1
   assert reduces.count(True) == (1 if in_loop else 0)
   assert len(reduces) == (mesh[0] > 1) + (mesh[1] > 1)
   assert {op for op, _ in found} <= {'all-gather', 'all-reduce'}
@@ -191,4 +215,20 @@ def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, local_steps):
 
 @pytest.mark.parametrize('scope', ['broadcast', 'worker_step', 'discovery'])
 def test_profiles_name_the_parts_of_a_round(scope):
-  assert f'/{scope}/' in compiled(1, (2, 2))
+  assert f'/{scope}/' in compiled('split', (2, 2))
+
+
+@pytest.mark.parametrize('case', ['split', 'federated', 'joint'])
+def test_what_a_worker_sends_is_what_the_program_sends(case):
+  m = toy.method(**CASES[case])
+  _, state = toy.start(m)
+  sent = traffic(m, state)
+  # Results on one of four devices.
+  hlo = lowered(case, (4, 1)).as_text('hlo')
+  pattern = r'= f32\[([\d,]+)\]\S* (all-gather|all-reduce|reduce-scatter|all-to-all)\('
+  size = lambda shape: 4 * int(np.prod([int(n) for n in shape.split(',')]))
+  want = [('all-gather', 4 * sent.components)]
+  if case == 'joint':
+    want.append(('reduce-scatter', sent.gradients / 4))
+  want.append(('all-reduce', sent.head + sent.statistics))
+  assert [(op, size(shape)) for shape, op in re.findall(pattern, hlo)] == want

@@ -9,7 +9,7 @@ import optax
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding, shard_order
+from adapad_jax.deflation.feeding import Feeding
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.optimizer import Optimizer
@@ -102,11 +102,11 @@ def run(m, mesh_shape, batches, seed=0, capacity=None):
     state = on_mesh(state, mesh)
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
     step = make_round(m, mesh, capacity)
-    order = shard_order(m.feeding.batch, mesh_shape[1])
+    rows = m.feeding.rows(mesh)
     history = []
     for t in range(len(batches['x'])):
-      batch = jax.tree.map(lambda x: x[t][:, order], batches)  # noqa: B023
-      batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
+      batch = jax.tree.map(lambda x: x[t][:, rows.order_B], batches)  # noqa: B023
+      batch = jax.device_put(batch, jax.NamedSharding(mesh, rows.spec))
       state, metrics = step(state, model, batch)
       history.append(jax.tree.map(np.asarray, metrics))
     return jax.tree.map(np.asarray, state), history, step
@@ -177,9 +177,13 @@ class Loop:
     edges = np.concatenate([[0], np.cumsum(shares)])
     head_grad, head_weight = jax.tree.map(np.zeros_like, self.head), 0.0
     impact = dict.fromkeys(SHAPES, 0.0)
+    each = m.feeding.batch // m.feeding.workers
     for k in workers:
-      split = m.feeding.mode == 'split'
-      rows = slice(edges[k], edges[k + 1]) if split else slice(None)
+      rows = {
+        'split': slice(edges[k], edges[k + 1]),
+        'replicate': slice(None),
+        'federated': slice(k * each, (k + 1) * each),
+      }[m.feeding.mode]
       for h in range(H):
         own = {n: (self.a[n, k], self.b[n, k]) for n in SHAPES if self.live(n, k)}
         x, y = batch['x'][h][rows], batch['y'][h][rows]

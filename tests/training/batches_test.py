@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from adapad_jax.deflation.feeding import shard_order
 from adapad_jax.training.batches import (
   Order,
   bucket,
@@ -52,7 +53,7 @@ def test_batches_are_cut_to_the_bucket_that_holds_them():
 def test_a_round_takes_its_batches_in_shard_order():
   columns = {'ids_BL': np.arange(20).reshape(10, 2), 'label_B': np.arange(10)}
   order = Order(10, 4, 0)
-  batch = round_batch(columns, order, 2, local_steps=2, shards=2)
+  batch = round_batch(columns, order, 2, 2, shard_order(4, 2))
   assert batch['ids_BL'].shape == (2, 4, 2)
   want = [order.batch(step)[[0, 2, 1, 3]] for step in (2, 3)]
   np.testing.assert_array_equal(batch['label_B'], want)

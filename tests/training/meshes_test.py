@@ -75,9 +75,10 @@ def outcome_of(values):
     state = method.place(jax.jit(method.init)(session.head), mesh)
     step, columns = method.make_round(mesh), plan.task.splits['train'].columns
     order, losses = Order(len(columns['mask_BL']), BATCH, 0), []
-    shards, spec = sharding.row_shards(mesh), jax.P(None, sharding.row_axes(mesh))
+    rows = method.rows(mesh)
     for t in range(ROUNDS):
-      batch = sharding.put(round_batch(columns, order, t, 1, shards), spec)
+      batch = round_batch(columns, order, t, 1, rows.order_B)
+      batch = sharding.put(batch, rows.spec)
       state, metrics = step(state, session.params, batch)
       losses.append(float(metrics['loss']))
     assert step._cache_size() == 1

@@ -1,0 +1,52 @@
+"""What leaves a worker in a round, in bytes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from adapad_jax.deflation.round import Deflation
+from adapad_jax.deflation.state import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+  """Bytes that one worker of its own device sends in a round, whoever receives them.
+
+  Attributes:
+    components: its component of every module, padded to the widest.
+    head: the gradient of the shared head, summed over its rows.
+    statistics: loss, norm and weight by worker, importance by module, flags.
+    gradients: of all components by its joint rows, with losses and weights, where
+      there are any.
+  """
+
+  components: int
+  head: int
+  statistics: int
+  gradients: int = 0
+
+  @property
+  def total(self) -> int:
+    """All of it: nothing else leaves a worker, its rows never do."""
+    return self.components + self.head + self.statistics + self.gradients
+
+
+def traffic(method: Deflation, state: State) -> Traffic:
+  """The traffic of a run, from shapes alone.
+
+  Args:
+    method: what runs.
+    state: its state, which may be abstract.
+  """
+  size = lambda tree: sum(
+    int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
+  )
+  workers, modules, _ = state.stack_RMP.shape
+  return Traffic(
+    components=size(state.stack_RMP) // workers,
+    head=size(state.head),
+    # `round._Statistics`: three by worker, one by module, the head's weight, a flag.
+    statistics=4 * (3 * workers + modules + 2),
+    gradients=size(state.stack_RMP) + 8 * workers if method.feeding.joint else 0,
+  )
