@@ -30,7 +30,8 @@ class AdaPaDSettings:
     r_max: the most components of one module, and the number of workers.
     start: rounds before the first allocation; 0 means a tenth of the run.
     interval: rounds between allocations; 0 spreads them up to half of the run.
-    grants: components given out in one allocation; 0 makes about ten allocations.
+    grants: components given out in one allocation; 0 makes about ten allocations, or
+      as many as half of the run has room for.
     beta1, beta2, score, advance, stop_ratio, stop_patience: see `Discovery`.
     feeding: 'split', 'replicate' or 'federated', see `Feeding`.
     skew: of `federated`: 0 gives every worker as many rows, by index; else labels are
@@ -75,7 +76,9 @@ class AdaPaDSettings:
     """The schedule of growth for so many modules and rounds, every zero filled in."""
     budget = self.budget or 2 * modules
     start = self.start or max(rounds // 10, 1)
-    grants = self.grants or max(-(-(budget - modules) // 10), 1)
+    # Few rounds, as with many local steps, have room for fewer allocations.
+    room = max(min(10, rounds // 2 - start), 1)
+    grants = self.grants or max(-(-(budget - modules) // room), 1)
     events = -(-(budget - modules) // grants)
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
     return Discovery(
