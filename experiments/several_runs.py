@@ -7,12 +7,12 @@ batches, noise and rounds.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax.deflation.components import Component
@@ -21,6 +21,7 @@ from adapad_jax.methods import METHODS, Method
 from adapad_jax.methods.spectral import by_singular_values
 from adapad_jax.training.batches import Order, round_batch, trimmed
 from adapad_jax.training.config import FinetuneConfig
+from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.result import adapter_parameters
 from adapad_jax.training.session import Session, open_session
@@ -107,24 +108,27 @@ def train_runs(
   plan = make_plan(dataclasses.replace(config, seed=runs[0].seed))
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
-    fresh = [_fresh(plan, run.seed) for run in runs]
-    state_Z = jax.tree.map(lambda *x: jnp.stack(x), *fresh)
+    state_Z = _fresh(plan, [run.seed for run in runs])
     state_Z, failed_Z, seconds = _rounds(session, state_Z, runs)
+    scorer = _Scorer(session, session.evaluator(), curves)
     outcomes = []
     for z, failed in enumerate(failed_Z):
       state = plan.method.place(jax.tree.map(lambda x: x[z], state_Z), plan.mesh)  # noqa: B023
-      outcomes.append(None if failed >= 0 else _outcome(session, state, curves))
+      outcomes.append(None if failed >= 0 else scorer.outcome(state))
   return Trained(
     plan.task.metric, outcomes, plan.method.rounds, seconds, plan.head_parameters()
   )
 
 
-def _fresh(plan: Plan, seed: int) -> Any:
-  """The state before the first round, as a run of that seed draws it."""
-  seeded = dataclasses.replace(plan, config=dataclasses.replace(plan.config, seed=seed))
-  method = _bound(plan, seed=seed)
-  head = open_session(seeded).head
-  return method.place(jax.jit(method.init)(head), plan.mesh)
+def _fresh(plan: Plan, seeds: Sequence[int]) -> Any:
+  """The states before the first round, as runs of those seeds draw them."""
+  seeded = lambda s: dataclasses.replace(
+    plan, config=dataclasses.replace(plan.config, seed=s)
+  )
+  heads = {seed: open_session(seeded(seed)).head for seed in dict.fromkeys(seeds)}
+  head_Z = jax.tree.map(lambda *x: np.stack(x), *[heads[seed] for seed in seeds])
+  draw = lambda seed, head: _bound(plan, seed=seed).init(head)
+  return jax.jit(jax.vmap(draw))(np.asarray(seeds, np.uint32), head_Z)
 
 
 def _bound(plan: Plan, **changes: Any) -> Method:
@@ -186,29 +190,37 @@ def _mapped_round(plan: Plan, mesh: jax.sharding.Mesh) -> Any:
   return jax.jit(jax.vmap(once, in_axes=(0, None, 0, 0, 0)), donate_argnums=0)
 
 
-def _outcome(session: Session, state: Any, curves: bool) -> Outcome:
-  plan = session.plan
-  method, task = plan.method, plan.task
-  evaluator = session.evaluator()
-  deployed = method.deploy(state)
-  score = lambda update, k: evaluator.validate(session.params, update, k)
-  metrics = score(deployed, method.capacity)
-  is_adapter = deployed.changes is None
-  prefixes, spectral = [], []
-  if curves and is_adapter:
-    cuts = range(method.capacity + 1)
-    sorted_ = jax.jit(by_singular_order, static_argnums=0)(plan.modules, deployed)
-    prefixes = [score(deployed, k)[task.metric] for k in cuts]
-    spectral = [score(sorted_, k)[task.metric] for k in cuts]
-  return Outcome(
-    metrics=metrics,
-    prefixes=prefixes,
-    spectral_prefixes=spectral,
-    rank_M=method.report(state).rank_M.tolist(),
-    adapter_parameters=adapter_parameters(plan, deployed),
-  )
+@dataclasses.dataclass(frozen=True)
+class _Scorer:
+  """Scores final states; what it compiles serves all of them."""
+
+  session: Session
+  evaluator: Evaluator
+  curves: bool
+
+  def outcome(self, state: Any) -> Outcome:
+    """What the run that ended in this state came to."""
+    plan = self.session.plan
+    method, metric = plan.method, plan.task.metric
+    deployed = method.deploy(state)
+    score = lambda update, k: self.evaluator.validate(self.session.params, update, k)
+    metrics = score(deployed, method.capacity)
+    prefixes, spectral = [], []
+    if self.curves and deployed.changes is None:
+      sorted_ = by_singular_order(plan.modules, deployed)
+      cuts = range(method.capacity)
+      prefixes = [score(deployed, k)[metric] for k in cuts] + [metrics[metric]]
+      spectral = [score(sorted_, k)[metric] for k in cuts] + [metrics[metric]]
+    return Outcome(
+      metrics=metrics,
+      prefixes=prefixes,
+      spectral_prefixes=spectral,
+      rank_M=method.report(state).rank_M.tolist(),
+      adapter_parameters=adapter_parameters(plan, deployed),
+    )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def by_singular_order(modules: tuple[str, ...], deployed: Deployed) -> Deployed:
   """The same update, components by singular value: its best cut of every size."""
   active = {
