@@ -80,6 +80,8 @@ class Feeding:
       components, which all others build on, see more).
     joint: for 'split': the fraction of the rows that belong to no single worker: they
       see the whole update, and train all of it. 0 is pure deflation.
+    polish: for 'split': the fraction of the run, at its end, in which every row is
+      joint.
     workers: the capacity r_max.
     batch: rows of a global batch.
   """
@@ -87,6 +89,7 @@ class Feeding:
   mode: str = 'split'
   shares: str = 'equal'
   joint: float = 0.0
+  polish: float = 0.0
   workers: int = 4
   batch: int = 32
 
@@ -97,13 +100,15 @@ class Feeding:
         raise ValueError(
           f'unknown feeding.{field} {value!r}; choose from {list(choices)}'
         )
-    if not 0 <= self.joint < 1:
-      raise ValueError(f'feeding.joint must be in [0, 1), got {self.joint}')
-    if self.joint and self.mode != 'split':
-      raise ValueError(
-        f'feeding.joint={self.joint} needs feeding.mode split: in {self.mode} the rows'
-        ' of a worker are set'
-      )
+    for field in ('joint', 'polish'):
+      value = getattr(self, field)
+      if not 0 <= value < 1:
+        raise ValueError(f'feeding.{field} must be in [0, 1), got {value}')
+      if value and self.mode != 'split':
+        raise ValueError(
+          f'feeding.{field}={value} needs feeding.mode split: in {self.mode} the rows'
+          ' of a worker are set'
+        )
     if self.mode == 'split' and self.own_rows < self.workers:
       raise ValueError(
         f'feeding.mode split needs at least one row for each worker: {self.own_rows} of'
@@ -121,6 +126,17 @@ class Feeding:
     """The first rows of a batch, which are shared out; the rest are joint."""
     return self.batch - round(self.joint * self.batch)
 
+  @property
+  def has_joint(self) -> bool:
+    """Whether rows are ever joint."""
+    return self.joint > 0 or self.polish > 0
+
+  def own_rows_at(self, step: Any, rounds: int) -> Any:
+    """`own_rows`, but 0 in the last rounds, which polish."""
+    if not self.polish:
+      return self.own_rows
+    return jnp.where(step >= round((1 - self.polish) * rounds), 0, self.own_rows)
+
   def counts(self, live: int) -> np.ndarray:
     """Rows of each of the first `live` workers; they sum to `own_rows`."""
     weights = np.ones(live) if self.shares == 'equal' else 1 / np.arange(1, live + 1)
@@ -136,10 +152,10 @@ class Feeding:
     ]
     return np.stack([rows[0], *rows]).astype(np.int32)
 
-  def places(self, owner: Any, blocks: int) -> Any:
+  def places(self, owner: Any, own_rows: Any, blocks: int) -> Any:
     """The block of workers that computes row g: its owner's; joint rows go round."""
     g = np.arange(self.batch)
-    is_own, block = g < self.own_rows, -(-self.workers // blocks)
+    is_own, block = g < own_rows, -(-self.workers // blocks)
     return is_own * (owner // block) + ~is_own * (g % blocks)
 
   def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
@@ -157,9 +173,11 @@ class Feeding:
     if blocks == 1:
       return rows
     tables = self.owners()[[live] if live else slice(1, None)]
+    own_rows = (self.own_rows, 0) if self.polish else (self.own_rows,)
     return max(
-      int(np.sum(self.places(table, blocks)[shard::shards] == w))
+      int(np.sum(self.places(table, own, blocks)[shard::shards] == w))
       for table in tables
+      for own in own_rows
       for shard in range(shards)
       for w in range(blocks)
     )
@@ -190,9 +208,18 @@ class Feeding:
     return Rows(order_B, (WORKER, *row_axes(mesh)))
 
   def slots(
-    self, live: jax.Array, blocks: int, shards: int, w: Any, d: Any, capacity: int
+    self,
+    live: jax.Array,
+    own_rows: Any,
+    blocks: int,
+    shards: int,
+    w: Any,
+    d: Any,
+    capacity: int,
   ) -> Slots:
-    """The rows of device (w, d), `live` and the device's place being traced.
+    """The rows of device (w, d); all but sizes may be traced.
+
+    `own_rows` is what `own_rows_at` says.
 
     Row i of data shard d is row g = i * shards + d of the batch, so every shard
     holds rows of every worker in proportion.
@@ -207,15 +234,16 @@ class Feeding:
       valid_C = (i_C < own * block) & (owner_C < live)
       number_C = place_C * shards + d
       return Slots(row_C, number_C, owner_C, valid_C, jnp.zeros(capacity, bool))
-    owner_g = jnp.asarray(self.owners())[live]
+    is_own_g = np.arange(self.batch) < own_rows
+    owner_g = jnp.where(is_own_g, jnp.asarray(self.owners())[live], live - 1)
     g_b = jnp.arange(rows) * shards + d
-    place_b = self.places(owner_g, blocks)[g_b]
+    place_b = self.places(owner_g, own_rows, blocks)[g_b]
     order_b = jnp.argsort(place_b, stable=True)
     at_C = jnp.sum(place_b < w) + i_C
     row_C = order_b[jnp.minimum(at_C, rows - 1)]
     valid_C = (at_C < rows) & (place_b[row_C] == w)
     g_C = g_b[row_C]
-    return Slots(row_C, g_C, owner_g[g_C], valid_C, g_C >= self.own_rows)
+    return Slots(row_C, g_C, owner_g[g_C], valid_C, g_C >= own_rows)
 
 
 def shard_order(batch: int, shards: int) -> np.ndarray:

@@ -66,9 +66,10 @@ class Deflation:
       raise ValueError(
         f'unknown head_rows {self.head_rows!r}; choose from {list(HEAD_ROWS)}'
       )
-    if self.feeding.joint and self.local_steps > 1:
+    if self.feeding.has_joint and self.local_steps > 1:
       raise ValueError(
-        f'joint rows ({self.feeding.joint} of a batch) need local_steps=1, got'
+        f'joint rows ({self.feeding.joint} of a batch, all of it in the last'
+        f' {self.feeding.polish} of the run) need local_steps=1, got'
         f' {self.local_steps}: between broadcasts a worker knows only its own part'
       )
     if self.feeding.workers != self.discovery.r_max:
@@ -163,7 +164,8 @@ def _device_round(
   width = everyone_SMP.shape[0]
   active_MS, live_MS = method.masks(state.ranks, width)
   live = live_workers(live_MS)
-  slots = method.feeding.slots(live, blocks, shards, w, d, capacity)
+  own_rows = method.feeding.own_rows_at(state.step, method.rounds)
+  slots = method.feeding.slots(live, own_rows, blocks, shards, w, d, capacity)
   workers = width // blocks
   view = worker.View(
     layout=method.layout,
@@ -176,7 +178,7 @@ def _device_round(
     workers=workers,
     live=live,
     scale=method.scale,
-    has_joint=method.feeding.joint > 0,
+    has_joint=method.feeding.has_joint,
   )
   keys_B = _row_keys(state, slots)
   local_step = functools.partial(_local_step, method, view, state, model, keys_B)

@@ -38,6 +38,7 @@ class AdaPaDSettings:
       spread by a Dirichlet distribution with this parameter, small being uneven.
     shares: 'equal' or 'first', see `Feeding`.
     joint: fraction of a batch that trains the whole update at once, see `Feeding`.
+    polish: fraction of the run, at its end, in which all rows do, see `Feeding`.
     local_steps: optimiser steps between broadcasts, H.
     head_rows: 'last' or 'all', see `Deflation`.
   """
@@ -57,6 +58,7 @@ class AdaPaDSettings:
   skew: float = 0.0
   shares: str = 'equal'
   joint: float = 0.0
+  polish: float = 0.0
   local_steps: int = 1
   head_rows: str = 'last'
 
@@ -211,7 +213,12 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
   discovery = settings.discovery(modules, rounds)
   discovery.check(modules, rounds)
   feeding = Feeding(
-    settings.feeding, settings.shares, settings.joint, settings.r_max, problem.batch
+    settings.feeding,
+    settings.shares,
+    settings.joint,
+    settings.polish,
+    settings.r_max,
+    problem.batch,
   )
   deflation = Deflation(
     layout=Layout.of(problem.shapes),

@@ -1,11 +1,11 @@
 """Which settings work: one or two changed at a time, everything else as in `BASE`.
 
-  python -m experiments.defaults.run --data=FOLDER --seeds=0,1
+  python -m experiments.defaults.run --data=FOLDER --seeds=0,1 --rates=1e-3,2e-3,4e-3
   python -m experiments.defaults.run --table
 
-FOLDER is a GLUE task as published. Scores are on a fifth of the training set: the
-development set decides nothing. Skips what `results.jsonl` already holds, so it can be
-stopped and started at will.
+FOLDER has GLUE tasks as published, FOLDER/STS-B and so on. Scores are on a fifth of the
+training set: the development set decides nothing. Skips what `results.jsonl` already
+holds, so it can be stopped and started at will.
 """
 
 import concurrent.futures
@@ -14,63 +14,57 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 from absl import app, flags
 
 from adapad_jax.training import finetune_config
 from configs.glue import get_config
+from experiments.glue_table.settings import FOLDERS
 from experiments.record import ONE_THREAD, record, recorded
-from experiments.several_runs import runs_of, train_runs
+from experiments.several_runs import Run, train_runs
 
 HERE = pathlib.Path(__file__).parent
 
 # Where all start: the method as published, every row deflating.
-BASE = {'optimizer.rate': 1e-3, 'adapad.joint': 0.0, 'adapad.head_rows': 'last'}
+BASE = {'adapad.joint': 0.0, 'adapad.head_rows': 'last'}
+RECIPE = {'adapad.joint': 0.75, 'adapad.head_rows': 'all'}
+# Growth done after a quarter of the run, as shares of it.
+EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants': 4}
 # What is tried instead, as dotted fields of the config.
 VARIANTS: dict[str, dict[str, Any]] = {
-  'base': {},
   'LoRA of rank 2': {'method': 'lora'},
-  'head trained by all workers': {'adapad.head_rows': 'all'},
-  'half joint': {'adapad.joint': 0.5},
-  'half joint and head by all workers': {
-    'adapad.joint': 0.5,
-    'adapad.head_rows': 'all',
-  },
-  'three quarters joint': {'adapad.joint': 0.75},
-  'three quarters joint and head by all workers': {
-    'adapad.joint': 0.75,
-    'adapad.head_rows': 'all',
-  },
-  'half joint and head by all workers at rate 2e-3': {
-    'adapad.joint': 0.5,
-    'adapad.head_rows': 'all',
-    'optimizer.rate': 2e-3,
-  },
-  'three quarters joint and head by all workers at rate 2e-3': {
-    'adapad.joint': 0.75,
-    'adapad.head_rows': 'all',
-    'optimizer.rate': 2e-3,
-  },
+  'as published': {},
   'replicate (4 x the compute)': {'adapad.feeding': 'replicate'},
-  'rate 2e-3': {'optimizer.rate': 2e-3},
-  'LoRA of rank 2 at rate 2e-3': {'method': 'lora', 'optimizer.rate': 2e-3},
-  'scale 1': {'adapter.scale': 1.0},
-  'scale 16': {'adapter.scale': 16.0},
   'four local steps': {'adapad.local_steps': 4},
-  'score sum': {'adapad.score': 'sum'},
-  'init orthonormal': {'adapter.init': 'orthonormal'},
-  'init gaussian': {'adapter.init': 'gaussian'},
-  'no advance learning': {'adapad.advance': False},
-  'shares first': {'adapad.shares': 'first'},
-  'head rate 3e-3': {'head_optimizer.rate': 3e-3},
-  'rate 4e-3': {'optimizer.rate': 4e-3},
+  'head by all': {'adapad.head_rows': 'all'},
+  'half joint': {'adapad.joint': 0.5},
+  'three quarters joint': {'adapad.joint': 0.75},
+  'polish half': {'adapad.polish': 0.5},
+  'polish half and head by all': {'adapad.polish': 0.5, 'adapad.head_rows': 'all'},
+  'recipe': RECIPE,
+  'recipe with polish a quarter': RECIPE | {'adapad.polish': 0.25},
+  'recipe with polish half': RECIPE | {'adapad.polish': 0.5},
+  'recipe with seven eighths joint': RECIPE | {'adapad.joint': 0.875},
+  'recipe with full by a quarter': RECIPE | EARLY,
+  'recipe with r_max 2': RECIPE | {'adapad.r_max': 2},
+  'recipe with r_max 8': RECIPE | {'adapad.r_max': 8},
+  'recipe with no advance learning': RECIPE | {'adapad.advance': False},
+  'recipe with more rows to the first': RECIPE | {'adapad.shares': 'first'},
+  'recipe with score sum': RECIPE | {'adapad.score': 'sum'},
+  'recipe with scale 1': RECIPE | {'adapter.scale': 1.0},
+  'recipe with scale 16': RECIPE | {'adapter.scale': 16.0},
+  'recipe with orthonormal start': RECIPE | {'adapter.init': 'orthonormal'},
+  'recipe with gaussian start': RECIPE | {'adapter.init': 'gaussian'},
+  'recipe with head rate 3e-3': RECIPE | {'head_optimizer.rate': 3e-3},
 }
 # Shared by all runs: seeds of the data that no published table uses.
 HOLDOUT, FIRST_SEED = 0.2, 1000
 
-_TASK = flags.DEFINE_string('task', 'stsb', 'A task of configs/glue.py.')
-_DATA = flags.DEFINE_string('data', '', 'Folder with the official files.')
+_TASKS = flags.DEFINE_list('tasks', ['stsb'], 'Tasks of configs/glue.py.')
+_DATA = flags.DEFINE_string('data', '', 'Folder with the official GLUE files.')
 _SEEDS = flags.DEFINE_list('seeds', ['0'], 'Seeds to run, together.')
+_RATES = flags.DEFINE_list('rates', ['2e-3'], 'Peak rates to run, together.')
 _STEPS = flags.DEFINE_integer('steps', 180, 'Batches of 32 rows.')
 _LENGTH = flags.DEFINE_integer('length', 32, 'Tokens of a row.')
 _ROWS = flags.DEFINE_integer('eval_rows', 600, 'Rows to validate on; 0: all.')
@@ -79,11 +73,11 @@ _JOBS = flags.DEFINE_integer('jobs', 2, 'Processes side by side, one thread each
 _TABLE = flags.DEFINE_bool('table', False, 'Only print what is there.')
 
 
-def settings(variant: str) -> dict[str, Any]:
+def settings(task: str, variant: str) -> dict[str, Any]:
   """The config of one variant."""
-  config = get_config(f'{_TASK.value},minilm').to_dict()
+  config = get_config(f'{task},minilm').to_dict()
   changes = {
-    'data.path': _DATA.value,
+    'data.path': str(pathlib.Path(_DATA.value) / FOLDERS[task]),
     'data.max_length': _LENGTH.value,
     'data.max_eval_rows': _ROWS.value,
     'data.holdout': HOLDOUT,
@@ -96,16 +90,18 @@ def settings(variant: str) -> dict[str, Any]:
     group = config
     for part in groups:
       group = group[part]
-    group[field] = value
+    is_share = field in ('start', 'interval')
+    group[field] = max(round(value * _STEPS.value), 1) if is_share else value
   return config
 
 
-def details(variant: str, seed: int) -> dict[str, Any]:
+def details(task: str, variant: str, seed: int, rate: float) -> dict[str, Any]:
   """What identifies a run among the results."""
   return {
-    'task': _TASK.value,
+    'task': task,
     'variant': variant,
     'seed': seed,
+    'rate': rate,
     'steps': _STEPS.value,
     'length': _LENGTH.value,
     'eval_rows': _ROWS.value,
@@ -118,68 +114,94 @@ def results() -> list[dict[str, Any]]:
   return recorded(HERE)
 
 
-def is_done(variant: str, seed: int) -> bool:
-  """Whether a run with these settings is among the results."""
-  wanted = details(variant, seed)
-  return any(wanted.items() <= row.items() for row in results())
-
-
-def run_variant(config: dict[str, Any], seeds: list[int]) -> dict[int, Any]:
-  """By seed: (name of the metric, its value, its values for every prefix)."""
+def run_variant(
+  config: dict[str, Any], lanes: list[tuple[int, float]]
+) -> list[dict[str, Any]]:
+  """What (seed, rate) came to; a value of None where a run was not finite."""
   config = finetune_config(config)
-  trained = train_runs(config, runs_of(config, [FIRST_SEED + s for s in seeds]))
-  name = trained.metric
-  return {
-    seed: (name, one.metrics[name], one.prefixes)
-    for seed, one in zip(seeds, trained.outcomes, strict=True)
-  }
+  head_rate = config.head_optimizer.rate
+  runs = [Run(FIRST_SEED + seed, rate, head_rate) for seed, rate in lanes]
+  trained = train_runs(config, runs)
+  device, name = jax.devices()[0].device_kind, trained.metric
+  return [
+    {
+      'figure': name,
+      'value': round(one.metrics[name], 4) if one else None,
+      'prefixes': [round(x, 4) for x in one.prefixes] if one else None,
+      'device': device,
+      'seconds_of_all': round(trained.seconds, 1),
+    }
+    for one in trained.outcomes
+  ]
 
 
 def main(argv: list[str]) -> None:
-  """Runs every variant that is missing, then prints the table."""
+  """Runs every variant that is missing, then prints a table for each task."""
   if not _TABLE.value:
     run_missing()
-  print(table())
+  for task in _TASKS.value:
+    print(f'\n{task}\n{table(task)}')
 
 
 def run_missing() -> None:
-  """Every variant with the seeds that it lacks."""
+  """Every variant with the seeds and rates that it lacks."""
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
+  os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
+  done = results()
+  wanted = [(int(seed), float(r)) for r in _RATES.value for seed in _SEEDS.value]
   fresh = multiprocessing.get_context('spawn')
-  with concurrent.futures.ProcessPoolExecutor(_JOBS.value, fresh) as pool:
+  with concurrent.futures.ProcessPoolExecutor(
+    _JOBS.value, fresh, max_tasks_per_child=1
+  ) as pool:
     running = {}
     for variant in _VARIANTS.value:
-      seeds = [s for s in map(int, _SEEDS.value) if not is_done(variant, s)]
-      if seeds:
-        running[pool.submit(run_variant, settings(variant), seeds)] = variant
+      for task in _TASKS.value:
+        is_done = lambda *lane: any(
+          details(task, variant, *lane).items() <= row.items()  # noqa: B023
+          for row in done
+        )
+        lanes = [lane for lane in wanted if not is_done(*lane)]
+        if lanes:
+          job = pool.submit(run_variant, settings(task, variant), lanes)
+          running[job] = task, variant, lanes
     for future in concurrent.futures.as_completed(running):
-      for seed, (name, value, prefixes) in future.result().items():
-        about = details(running[future], seed)
-        about['prefixes'] = [round(x, 4) for x in prefixes]
-        record(HERE, name, round(value, 4), '', **about)
+      task, variant, lanes = running[future]
+      for lane, row in zip(lanes, future.result(), strict=True):
+        figure, value = row.pop('figure'), row.pop('value')
+        record(HERE, figure, value, '', **details(task, variant, *lane), **row)
 
 
-def table() -> str:
-  """Mean of the metric over seeds, best first, and of every prefix."""
-  like = details('', 0)
-  del like['variant'], like['seed']
+def table(task: str) -> str:
+  """Every variant at its best rate: mean over seeds, best first, and of prefixes."""
+  like = details(task, '', 0, 0.0)
+  del like['variant'], like['seed'], like['rate']
   rows = [row for row in results() if like.items() <= row.items()]
   lines = []
   for variant in dict.fromkeys(row['variant'] for row in rows):
-    own = [row for row in rows if row['variant'] == variant]
-    values = [row['value'] for row in own]
-    prefixes = ' '.join(
-      f'{x:.3f}' for x in np.mean([row['prefixes'] for row in own], axis=0)
-    )
-    spread = f'{min(values):.4f} to {max(values):.4f}'
-    lines.append(
-      (
-        np.mean(values),
-        f'| {variant} | {np.mean(values):.4f} | {spread} | {len(own)} | {prefixes} |',
+    by_rate: dict[float, list[dict[str, Any]]] = {}
+    for row in rows:
+      if row['variant'] == variant:
+        by_rate.setdefault(row['rate'], []).append(row)
+    worth = {
+      rate: np.mean(
+        [row['value'] if row['value'] is not None else -np.inf for row in own]
       )
-    )
-  head = '| variant | mean | seeds from, to | seeds | prefixes |\n|---|---|---|---|---|'
+      for rate, own in by_rate.items()
+    }
+    rate = max(worth, key=worth.get)
+    lines.append((worth[rate], _line(variant, rate, by_rate[rate])))
+  head = '| variant | rate | mean | seeds from, to | prefixes |\n|---|---|---|---|---|'
   return '\n'.join([head, *(line for _, line in sorted(lines, reverse=True))])
+
+
+def _line(variant: str, rate: float, rows: list[dict[str, Any]]) -> str:
+  values = [row['value'] for row in rows if row['value'] is not None]
+  if not values:
+    return f'| {variant} | {rate} | not finite | | |'
+  prefixes = [row['prefixes'] for row in rows if row['value'] is not None]
+  curve = ' '.join(f'{x:.3f}' for x in np.mean(prefixes, axis=0))
+  spread = f'{min(values):.4f} to {max(values):.4f}'
+  return f'| {variant} | {rate} | {np.mean(values):.4f} | {spread} | {curve} |'
 
 
 if __name__ == '__main__':

@@ -72,7 +72,7 @@ def test_parts_add_up_to_the_batch(case, parts, mesh):
 def test_padded_slots_compute_nothing_twice():
   """Slots beyond a device's own workers are idle."""
   feeding = Feeding('replicate', workers=4, batch=4)
-  slots = feeding.slots(jnp.int32(4), blocks=2, shards=1, w=0, d=0, capacity=10)
+  slots = feeding.slots(jnp.int32(4), 4, blocks=2, shards=1, w=0, d=0, capacity=10)
   assert slots.valid_C.tolist() == [True] * 8 + [False] * 2
 
 

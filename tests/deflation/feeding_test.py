@@ -29,7 +29,7 @@ def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards
   order_g, seen = feeding.rows(mesh).order_B, set()
   for w in range(blocks):
     for d in range(shards):
-      slots = feeding.slots(live, blocks, shards, w, d, capacity)
+      slots = feeding.slots(live, feeding.own_rows, blocks, shards, w, d, capacity)
       rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
       for i in np.flatnonzero(slots.valid_C):
         # Contiguous shard of the laid-out batch that this device holds.
@@ -68,6 +68,7 @@ def test_shards_hold_rows_of_every_worker():
     ({'workers': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
     ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
     ({'joint': 1.0}, 'feeding.joint must be in .0, 1., got 1.0'),
+    ({'polish': -0.1}, 'feeding.polish must be in .0, 1., got -0.1'),
     ({'joint': 0.5, 'mode': 'replicate'}, 'joint=0.5 needs feeding.mode split'),
     ({'mode': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
   ],

@@ -22,6 +22,7 @@ CASES = {
   'shares_first': dict(feeding=dict(shares='first'), local_steps=2),
   'joint': dict(feeding=dict(joint=0.5)),
   'joint_head_all': dict(feeding=dict(joint=0.25, shares='first'), head_rows='all'),
+  'polish': dict(feeding=dict(joint=0.25, polish=0.4)),
   'sum_score': dict(discovery=dict(score='sum', grants=1, interval=1)),
 }
 
@@ -73,6 +74,8 @@ def test_round_equals_loop_over_workers(case):
     ('joint', (4, 1)),
     ('joint', (2, 2)),
     ('joint', (1, 4)),
+    ('polish', (4, 1)),
+    ('polish', (2, 2)),
     ('federated', (2, 2)),
   ],
 )

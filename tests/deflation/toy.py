@@ -178,6 +178,10 @@ class Loop:
     head_grad, head_weight = jax.tree.map(np.zeros_like, self.head), 0.0
     impact = dict.fromkeys(SHAPES, 0.0)
     each = m.feeding.batch // m.feeding.workers
+    polishing = self.t >= round((1 - m.feeding.polish) * m.rounds)
+    if polishing:
+      edges = np.zeros_like(edges)
+    self.own_rows = 0 if polishing else m.feeding.own_rows
     for k in workers:
       rows = {
         'split': slice(edges[k], edges[k + 1]),
@@ -191,11 +195,14 @@ class Loop:
         before = {
           n: [frozen[n, j] for j in range(min(k, self.rank[n]))] for n in SHAPES
         }
-        grad, head_g = gradient(own, self.head, self.model, before, m.scale, x, y)
-        if m.feeding.joint:
+        grad = jax.tree.map(jnp.zeros_like, own)
+        head_g = jax.tree.map(jnp.zeros_like, self.head)
+        if len(y):
+          grad, head_g = gradient(own, self.head, self.model, before, m.scale, x, y)
+        if self.own_rows < m.feeding.batch:
           grad, joint_head = self.with_joint_rows(k, grad, len(y), batch)
           if k == workers[-1]:
-            joint = m.feeding.batch - m.feeding.own_rows
+            joint = m.feeding.batch - self.own_rows
             head_grad = jax.tree.map(lambda s, g: s + g * joint, head_grad, joint_head)  # noqa: B023
             head_weight += joint
         if m.head_rows == 'all' or k == workers[-1]:
@@ -225,7 +232,7 @@ class Loop:
   def with_joint_rows(self, k, grad, rows, batch):
     """Worker k's mean gradient over its own rows and the joint ones, and the head's."""
     m, key = self.m, lambda n, j: (self.start_a[n, j], self.start_b[n, j])
-    joint = slice(m.feeding.own_rows, None)
+    joint = slice(self.own_rows, None)
     x, y = batch['x'][0][joint], batch['y'][0][joint]
     own = {n: key(n, k) for n in SHAPES if k < self.rank[n]}
     others = {n: [key(n, j) for j in range(self.rank[n]) if j != k] for n in SHAPES}
