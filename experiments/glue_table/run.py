@@ -1,8 +1,7 @@
 """Every method on the same tasks, data, steps, budget and seeds.
 
   python -m experiments.glue_table.run --data=FOLDER --tasks=cola,mrpc,rte,stsb,sst2 \\
-      --seeds=0,1,2,3,4 --budget=2
-  python -m experiments.glue_table.run --data=FOLDER --tune
+      --seeds=0,1,2,3,4 --budget=2 --tune
   python -m experiments.glue_table.run --data=FOLDER --cost
   python -m experiments.glue_table.run --table
 
@@ -19,14 +18,22 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from absl import app, flags
 
 from adapad_jax.methods import METHODS
 from adapad_jax.settings import did_you_mean
-from experiments.glue_table.settings import FACTORS, LENGTHS, RATES, TUNING_SEED, Spec
+from experiments.glue_table.settings import (
+  FACTORS,
+  LENGTHS,
+  RATES,
+  TUNING_SEED,
+  Job,
+  Spec,
+)
+from experiments.glue_table.single import best_rate
 from experiments.record import ONE_THREAD, record, recorded
 
 HERE = pathlib.Path(__file__).parent
@@ -39,11 +46,15 @@ _SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2', '3', '4'], 'Seeds.')
 _BUDGETS = flags.DEFINE_list('budget', ['2'], 'Average ranks; the first is tabled.')
 _TARGETS = flags.DEFINE_string('targets', 'all-linear', 'Modules, joined by "+".')
 _EPOCHS = flags.DEFINE_float('epochs', 3.0, 'Passes over the training rows.')
-_STEPS = flags.DEFINE_integer('steps', 0, 'Batches; 0: what --epochs says.')
+_STEPS = flags.DEFINE_list(
+  'steps', ['0'], 'Batches, of every task or one number for each; 0: see --epochs.'
+)
 _BATCH = flags.DEFINE_integer('batch', 32, 'Rows of a batch.')
 _TRAIN_ROWS = flags.DEFINE_integer('train_rows', 0, 'Training rows; 0: all.')
 _EVAL_ROWS = flags.DEFINE_integer('eval_rows', 0, 'Rows to evaluate on; 0: all.')
-_TUNE = flags.DEFINE_bool('tune', False, 'Search rates on a part of the training set.')
+_TUNE = flags.DEFINE_bool(
+  'tune', False, 'First search rates on a part of the training set.'
+)
 _COST = flags.DEFINE_bool('cost', False, 'Time a step and note the peak memory.')
 _TABLE = flags.DEFINE_bool('table', False, 'Only print and draw what is there.')
 _JOBS = flags.DEFINE_integer('jobs', 1, 'Processes side by side; one thread each.')
@@ -54,6 +65,19 @@ _SECONDS = flags.DEFINE_integer('run_seconds', 7200, 'Limit of one process.')
 def rows() -> list[dict[str, Any]]:
   """All results so far."""
   return recorded(HERE)
+
+
+def steps_of(task: str) -> int:
+  """Batches of a task; of a pattern for all tasks (''), nothing."""
+  given = [int(steps) for steps in _STEPS.value]
+  if len(given) == 1:
+    return given[0]
+  if len(given) != len(_TASKS.value):
+    raise app.UsageError(
+      f'--steps has {len(given)} numbers for {len(_TASKS.value)} tasks; give one, or'
+      ' one for each'
+    )
+  return dict(zip(_TASKS.value, given, strict=True)).get(task, 0)
 
 
 def spec(
@@ -67,7 +91,7 @@ def spec(
     budget=budget,
     targets=_TARGETS.value,
     epochs=_EPOCHS.value,
-    steps=_STEPS.value,
+    steps=steps_of(task),
     batch=_BATCH.value,
     train_rows=_TRAIN_ROWS.value,
     eval_rows=_EVAL_ROWS.value,
@@ -75,56 +99,54 @@ def spec(
   )
 
 
-def tuned_rate(
+def tuned(
   done: list[dict[str, Any]], task: str, method: str, budget: int
-) -> float:
-  """The best rate of the tuning runs; without any, the default."""
+) -> list[tuple[float, float | None]]:
+  """(rate, value) of the tuning runs so far."""
   like = spec('tune', task, method, TUNING_SEED, budget, 0.0).details()
   del like['rate']
-  tried = [row for row in done if like.items() <= row.items()]
-  tried = [row for row in tried if row['value'] is not None]
-  return max(tried, key=lambda row: row['value'])['rate'] if tried else RATES[method]
+  return [(row['rate'], row['value']) for row in done if like.items() <= row.items()]
 
 
-def wanted(done: list[dict[str, Any]]) -> Iterator[Spec]:
-  """All runs that were asked for, those of one task and method together."""
-  kind = 'tune' if _TUNE.value else 'cost' if _COST.value else 'run'
+def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
+  """What is asked for and not done yet."""
   for budget in map(int, _BUDGETS.value):
     for task in _TASKS.value:
       for method in _METHODS.value:
-        if kind == 'tune':
-          for factor in FACTORS:
-            rate = factor * RATES[method]
-            yield spec(kind, task, method, TUNING_SEED, budget, rate)
-          continue
-        rate = tuned_rate(done, task, method, budget)
-        for seed in map(int, _SEEDS.value if kind == 'run' else _SEEDS.value[:1]):
-          yield spec(kind, task, method, seed, budget, rate)
+        job = job_of(done, task, method, budget)
+        if job.runs:
+          yield job
 
 
-def groups(specs: Iterable[Spec]) -> list[list[Spec]]:
-  """Runs that differ in seed and rate alone, at most `--together` at once."""
-  together: dict[Spec, list[Spec]] = {}
-  for one in specs:
-    alike = dataclasses.replace(one, seed=-1, rate=0.0)
-    together.setdefault(alike, []).append(one)
-  size = _TOGETHER.value
-  return [g[i : i + size] for g in together.values() for i in range(0, len(g), size)]
+def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> Job:
+  """All that is missing of one method on one task."""
+  known = tuned(done, task, method, budget)
+  rates = [factor * RATES[method] for factor in FACTORS if _TUNE.value]
+  rates = [rate for rate in rates if rate not in dict(known)]
+  tune = [spec('tune', task, method, TUNING_SEED, budget, rate) for rate in rates]
+  rate = best_rate(known) if known else RATES[method]
+  kind, seeds = ('cost', _SEEDS.value[:1]) if _COST.value else ('run', _SEEDS.value)
+  runs = [spec(kind, task, method, int(seed), budget, rate) for seed in seeds]
+  if not tune:
+    is_done = lambda one: any(one.details().items() <= row.items() for row in done)
+    runs = [one for one in runs if not is_done(one)]
+  return Job(tuple(tune), tuple(known), tuple(runs))
 
 
-def execute(group: list[Spec]) -> list[dict[str, Any]]:
-  """A group in a fresh process; compilations are shared through a cache on disk."""
+def execute(job: Job) -> list[dict[str, Any]]:
+  """A job in a fresh process; compilations are shared through a cache on disk."""
   with tempfile.TemporaryDirectory() as folder:
-    there = pathlib.Path(folder) / 'specs.json'
+    there = pathlib.Path(folder) / 'job.json'
     result = pathlib.Path(folder) / 'rows.json'
-    there.write_text(json.dumps([one.details() for one in group]))
+    there.write_text(json.dumps(dataclasses.asdict(job)))
     cache = pathlib.Path(tempfile.gettempdir()) / 'glue_table_compilations'
     extra = {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     if _JOBS.value > 1:
       extra['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
       extra['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
+    files = [str(there), _DATA.value, str(result), str(_TOGETHER.value)]
     subprocess.run(
-      [sys.executable, '-m', SINGLE, str(there), _DATA.value, str(result)],
+      [sys.executable, '-m', SINGLE, *files],
       check=True,
       timeout=_SECONDS.value,
       stdout=sys.stderr,
@@ -146,21 +168,24 @@ def main(argv: list[str]) -> None:
   if not _TABLE.value:
     if not _DATA.value:
       raise app.UsageError('--data=FOLDER with the official GLUE files is needed')
-    have = rows()
-    missing = [
-      one
-      for one in wanted(have)
-      if not any(one.details().items() <= row.items() for row in have)
-    ]
-    with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
-      running = {pool.submit(execute, group): group for group in groups(missing)}
-      for future in concurrent.futures.as_completed(running):
-        for one, row in zip(running[future], future.result(), strict=True):
-          value = row.pop('value')
-          value = None if value is None else round(value, 5)
-          record(HERE, 'glue_table', value, row['metric'], **one.details(), **row)
-  if not (_TUNE.value or _COST.value):
+    run_missing()
+  if not _COST.value:
     report()
+
+
+def run_missing() -> None:
+  """Runs what is missing; a job that fails is named, and does not stop the others."""
+  with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
+    running = {pool.submit(execute, job): job for job in jobs(rows())}
+    for future in concurrent.futures.as_completed(running):
+      if error := future.exception():
+        one = running[future].runs[0]
+        print(f'# {one.method} on {one.task} failed: {error}', file=sys.stderr)
+        continue
+      for row in future.result():
+        value = row.pop('value')
+        value = None if value is None else round(value, 5)
+        record(HERE, 'glue_table', value, row['metric'], **row)
 
 
 def report() -> None:
@@ -168,9 +193,13 @@ def report() -> None:
   from experiments.glue_table import figures, summary
 
   like = spec('run', '', '', 0, int(_BUDGETS.value[0]), 0.0).details()
-  for free in ('kind', 'task', 'method', 'seed', 'rate', 'budget'):
+  for free in ('kind', 'task', 'method', 'seed', 'rate', 'budget', 'steps'):
     del like[free]
-  alike = [row for row in rows() if like.items() <= row.items()]
+  alike = [
+    row
+    for row in rows()
+    if like.items() <= row.items() and row['steps'] == steps_of(row['task'])
+  ]
   mine = [row for row in alike if row['kind'] == 'run']
   costs = [row for row in alike if row['kind'] == 'cost']
   shown = [row for row in mine if row['budget'] == int(_BUDGETS.value[0])]

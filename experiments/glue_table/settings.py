@@ -32,7 +32,7 @@ RATES = {
   'head': 2e-3,
 }
 # Tuning tries each of these times the rate above: the same effort for every method.
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)
 # No seed of the table: what is tuned must not meet what is reported.
 TUNING_SEED, HOLDOUT = 1000, 0.2
 # Steps of a run that is timed.
@@ -72,6 +72,21 @@ class Spec:
   def details(self) -> dict[str, Any]:
     """What identifies the run in results.jsonl."""
     return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """Runs of one method on one task, which one process makes one after the other.
+
+  Attributes:
+    tune: runs that search the rate first.
+    known: (rate, value) of such runs that are there already.
+    runs: what is asked for; at the best rate, where one is searched.
+  """
+
+  tune: tuple[Spec, ...]
+  known: tuple[tuple[float, float], ...]
+  runs: tuple[Spec, ...]
 
 
 def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The runs of one method on one task, in a process of its own.
 
-python -m experiments.glue_table.single SPECS.json DATA ROWS.json
+python -m experiments.glue_table.single JOB.json DATA ROWS.json TOGETHER
 """
 
 import dataclasses
@@ -14,25 +14,54 @@ from typing import Any
 import jax
 
 from adapad_jax.training import FinetuneConfig, train
-from experiments.glue_table.settings import COST_STEPS, Spec, config_of, run_of
+from experiments.glue_table.settings import COST_STEPS, Job, Spec, config_of, run_of
 from experiments.several_runs import Trained, train_runs
 
 
-def main(specs_path: str, data: str, rows_path: str) -> None:
-  specs = [Spec(**one) for one in json.loads(pathlib.Path(specs_path).read_text())]
-  config = config_of(specs[0], pathlib.Path(data))
-  if specs[0].kind == 'cost':
-    rows = [cost(config)]
-  else:
-    curves = specs[0].kind == 'run'
-    trained = train_runs(config, [run_of(one, config) for one in specs], curves)
-    rows = results(trained, specs)
-  device = jax.devices()[0].device_kind
-  rows = [row | {'device': device} for row in rows]
+def main(job_path: str, data: str, rows_path: str, together: str) -> None:
+  written = json.loads(pathlib.Path(job_path).read_text())
+  specs = lambda name: tuple(Spec(**one) for one in written[name])
+  known = tuple((rate, value) for rate, value in written['known'])
+  job, size = Job(specs('tune'), known, specs('runs')), int(together)
+  rows = execute(job.tune, pathlib.Path(data), size)
+  if job.tune:
+    tried = [*job.known, *((row['rate'], row['value']) for row in rows)]
+    rate = best_rate(tried)
+    job = dataclasses.replace(
+      job, runs=tuple(dataclasses.replace(one, rate=rate) for one in job.runs)
+    )
+  rows += execute(job.runs, pathlib.Path(data), size)
   pathlib.Path(rows_path).write_text(json.dumps(rows))
 
 
-def results(trained: Trained, specs: list[Spec]) -> list[dict[str, Any]]:
+def best_rate(tried: list[tuple[float, float | None]]) -> float:
+  """The rate with the best value; None is that of a run that was not finite."""
+  finite = [(value, rate) for rate, value in tried if value is not None]
+  if not finite:
+    raise FloatingPointError(f'no rate of {tried} stayed finite')
+  return max(finite)[1]
+
+
+def execute(
+  specs: tuple[Spec, ...], data: pathlib.Path, size: int
+) -> list[dict[str, Any]]:
+  """A row for every run, so many at a time."""
+  rows = []
+  for i in range(0, len(specs), size):
+    part = specs[i : i + size]
+    config = config_of(part[0], data)
+    if part[0].kind == 'cost':
+      found = [cost(config)]
+    else:
+      curves = part[0].kind == 'run'
+      trained = train_runs(config, [run_of(one, config) for one in part], curves)
+      found = results(trained, part)
+    device = {'device': jax.devices()[0].device_kind}
+    rows += [s.details() | row | device for s, row in zip(part, found, strict=True)]
+  return rows
+
+
+def results(trained: Trained, specs: tuple[Spec, ...]) -> list[dict[str, Any]]:
   """What each run came to, on the last state: nothing is chosen by the metric.
 
   Raises:

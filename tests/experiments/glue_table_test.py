@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from absl import flags
+from absl import app, flags
 from scipy import stats
 
 from adapad_jax.methods import METHODS
-from experiments.glue_table import run, settings, summary
+from experiments.glue_table import run, settings, single, summary
 from tests.methods import toy
 
 
@@ -25,9 +25,13 @@ def table(tmp_path, monkeypatch):
     row |= dict(spectral_prefixes=[0.5, 0.7])
     return row | dict(adapter_parameters=10, head_parameters=5, peak_mib=9)
 
-  def execute(group):
-    assert len({dataclasses.replace(one, seed=0) for one in group}) == 1
-    return [result(one) for one in group]
+  def execute(job):
+    assert len({(one.task, one.method) for one in (*job.tune, *job.runs)}) == 1
+    rows = [one.details() | result(one) for one in job.tune]
+    tried = [*job.known, *((row['rate'], row['value']) for row in rows)]
+    rate = single.best_rate(tried) if tried else job.runs[0].rate
+    runs = [dataclasses.replace(one, rate=rate) for one in job.runs]
+    return rows + [one.details() | result(one) for one in runs]
 
   monkeypatch.setattr(run, 'HERE', tmp_path)
   monkeypatch.setattr(run, 'execute', execute)
@@ -80,13 +84,29 @@ def test_runs_that_are_there_are_skipped(table, tmp_path, capsys):
 
 
 def test_runs_take_the_best_rate_of_tuning(table):
-  tuning = table('--methods=lora,full', '--tune')
-  assert [one.rate for one in tuning if one.method == 'lora'] == [1e-3, 2e-3, 4e-3]
+  first = table('--methods=lora,full', '--tune', '--seeds=0')
+  tuning = [one for one in first if one.kind == 'tune']
+  rates = [one.rate for one in tuning if one.method == 'lora']
+  assert rates == [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3]
   assert {one.seed for one in tuning} == {settings.TUNING_SEED}
-  (one,) = table('--methods=full', '--seeds=0')
-  assert one.rate == 2e-4
+  assert [one.rate for one in first if one.kind == 'run'] == [4e-3, 2e-4]
+  (one,) = table('--methods=full', '--seeds=0,1', '--tune')
+  assert (one.kind, one.seed, one.rate) == ('run', 1, 2e-4), 'tuned but once'
   (one,) = table('--methods=lora', '--seeds=0', '--steps=7')
   assert one.rate == settings.RATES['lora'], 'tuned at another length'
+
+
+def test_the_best_rate_is_one_that_stayed_finite():
+  assert single.best_rate([(1e-3, 0.5), (2e-3, None), (4e-3, 0.4)]) == 1e-3
+  with pytest.raises(FloatingPointError, match='no rate'):
+    single.best_rate([(1e-3, None)])
+
+
+def test_every_task_may_have_its_own_steps(table):
+  ran = table('--tasks=rte,mrpc', '--steps=5,7', '--methods=lora', '--seeds=0')
+  assert {one.task: one.steps for one in ran} == {'rte': 5, 'mrpc': 7}
+  with pytest.raises(app.UsageError, match='2 numbers for 1 tasks'):
+    table('--steps=5,7')
 
 
 def test_paired_interval_equals_scipy():
