@@ -114,6 +114,7 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   config.train.evaluations = 3
   # Measured in experiments/defaults: of 32 rows a worker's share alone is too small.
   config.adapad.joint = 0.75
+  config.adapad.polish = 0.25
   config.adapad.head_rows = 'all'
   for optimizer in (config.optimizer, config.head_optimizer):
     optimizer.rate = 1e-3

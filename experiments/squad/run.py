@@ -3,7 +3,7 @@
   python -m experiments.squad.run --task=v1 --data=FOLDER
 
 FOLDER has train-v1.1.json and dev-v1.1.json, or for v2 a v2.0 file whose name is given
-as --file; it is split by article.
+as --file; it is split by article. Flags of the main command may follow.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 
 import numpy as np
 
+from adapad_jax.files import read_json
 from adapad_jax.tasks.squad.questions import check_questions
 from adapad_jax.tasks.squad.reading import read_questions
 from adapad_jax.tasks.squad.scoring import score_v1, score_v2
@@ -32,8 +33,9 @@ def main() -> None:
   parser.add_argument('--file', default='dev-v2.0.json')
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/squad'))
   parser.add_argument('--steps', type=int, default=250)
-  args = parser.parse_args()
-  out = args.out / args.task
+  parser.add_argument('--method', default='adapad')
+  args, more = parser.parse_known_args()
+  out = args.out / f'{args.task}-{args.method}'
   out.mkdir(parents=True, exist_ok=True)
   train, held = (
     split_v2(args.data / args.file, out)
@@ -49,7 +51,9 @@ def main() -> None:
     f'--config.data.train={train}',
     f'--config.data.validation={held}',
     f'--config.train.steps={args.steps}',
+    f'--config.method={args.method}',
     *SETTINGS,
+    *more,
   )
   answering = run_main(
     '--mode=predict',
@@ -58,7 +62,9 @@ def main() -> None:
     f'--output={out / "predictions.json"}',
   )
   metrics = score(held, out, args.task)
-  details = {'task': args.task, 'steps': args.steps, 'batch': 32}
+  details = {'task': args.task, 'method': args.method, 'steps': args.steps}
+  result = read_json(out / 'run' / 'result.json')
+  details |= {'batch': 32, 'adapter_parameters': result['adapter_parameters']}
   for name, value in metrics.items():
     record(HERE, name, value, '' if name.endswith('total') else '%', **details)
   record(HERE, 'training', seconds, 's', **details)

@@ -22,7 +22,12 @@ HERE = pathlib.Path(__file__).parent
 # AdaPaD's budget is 30 % below LoRA's two components in each of 210 modules.
 METHODS = {
   'lora': ('--config.lora.rank=2',),
-  'adapad': ('--config.adapad.budget=294', '--config.adapad.r_max=4'),
+  'adapad': (
+    '--config.adapad.budget=294',
+    '--config.adapad.r_max=4',
+    '--config.adapad.joint=0.75',
+    '--config.adapad.polish=0.25',
+  ),
 }
 
 
@@ -33,7 +38,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/squad'))
   parser.add_argument('--methods', default='adapad,lora')
   parser.add_argument('--steps', type=int, default=100)
-  parser.add_argument('--batch', type=int, default=8)
+  parser.add_argument('--batch', type=int, default=16)
   parser.add_argument('--held', type=int, default=200)
   parser.add_argument('--length', type=int, default=320)
   args = parser.parse_args()

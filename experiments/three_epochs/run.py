@@ -3,7 +3,8 @@
   python -m experiments.three_epochs.run --data=FOLDER --tasks=cola,stsb
 
 is `python -m adapad_jax.main --config=configs/glue.py:cola,minilm` for every task,
-method and seed, FOLDER/CoLA and FOLDER/STS-B being the official files. Skips what
+method and seed, FOLDER/CoLA and FOLDER/STS-B being the official files. The seeds train
+together (`experiments.several_runs`), every batch at the full length. Skips what
 `results.jsonl` already holds, so it can be stopped and started at will.
 """
 
@@ -11,16 +12,17 @@ import concurrent.futures
 import multiprocessing
 import os
 import pathlib
-import tempfile
 from typing import Any
 
+import jax
 import numpy as np
 from absl import app, flags
 
-from adapad_jax.training import finetune_config, train
+from adapad_jax.training import finetune_config
 from configs.glue import get_config
 from experiments.glue_table.settings import FOLDERS
 from experiments.record import ONE_THREAD, record, recorded
+from experiments.several_runs import runs_of, train_runs
 
 HERE = pathlib.Path(__file__).parent
 
@@ -32,25 +34,30 @@ _JOBS = flags.DEFINE_integer('jobs', 2, 'Processes side by side; one thread each
 _TABLE = flags.DEFINE_bool('table', False, 'Only print what is there.')
 
 
-def run(task: str, method: str, seed: int, data: str) -> dict[str, Any]:
-  """One run of the recipe; its last state counts, whatever the metric says."""
+def run(task: str, method: str, seeds: list[int], data: str) -> list[dict[str, Any]]:
+  """The recipe with several seeds; the last state counts."""
   config = get_config(f'{task},minilm').to_dict()
-  config |= {'method': method, 'seed': seed}
+  config |= {'method': method}
   config['data'] |= {'path': str(pathlib.Path(data) / FOLDERS[task])}
-  with tempfile.TemporaryDirectory() as workdir:
-    result = train(finetune_config(config), pathlib.Path(workdir))
-  name = result['metric']
-  return {
-    'figure': name,
-    'value': round(result['last']['metrics'][name], 5),
-    'best': round(result['best']['metrics'][name], 5),
-    'baseline': result['baseline']['metrics'][name],
-    'metrics': {k: round(v, 5) for k, v in result['last']['metrics'].items()},
-    'prefixes': [round(x, 5) for x in result['prefixes']],
-    'rank_total': result['rank_total'],
-    'adapter_parameters': result['adapter_parameters'],
-    'rounds': result['rounds'],
-  }
+  config = finetune_config(config)
+  trained = train_runs(config, runs_of(config, seeds))
+  rows = []
+  for seed, one in zip(seeds, trained.outcomes, strict=True):
+    if one is None:
+      raise FloatingPointError(f'{method} on {task} with seed {seed} was not finite')
+    rows.append(
+      {
+        'figure': trained.metric,
+        'value': round(one.metrics[trained.metric], 5),
+        'metrics': {k: round(v, 5) for k, v in one.metrics.items()},
+        'prefixes': [round(x, 5) for x in one.prefixes],
+        'rank_M': one.rank_M,
+        'adapter_parameters': one.adapter_parameters,
+        'rounds': trained.steps,
+        'device': jax.devices()[0].device_kind,
+      }
+    )
+  return rows
 
 
 def results() -> list[dict[str, Any]]:
@@ -59,27 +66,26 @@ def results() -> list[dict[str, Any]]:
 
 
 def run_missing() -> None:
-  """Seed by seed, so that a part is a fair comparison too."""
+  """The seeds that a task and method lack, all at once."""
   done = {(row['task'], row['method'], row['seed']) for row in results()}
-  wanted = [
-    (task, method, int(seed))
-    for seed in _SEEDS.value
-    for method in _METHODS.value
-    for task in _TASKS.value
-  ]
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
+  os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
   fresh = multiprocessing.get_context('spawn')
   with concurrent.futures.ProcessPoolExecutor(
     _JOBS.value, fresh, max_tasks_per_child=1
   ) as pool:
-    running = {
-      pool.submit(run, *one, _DATA.value): one for one in wanted if one not in done
-    }
+    running = {}
+    for method in _METHODS.value:
+      for task in _TASKS.value:
+        seeds = [s for s in map(int, _SEEDS.value) if (task, method, s) not in done]
+        if seeds:
+          job = pool.submit(run, task, method, seeds, _DATA.value)
+          running[job] = task, method, seeds
     for future in concurrent.futures.as_completed(running):
-      task, method, seed = running[future]
-      row = future.result()
-      about = {'task': task, 'method': method, 'seed': seed, 'jobs': _JOBS.value}
-      record(HERE, row.pop('figure'), row.pop('value'), '', **about, **row)
+      task, method, seeds = running[future]
+      for seed, row in zip(seeds, future.result(), strict=True):
+        about = {'task': task, 'method': method, 'seed': seed}
+        record(HERE, row.pop('figure'), row.pop('value'), '', **about, **row)
 
 
 def table() -> str:
