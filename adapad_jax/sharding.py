@@ -89,6 +89,14 @@ def specs_of(tree: Any) -> Any:
   return jax.tree.map(lambda x: jax.typeof(x).sharding.spec, tree)
 
 
+def laid(tree: Any, specs: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Outlines of a tree's arrays as they lie on a mesh: shape, dtype, sharding."""
+  one = lambda x, spec: jax.ShapeDtypeStruct(
+    x.shape, x.dtype, sharding=jax.NamedSharding(mesh, spec)
+  )
+  return jax.tree.map(one, tree, specs)
+
+
 def put(tree: Any, spec: jax.sharding.PartitionSpec | None = None) -> Any:
   """Copies a tree of host arrays onto the current mesh under one spec.
 

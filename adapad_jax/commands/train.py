@@ -11,6 +11,7 @@ from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
 from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.result import RESULT, summarise
 from adapad_jax.training.session import read_workdir
@@ -42,7 +43,10 @@ def _finetune(request: Request) -> None:
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:
-    say(dry_run(make_plan(config)))
+    plan = make_plan(config)
+    say(dry_run(plan))
+    say('compiling, to tell what it takes of memory ...')
+    say(str(estimate(plan)))
     return
   workdir = request.workdir or default_workdir(config)
   if (workdir / RESULT).is_file():

@@ -18,7 +18,7 @@ from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.deflation.traffic import traffic
 from adapad_jax.methods.method import Private, Problem, RankReport
-from adapad_jax.sharding import put_one
+from adapad_jax.sharding import laid, put_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +152,12 @@ class AdaPaD:
     specs = state_specs(state)
     put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
     return jax.tree.map(put, state, specs)
+
+  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> State:
+    """Shapes, dtypes and shardings of a placed state."""
+    width = -(-self.capacity // mesh.shape[WORKER]) * mesh.shape[WORKER]
+    state = jax.eval_shape(lambda head: resize(self.init(head), width), head)
+    return laid(state, state_specs(state), mesh)
 
   def portable(self, state: State) -> State:
     """Cuts the padding off and replicates."""

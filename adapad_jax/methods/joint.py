@@ -22,7 +22,7 @@ from adapad_jax.deflation.feeding import Rows, rows_on
 from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.worker import all_reduce, sum_by_parts
 from adapad_jax.methods.method import Problem, RankReport
-from adapad_jax.sharding import WORKER, put_one, row_axes, specs_of
+from adapad_jax.sharding import WORKER, laid, put_one, row_axes, specs_of
 
 
 @jax.tree_util.register_dataclass
@@ -156,6 +156,11 @@ class Joint:
     _check_mesh(mesh)
     put = lambda x: put_one(x, jax.NamedSharding(mesh, _whole(x)))
     return jax.tree.map(put, jax.device_get(state))
+
+  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> State:
+    """Shapes, dtypes and shardings of a placed state."""
+    state = jax.eval_shape(self.init, head)
+    return laid(state, jax.tree.map(_whole, state), mesh)
 
   def portable(self, state: State) -> State:
     """A copy, which outlives the donation of the state to the next step."""

@@ -113,6 +113,9 @@ class Method(Protocol):
   def place(self, state: Any, mesh: jax.sharding.Mesh) -> Any:
     """Lays a portable state out on a mesh."""
 
+  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Shapes, dtypes and shardings of a placed state, for an outlined head."""
+
   def portable(self, state: Any) -> Any:
     """The state as it is saved: replicated, and of the same shapes on every mesh."""
 

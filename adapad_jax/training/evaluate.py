@@ -15,7 +15,7 @@ from adapad_jax.tasks import Split, Task
 from adapad_jax.training.batches import cut, lengths, padded, trimmed
 
 # Rows of an evaluation lie on all devices.
-_SPREAD = jax.P((WORKER, DATA, MODEL))
+SPREAD = jax.P((WORKER, DATA, MODEL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Evaluator:
     parts = []
     for start in range(0, len(split), self.rows):
       batch = cut(padded(columns, start, self.rows), 1, self.buckets)
-      batch = put(batch, _SPREAD)
+      batch = put(batch, SPREAD)
       parts.append(self.predict(params, deployed, prefix, batch))
     host = jax.device_get(parts)
     back_N = np.argsort(order_N)
@@ -108,8 +108,8 @@ def make_evaluator(
     found = jax.shard_map(
       predict,
       mesh=mesh,
-      in_specs=(specs_of(params), jax.P(), jax.P(), _SPREAD),
-      out_specs=_SPREAD,
+      in_specs=(specs_of(params), jax.P(), jax.P(), SPREAD),
+      out_specs=SPREAD,
       check_vma=False,
     )(params, deployed, prefix, batch)
     # A process can read the rows of others only where it has a copy.

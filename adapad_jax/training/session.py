@@ -72,11 +72,18 @@ def open_session(plan: Plan) -> Session:
 def _place(
   divided: Mapping[str, int], mesh: jax.sharding.Mesh, path: str, host: np.ndarray
 ) -> jax.Array:
-  """A parameter where it stays: whole on every device, or divided over `model`."""
-  spec = [None] * host.ndim
+  """A parameter where it stays."""
+  return put_one(host, jax.NamedSharding(mesh, spec_of(divided, path, host.ndim)))
+
+
+def spec_of(
+  divided: Mapping[str, int], path: str, ndim: int
+) -> jax.sharding.PartitionSpec:
+  """How a parameter lies: whole on every device, or divided over `model`."""
+  spec = [None] * ndim
   if path in divided:
     spec[divided[path]] = MODEL
-  return put_one(host, jax.NamedSharding(mesh, jax.P(*spec)))
+  return jax.P(*spec)
 
 
 def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
