@@ -13,6 +13,7 @@ Importance and variability as in AdaLoRA (arXiv:2303.10512) and IncreLoRA
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -157,8 +158,11 @@ class Discovery:
     off_M = jnp.abs(importance_M - mean_M)
     spread_M = self.beta2 * ranks.uncertainty_M + (1 - self.beta2) * off_M
     ranks = dataclasses.replace(ranks, importance_M=mean_M, uncertainty_M=spread_M)
-    due = (step >= self.start) & ((step - self.start) % self.interval == 0)
-    return self._allocate(ranks, due & ~self.done(ranks), step)
+    return self._allocate(ranks, self.due(step) & ~self.done(ranks), step)
+
+  def due(self, step: Any) -> Any:
+    """Whether a round, a number or traced, is one for allocations."""
+    return (step >= self.start) & ((step - self.start) % self.interval == 0)
 
   def _allocate(self, ranks: Ranks, due: jax.Array, step: jax.Array) -> Ranks:
     score_M = self.scores(ranks)

@@ -48,5 +48,5 @@ def traffic(method: Deflation, state: State) -> Traffic:
     head=size(state.head),
     # `round._Statistics`: three by worker, one by module, the head's weight, a flag.
     statistics=4 * (3 * workers + modules + 2),
-    gradients=size(state.stack_RMP) + 8 * workers if method.feeding.joint else 0,
+    gradients=size(state.stack_RMP) + 8 * workers if method.feeding.has_joint else 0,
   )

@@ -14,6 +14,7 @@ from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding, Rows
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.layout import Layout
+from adapad_jax.deflation.live import LiveRounds, doubling
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.deflation.traffic import traffic
@@ -41,6 +42,8 @@ class AdaPaDSettings:
     polish: fraction of the run, at its end, in which all rows do, see `Feeding`.
     local_steps: optimiser steps between broadcasts, H.
     head_rows: 'last' or 'all', see `Deflation`.
+    live_buckets: numbers of live workers up to which a round of its own is compiled,
+      beside r_max; empty means 1, 2, 4, ...
   """
 
   budget: int = 0
@@ -61,6 +64,7 @@ class AdaPaDSettings:
   polish: float = 0.0
   local_steps: int = 1
   head_rows: str = 'last'
+  live_buckets: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     for name in ('budget', 'start', 'interval', 'grants'):
@@ -104,6 +108,7 @@ class AdaPaD:
 
   problem: Problem
   deflation: Deflation
+  live_buckets: tuple[int, ...] = ()
   skew: float = 0.0
 
   @property
@@ -166,6 +171,10 @@ class AdaPaD:
   def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
     """One broadcast, H local steps of every worker, discovery."""
     return make_round(self.deflation, mesh)
+
+  def live_rounds(self, mesh: jax.sharding.Mesh) -> LiveRounds:
+    """The same for as many workers as are live."""
+    return LiveRounds(self.deflation, mesh, self.live_buckets)
 
   def deploy(self, state: State) -> Deployed:
     """The active components of every module, s being part of b."""
@@ -239,7 +248,8 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
     head_rows=settings.head_rows,
     accumulate=problem.accumulate,
   )
-  return AdaPaD(problem, deflation, settings.skew)
+  buckets = settings.live_buckets or doubling(settings.r_max)
+  return AdaPaD(problem, deflation, buckets, settings.skew)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -127,6 +127,9 @@ class Method(Protocol):
     round that was not finite, or -1).
     """
 
+  def live_rounds(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[Any, dict]]:
+    """The same, in programs that compute no more than what is live; may read states."""
+
   def deploy(self, state: Any) -> Deployed:
     """The update as evaluation uses it, replicated."""
 

@@ -22,7 +22,7 @@ from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
 from adapad_jax.training.logs import NoLog, RunLog
-from adapad_jax.training.phases import ROUNDS, added, timed
+from adapad_jax.training.phases import added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.profiler import PROFILE, Profiler
 from adapad_jax.training.result import RESULT, make_result
@@ -141,7 +141,7 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
         workdir=workdir,
         columns=(columns := trimmed(plan.task.splits['train'].columns)),
         order=_order(plan, columns),
-        round=plan.method.make_round(plan.mesh),
+        round=plan.method.live_rounds(plan.mesh),
         evaluator=session.evaluator(),
         checkpoints=checkpoints,
         log=log,
@@ -199,9 +199,8 @@ def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
   while course.step < method.rounds and not _patience_is_over(run, course):
     run.profiler.before(course.step + 1, course.state)
     batch = _batch(run, course.step)
-    with timed(course.phases, ROUNDS if run.round._cache_size() else 'compilation'):
-      with jax.profiler.StepTraceAnnotation('round', step_num=course.step + 1):
-        course.state, metrics = run.round(course.state, run.session.params, batch)
+    with jax.profiler.StepTraceAnnotation('round', step_num=course.step + 1):
+      metrics = _advance(run, course, batch)
     course.step += 1
     if pending is not None:
       _read(run, course, pending)
@@ -221,6 +220,16 @@ def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
         f'{request.reason()}: saved after round {course.step} of {method.rounds};'
         ' the same command goes on from there'
       )
+
+
+def _advance(run: Run, course: Course, batch: Any) -> dict[str, jax.Array]:
+  """One round, dispatched or, the first of its kind, compiled before that."""
+  known, start = run.round._cache_size(), time.monotonic()
+  course.state, metrics = run.round(course.state, run.session.params, batch)
+  if run.round._cache_size() > known:
+    spent = {'compilation': time.monotonic() - start}
+    course.phases = added(course.phases, spent)
+  return metrics
 
 
 def evaluation_rounds(rounds: int, times: int) -> set[int]:

@@ -92,7 +92,7 @@ def on_mesh(state, mesh):
   return jax.tree.map(place, state, specs)
 
 
-def run(m, mesh_shape, batches, seed=0, capacity=None):
+def run(m, mesh_shape, batches, seed=0, capacity=None, make=None):
   """All rounds on one mesh; returns the final state and metrics as numpy."""
   devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
@@ -101,7 +101,7 @@ def run(m, mesh_shape, batches, seed=0, capacity=None):
     model, state = start(m, seed, width)
     state = on_mesh(state, mesh)
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
-    step = make_round(m, mesh, capacity)
+    step = make(m, mesh) if make else make_round(m, mesh, capacity)
     rows = m.feeding.rows(mesh)
     history = []
     for t in range(len(batches['x'])):

@@ -138,7 +138,7 @@ def test_runs_of_two_and_four_processes_end_at_the_numbers_of_one(
   assert all(is_quiet(out) for _, out, _ in four[1:]) and not is_quiet(four[0][1])
   got = json.loads((tmp_path / 'result.json').read_text())
   assert got['processes'] == 4 and result['processes'] == 1
-  assert got['ranks'] == result['ranks'] and got['traces'] == 1
+  assert got['ranks'] == result['ranks'] and got['traces'] <= result['traces']
   assert got['best'] == result['best'] and got['prefixes'] == result['prefixes']
   # Saved by four, restored by one.
   _, want = final_state(values_of(data), workdir, (2, 2))
