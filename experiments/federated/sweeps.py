@@ -62,7 +62,8 @@ def settings(case: Case, data: str) -> dict[str, Any]:
   # One length of rows: with few steps a compilation takes longer than it saves.
   config.train.buckets = ()
   adapad = config.adapad
-  adapad.feeding, adapad.skew, adapad.joint = case.feeding, case.skew, 0.0
+  adapad.feeding, adapad.skew = case.feeding, case.skew
+  adapad.joint = adapad.polish = 0.0
   adapad.r_max, adapad.local_steps = case.workers, case.local_steps
   adapad.head_rows = 'all'
   return config.to_dict()
