@@ -186,7 +186,7 @@ def our_step(
   problem = Problem(
     shapes=shapes,
     params=params,
-    loss=functools.partial(_loss, pretrained.head.kind, attachment),
+    loss=functools.partial(row_loss, pretrained.head.kind, attachment),
     optimizer=Optimizer(rate=1e-4),
     head_optimizer=Optimizer(rate=1e-4),
     steps=1000,
@@ -203,7 +203,7 @@ def our_step(
     return OurStep(method.make_round(mesh), state, params, inputs, mesh)
 
 
-def _loss(
+def row_loss(
   kind: str,
   attachment: Attachment,
   params: Any,
@@ -213,6 +213,7 @@ def _loss(
   batch: dict[str, jax.Array],
   keys_B: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
+  """Cross-entropy of classes, or of the next token for an 'lm' head."""
   logits = attachment(params, deltas, head, head_weight_B)(batch, keys_B)
   entropy = optax.softmax_cross_entropy_with_integer_labels
   if kind == 'lm':
