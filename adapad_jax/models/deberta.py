@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.models import distances, layers, stack
+from adapad_jax.models.convolution import Convolution
 from adapad_jax.models.encoder import Dense, Output, span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
@@ -32,6 +33,8 @@ class DebertaConfig:
     share_att_key: distances pass through the query and key projections themselves.
     position_biased_input: absolute positions are added to the embeddings.
     embedding_size: width of the token table, None for the hidden size.
+    conv_kernel_size: tokens that the convolution beside the first layer sees; 0 for
+      none, as in v3.
   """
 
   vocab_size: int
@@ -51,6 +54,9 @@ class DebertaConfig:
   norm_rel_ebd: str = 'none'
   position_biased_input: bool = True
   embedding_size: int | None = None
+  conv_kernel_size: int = 0
+  conv_groups: int = 1
+  conv_act: str = 'tanh'
   pooler_hidden_act: str = 'gelu'
   hidden_dropout_prob: float = 0.1
   attention_probs_dropout_prob: float = 0.1
@@ -238,6 +244,8 @@ class Encoder(nnx.Module):
     self.layer = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
     self.remat = runtime.remat
     self.config = config
+    if config.conv_kernel_size > 0:
+      self.conv = Convolution(config, runtime.dtype, rngs)
     if config.relative_attention:
       self.rel_embeddings = layers.embedding(
         2 * config.span, config.hidden_size, dtype=runtime.dtype, rngs=rngs
@@ -256,9 +264,14 @@ class Encoder(nnx.Module):
     """Last hidden states (B, L, D); keys are tokens where the mask is 1."""
     bias_B11M = layers.mask_bias(mask_BL)
     relative_RD = self._relative(x_BLD.shape[1])
-    step = lambda layer, x_BLD, index: layer(
-      x_BLD, bias_B11M, relative_RD, keys_B, index
-    )
+
+    def step(layer: Layer, x_BLD: jax.Array, index: Any) -> jax.Array:
+      y_BLD = layer(x_BLD, bias_B11M, relative_RD, keys_B, index)
+      if self.config.conv_kernel_size == 0:
+        return y_BLD
+      convolve = lambda: self.conv(x_BLD, y_BLD, keys_B)
+      return jax.lax.cond(index == 0, convolve, lambda: y_BLD)
+
     return stack.run_blocks(self.layer, step, x_BLD, remat=self.remat)
 
   def _relative(self, length: int) -> jax.Array | None:
@@ -330,11 +343,8 @@ def read_config(raw: Mapping[str, Any]) -> DebertaConfig:
   Raises:
     ValueError: for a variant of the architecture that is not implemented.
   """
-  if raw.get('conv_kernel_size', 0) > 0:
-    raise ValueError(
-      f'conv_kernel_size {raw["conv_kernel_size"]} in config.json: the convolution of'
-      ' the v2 xlarge models is not implemented; choose a v3 model'
-    )
+  if (width := raw.get('conv_kernel_size', 0)) and width % 2 == 0:
+    raise ValueError(f'conv_kernel_size {width} in config.json; only odd ones work')
   size = raw['hidden_size'] // raw['num_attention_heads']
   for name, only in (
     ('attention_head_size', size),

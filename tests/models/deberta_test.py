@@ -68,6 +68,9 @@ def cases(draw):
     position_biased_input=draw(st.booleans()),
     type_vocab_size=draw(st.sampled_from([0, 2])),
     embedding_size=draw(st.sampled_from([heads * size, 12])),
+    conv_kernel_size=draw(st.sampled_from([0, 3, 5])),
+    conv_groups=draw(st.sampled_from([1, heads])),
+    conv_act=draw(st.sampled_from(['tanh', 'gelu'])),
   )
   lengths = draw(st.lists(st.integers(1, width), min_size=1, max_size=3))
   kind = draw(st.sampled_from(sorted(TORCH_CLASS)))
@@ -90,7 +93,7 @@ def test_outputs_and_gradients_equal_torchs(case):
 
 @pytest.mark.parametrize('options', [{'scan': True, 'remat': True}, {'fused': True}])
 def test_ways_to_compute_equal_torch_too(options):
-  pair = make_pair(torch_config(), Head('span'), **options)
+  pair = make_pair(torch_config(conv_kernel_size=3), Head('span'), **options)
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
 
 
@@ -188,12 +191,18 @@ def test_adapted_projections_act_on_positions_row_by_row(wrapper):
 
 @pytest.mark.parametrize(
   'field,value',
-  [('conv_kernel_size', 3), ('pos_att_type', 'p2p'), ('attention_head_size', 5)],
+  [('conv_kernel_size', 4), ('pos_att_type', 'p2p'), ('attention_head_size', 5)],
 )
 def test_variants_that_are_not_implemented_are_refused_by_name(field, value):
   raw = torch_config().to_dict() | {field: value}
   with pytest.raises(ValueError, match=f'{field}.*{value}'):
     deberta.read_config(raw)
+
+
+def test_the_convolution_of_the_v2_models_equals_torchs():
+  changes = dict(conv_kernel_size=5, conv_groups=2, conv_act='gelu')
+  pair = make_pair(torch_config(**changes), Head('classification'))
+  parity.assert_same(pair, parity.draw_batch(3, [20, 11, 2], 20, 300))
 
 
 def test_base_size_has_the_72_targets_of_the_paper():
