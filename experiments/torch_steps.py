@@ -6,6 +6,7 @@ On a CUDA device where torch sees one, else on two threads of the CPU.
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
@@ -58,6 +59,20 @@ def torch_forward(model: Any, batch: Batch) -> Waited:
       return model(**inputs).logits
 
   return Waited(run, _wait)
+
+
+def torch_products(
+  inputs: dict[int, np.ndarray], kernels: list[np.ndarray], dtype: str
+) -> Waited:
+  """A call multiplies every kernel, stored (O, I), by the input of its size."""
+  put = lambda x: torch.tensor(x).to(torch_device(), getattr(torch, dtype))
+  xs = {size: put(x) for size, x in inputs.items()}
+  ws = [put(w_IO.T) for w_IO in kernels]
+
+  def multiply(w_OI: Any) -> Any:
+    return torch.nn.functional.linear(xs[w_OI.shape[1]], w_OI)[:1, :1].clone()
+
+  return Waited(lambda: [multiply(w_OI) for w_OI in ws], _wait)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Backbones beside torch: forward and LoRA step, batch 8 and 32, in one run.
+"""Backbones beside torch: forward, LoRA step and bare products, batch 8 and 32.
 
   python -m experiments.backbone_speed.run [--models=MiniLM] [--rows=8,32]
   python -m experiments.backbone_speed.run --models=DeBERTa-v3-base --dtype=bfloat16
@@ -12,6 +12,7 @@ import tempfile
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags
 
 from adapad_jax.adapters import Targets, choose
@@ -22,6 +23,7 @@ from experiments.model_flops import forward_flops, step_flops, utilisation
 from experiments.record import record
 
 HERE = pathlib.Path(__file__).parent
+PARTS = ('products', 'forward', 'step')
 RANK = 2
 CARD_GROUP = 10  # A card works on a call while the host prepares the next.
 
@@ -29,6 +31,9 @@ _MODELS = flags.DEFINE_list(
   'models', ['MiniLM', 'DeBERTa-v3-xsmall', 'SmolLM2-135M'], 'Names of CONFIGS.'
 )
 _ROWS = flags.DEFINE_list('rows', ['8', '32'], 'Rows of a batch.')
+_PARTS = flags.DEFINE_multi_enum(
+  'part', list(PARTS), list(PARTS), 'What to time; may be given several times.'
+)
 _LENGTH = flags.DEFINE_integer('length', 64, 'Tokens of a row.')
 _REPEATS = flags.DEFINE_integer('repeats', 11, 'Timed turns of either side.')
 _DTYPE = flags.DEFINE_enum(
@@ -46,16 +51,42 @@ def measure(name: str, rows: int) -> None:
   with tempfile.TemporaryDirectory() as folder:
     ours = steps.our_model(name, pathlib.Path(folder), **options)
   theirs = torch_steps.torch_model(name, _DTYPE.value)
-  bind = lambda problem: lora.build(lora.LoRASettings(rank=RANK), problem)
   shapes = choose(ours.model, Targets(), ours.targets, ours.head_modules)
   size = (name, rows, _LENGTH.value, shapes)
-  forward = steps.our_forward(ours, batch), torch_steps.torch_forward(theirs, batch)
-  _compare('forward', name, rows, forward, forward_flops(*size), options)
-  step = (
-    steps.our_step(ours, bind, batch),
-    torch_steps.peft_step(theirs, ours, RANK, batch),
+  if 'products' in _PARTS.value:
+    calls, flops = _products(rows * _LENGTH.value, list(shapes.values()))
+    _compare('matrix products', name, rows, calls, flops, options)
+  if 'forward' in _PARTS.value:
+    calls = steps.our_forward(ours, batch), torch_steps.torch_forward(theirs, batch)
+    _compare('forward', name, rows, calls, forward_flops(*size), options)
+  if 'step' in _PARTS.value:
+    bind = lambda problem: lora.build(lora.LoRASettings(rank=RANK), problem)
+    calls = (
+      steps.our_step(ours, bind, batch),
+      torch_steps.peft_step(theirs, ours, RANK, batch),
+    )
+    _compare('LoRA step', name, rows, calls, step_flops(*size), options)
+
+
+def _products(
+  tokens: int, shapes: list[tuple[int, int]]
+) -> tuple[tuple[timing.Call, timing.Call], float]:
+  """Either side's products of random tokens with matrices of these shapes, bare.
+
+  What this ratio is above 1, no model of that side can be spared.
+
+  Returns:
+    the calls, and their floating-point operations.
+  """
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: rng.standard_normal(shape, np.float32)
+  inputs = {size: draw(tokens, size) for size in {inner for inner, _ in shapes}}
+  kernels = [draw(*shape) for shape in shapes]
+  calls = (
+    steps.our_products(inputs, kernels, _DTYPE.value),
+    torch_steps.torch_products(inputs, kernels, _DTYPE.value),
   )
-  _compare('LoRA step', name, rows, step, step_flops(*size), options)
+  return calls, 2.0 * tokens * sum(inner * outer for inner, outer in shapes)
 
 
 def _compare(
