@@ -27,7 +27,7 @@ from experiments.several_runs import Run, train_runs
 HERE = pathlib.Path(__file__).parent
 
 # Where all start: the method as published, every row deflating.
-BASE = {'adapad.joint': 0.0, 'adapad.head_rows': 'last'}
+BASE = {'adapad.joint': 0.0, 'adapad.polish': 0.0, 'adapad.head_rows': 'last'}
 RECIPE = {'adapad.joint': 0.75, 'adapad.head_rows': 'all'}
 # Growth done after a quarter of the run, as shares of it.
 EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants': 4}

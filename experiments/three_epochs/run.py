@@ -3,22 +3,25 @@
   python -m experiments.three_epochs.run --data=FOLDER --tasks=cola,stsb
 
 is `python -m adapad_jax.main --config=configs/glue.py:cola,minilm` for every task,
-method and seed, FOLDER/CoLA and FOLDER/STS-B being the official files. The seeds train
-together (`experiments.several_runs`), every batch at the full length. Skips what
-`results.jsonl` already holds, so it can be stopped and started at will.
+method and seed, FOLDER/CoLA and FOLDER/STS-B being the official files. `--together`
+trains the seeds in one program (`experiments.several_runs`), which pays on an
+accelerator. Skips what `results.jsonl` already holds, so it can be stopped and started
+at will.
 """
 
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import os
 import pathlib
+import tempfile
 from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
 
-from adapad_jax.training import finetune_config
+from adapad_jax.training import FinetuneConfig, finetune_config, train
 from configs.glue import get_config
 from experiments.glue_table.settings import FOLDERS
 from experiments.record import ONE_THREAD, record, recorded
@@ -31,33 +34,65 @@ _TASKS = flags.DEFINE_list('tasks', ['cola', 'stsb'], f'Of {list(FOLDERS)}.')
 _METHODS = flags.DEFINE_list('methods', ['adapad', 'lora'], 'Methods.')
 _SEEDS = flags.DEFINE_list('seeds', ['0', '1', '2', '3', '4'], 'Seeds.')
 _JOBS = flags.DEFINE_integer('jobs', 2, 'Processes side by side; one thread each.')
+_RATE = flags.DEFINE_float('rate', 0.0, "Peak rate; 0: the recipe's.")
+_TOGETHER = flags.DEFINE_bool('together', False, 'All seeds in one program.')
 _TABLE = flags.DEFINE_bool('table', False, 'Only print what is there.')
 
 
-def run(task: str, method: str, seeds: list[int], data: str) -> list[dict[str, Any]]:
-  """The recipe with several seeds; the last state counts."""
+def config_of(task: str, method: str, seed: int) -> FinetuneConfig:
+  """The recipe."""
   config = get_config(f'{task},minilm').to_dict()
-  config |= {'method': method}
-  config['data'] |= {'path': str(pathlib.Path(data) / FOLDERS[task])}
-  config = finetune_config(config)
-  trained = train_runs(config, runs_of(config, seeds))
+  config |= {'method': method, 'seed': seed}
+  config['data'] |= {'path': str(pathlib.Path(_DATA.value) / FOLDERS[task])}
+  if _RATE.value:
+    config['optimizer'] |= {'rate': _RATE.value}
+  return finetune_config(config)
+
+
+def run(config: FinetuneConfig, seeds: list[int]) -> list[dict[str, Any]]:
+  """One seed after the other; the last state counts, whatever the metric says."""
   rows = []
-  for seed, one in zip(seeds, trained.outcomes, strict=True):
-    if one is None:
-      raise FloatingPointError(f'{method} on {task} with seed {seed} was not finite')
+  for seed in seeds:
+    with tempfile.TemporaryDirectory() as workdir:
+      config = dataclasses.replace(config, seed=seed)
+      result = train(config, pathlib.Path(workdir))
     rows.append(
-      {
-        'figure': trained.metric,
-        'value': round(one.metrics[trained.metric], 5),
-        'metrics': {k: round(v, 5) for k, v in one.metrics.items()},
-        'prefixes': [round(x, 5) for x in one.prefixes],
-        'rank_M': one.rank_M,
-        'adapter_parameters': one.adapter_parameters,
-        'rounds': trained.steps,
-        'device': jax.devices()[0].device_kind,
-      }
+      _row(
+        result['metric'],
+        result['last']['metrics'],
+        result['prefixes'],
+        result['adapter_parameters'],
+      )
     )
   return rows
+
+
+def run_together(config: FinetuneConfig, seeds: list[int]) -> list[dict[str, Any]]:
+  """The same with all seeds at once, every batch at its full length.
+
+  Raises:
+    FloatingPointError: if a run was not finite.
+  """
+  trained = train_runs(config, runs_of(config, seeds))
+  if None in trained.outcomes:
+    raise FloatingPointError(f'not finite: {trained.outcomes}')
+  return [
+    _row(trained.metric, one.metrics, one.prefixes, one.adapter_parameters)
+    for one in trained.outcomes
+  ]
+
+
+def _row(
+  name: str, metrics: dict[str, float], prefixes: list[float], parameters: int
+) -> dict[str, Any]:
+  return {
+    'figure': name,
+    'value': round(metrics[name], 5),
+    'metrics': {k: round(v, 5) for k, v in metrics.items()},
+    'prefixes': [round(x, 5) for x in prefixes],
+    'adapter_parameters': parameters,
+    'device': jax.devices()[0].device_kind,
+  }
 
 
 def results() -> list[dict[str, Any]]:
@@ -65,39 +100,59 @@ def results() -> list[dict[str, Any]]:
   return recorded(HERE)
 
 
+def jobs() -> list[tuple[str, str, list[int]]]:
+  """(task, method, seeds) that are missing; by seed, so that a part is fair too."""
+  rate_of = lambda task: config_of(task, 'adapad', 0).optimizer.rate
+  rates = {task: rate_of(task) for task in _TASKS.value}
+  done = {(r['task'], r['method'], r['seed'], r['rate']) for r in results()}
+  wanted = [
+    (task, method, int(seed))
+    for seed in _SEEDS.value
+    for method in _METHODS.value
+    for task in _TASKS.value
+    if (task, method, int(seed), rates[task]) not in done
+  ]
+  if not _TOGETHER.value:
+    return [(task, method, [seed]) for task, method, seed in wanted]
+  seeds: dict[tuple[str, str], list[int]] = {}
+  for task, method, seed in wanted:
+    seeds.setdefault((task, method), []).append(seed)
+  return [(*pair, own) for pair, own in seeds.items()]
+
+
 def run_missing() -> None:
-  """The seeds that a task and method lack, all at once."""
-  done = {(row['task'], row['method'], row['seed']) for row in results()}
+  """Every job in a process of its own."""
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
   os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
   fresh = multiprocessing.get_context('spawn')
+  execute = run_together if _TOGETHER.value else run
   with concurrent.futures.ProcessPoolExecutor(
     _JOBS.value, fresh, max_tasks_per_child=1
   ) as pool:
     running = {}
-    for method in _METHODS.value:
-      for task in _TASKS.value:
-        seeds = [s for s in map(int, _SEEDS.value) if (task, method, s) not in done]
-        if seeds:
-          job = pool.submit(run, task, method, seeds, _DATA.value)
-          running[job] = task, method, seeds
+    for task, method, seeds in jobs():
+      config = config_of(task, method, seeds[0])
+      running[pool.submit(execute, config, seeds)] = task, method, seeds, config
     for future in concurrent.futures.as_completed(running):
-      task, method, seeds = running[future]
+      task, method, seeds, config = running[future]
       for seed, row in zip(seeds, future.result(), strict=True):
         about = {'task': task, 'method': method, 'seed': seed}
+        about['rate'] = config.optimizer.rate
         record(HERE, row.pop('figure'), row.pop('value'), '', **about, **row)
 
 
 def table() -> str:
   """Mean and standard deviation over seeds, in points."""
   rows = results()
-  lines = ['| task | method | metric | last, points |', '|---|---|---|---|']
-  for task, method in dict.fromkeys((row['task'], row['method']) for row in rows):
-    own = [row for row in rows if (row['task'], row['method']) == (task, method)]
+  lines = ['| task | method | rate | metric | last, points |', '|---|---|---|---|---|']
+  keys = ('task', 'method', 'rate')
+  for key in dict.fromkeys(tuple(row[k] for k in keys) for row in rows):
+    own = [row for row in rows if tuple(row[k] for k in keys) == key]
     values = 100 * np.array([row['value'] for row in own])
     spread = f' ± {values.std(ddof=1):.1f}' if len(values) > 1 else ''
     shown = f'{values.mean():.1f}{spread} ({len(values)} seeds)'
-    lines.append(f'| {task} | {method} | {own[0]["figure"]} | {shown} |')
+    cells = [*map(str, key), own[0]['figure'], shown]
+    lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines)
 
 
