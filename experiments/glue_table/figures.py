@@ -19,7 +19,8 @@ def draw_truncation(
   """Metric of adapters cut to their first components, one panel a task.
 
   Solid: by singular values of the update, the best cut there is. Dashed: the method's
-  own order, where it has one.
+  own order, where it has one. The model without any component is left out: it would
+  flatten everything else.
   """
   figure, panels = plt.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.5))
   for panel, task in zip(np.atleast_1d(panels), tasks, strict=True):
@@ -31,9 +32,10 @@ def draw_truncation(
       for key, style in (('spectral_prefixes', '-'), ('prefixes', '--')):
         if key == 'prefixes' and own[0]['prefixes'] == own[0]['spectral_prefixes']:
           continue
-        curve = 100 * np.mean([row[key] for row in own], axis=0)
+        curve = 100 * np.mean([row[key][1:] for row in own], axis=0)
+        kept = np.arange(1, len(curve) + 1)
         label = method if style == '-' else f'{method}, own order'
-        panel.plot(curve, style, color=colour, marker='.', label=label)
+        panel.plot(kept, curve, style, color=colour, marker='.', label=label)
     panel.set(title=task, xlabel='components kept in a module')
   np.atleast_1d(panels)[0].set_ylabel('metric, points')
   handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
