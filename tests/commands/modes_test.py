@@ -83,7 +83,8 @@ def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
   run('train', request(tiny.values(data), tmp_path / 'no', dry_run=True))
   out = capsys.readouterr().out
   assert '"budget": 18' in out
-  lines = [line.split() for line in out.split('allocations:')[1].splitlines()[2:]]
+  timeline = out.split('allocations:')[1].split('compiling')[0]
+  lines = [line.split() for line in timeline.splitlines()[2:]]
   assert lines == [['0', '12'], ['11', '14'], ['21', '16'], ['31', '18']]
   assert not (tmp_path / 'no').exists()
 
