@@ -2,14 +2,14 @@
 
 import datetime
 import json
+import os
 import pathlib
 from typing import Any
 
 from adapad_jax.files import finite
 
 FILE = 'results.jsonl'
-# XLA_FLAGS of processes that run side by side on one CPU.
-ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
+_ONE_THREAD = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
 
 
 def record(
@@ -40,6 +40,14 @@ def record(
     file.write(line + '\n')
   print(line, flush=True)
   return json.loads(line)
+
+
+def side_by_side() -> dict[str, str]:
+  """Environment of processes that share a machine: a thread each, memory by need."""
+  return {
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {_ONE_THREAD}',
+    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+  }
 
 
 def recorded(folder: pathlib.Path | str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from absl import app, flags
 from adapad_jax.training import finetune_config
 from configs.glue import get_config
 from experiments.glue_table.settings import FOLDERS
-from experiments.record import ONE_THREAD, record, recorded
+from experiments.record import record, recorded, side_by_side
 from experiments.several_runs import Run, train_runs
 
 HERE = pathlib.Path(__file__).parent
@@ -145,8 +145,7 @@ def main(argv: list[str]) -> None:
 
 def run_missing() -> None:
   """Every variant with the seeds and rates that it lacks."""
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
-  os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
+  os.environ.update(side_by_side())
   done = results()
   wanted = [(int(seed), float(r)) for r in _RATES.value for seed in _SEEDS.value]
   fresh = multiprocessing.get_context('spawn')

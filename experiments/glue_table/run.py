@@ -34,7 +34,7 @@ from experiments.glue_table.settings import (
   Spec,
 )
 from experiments.glue_table.single import best_rate
-from experiments.record import ONE_THREAD, record, recorded
+from experiments.record import record, recorded, side_by_side
 
 HERE = pathlib.Path(__file__).parent
 SINGLE = 'experiments.glue_table.single'
@@ -142,8 +142,7 @@ def execute(job: Job) -> list[dict[str, Any]]:
     cache = pathlib.Path(tempfile.gettempdir()) / 'glue_table_compilations'
     extra = {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     if _JOBS.value > 1:
-      extra['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
-      extra['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
+      extra |= side_by_side()
     files = [str(there), _DATA.value, str(result), str(_TOGETHER.value)]
     subprocess.run(
       [sys.executable, '-m', SINGLE, *files],

@@ -24,7 +24,7 @@ from absl import app, flags
 from adapad_jax.training import FinetuneConfig, finetune_config, train
 from configs.glue import get_config
 from experiments.glue_table.settings import FOLDERS
-from experiments.record import ONE_THREAD, record, recorded
+from experiments.record import record, recorded, side_by_side
 from experiments.several_runs import runs_of, train_runs
 
 HERE = pathlib.Path(__file__).parent
@@ -122,8 +122,7 @@ def jobs() -> list[tuple[str, str, list[int]]]:
 
 def run_missing() -> None:
   """Every job in a process of its own."""
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {ONE_THREAD}'
-  os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # They share an accelerator.
+  os.environ.update(side_by_side())
   fresh = multiprocessing.get_context('spawn')
   execute = run_together if _TOGETHER.value else run
   with concurrent.futures.ProcessPoolExecutor(
