@@ -28,3 +28,13 @@ def shared() -> pathlib.Path:
   if not SHARED.exists():
     pytest.skip(f'needs the real data and models in {SHARED.name}/')
   return SHARED
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> pathlib.Path:
+  """The folder of a tiny model and a tiny task, made once for a module."""
+  from tests import tiny
+
+  folder = tmp_path_factory.mktemp('data')
+  tiny.make_data(folder)
+  return folder

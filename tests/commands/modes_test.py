@@ -27,13 +27,6 @@ def request(config=None, workdir=None, **options):
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('data')
-  tiny.make_data(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
 def trained(data, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('runs') / 'one'
   run('train', request(tiny.values(data), workdir))

@@ -99,18 +99,9 @@ def outcome_of(values):
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-  made = tmp_path_factory.mktemp('data')
-  tiny.make_data(made)
-  return made
-
-
-@pytest.fixture(scope='module')
-def run(folder):
+def run(data):
   """Outcomes, each computed once."""
-  return functools.cache(
-    lambda family, mesh: outcome_of(values_of(folder, family, mesh))
-  )
+  return functools.cache(lambda family, mesh: outcome_of(values_of(data, family, mesh)))
 
 
 def assert_close(got, want):
@@ -174,22 +165,22 @@ def test_only_weights_travel_along_the_model_axis(run, family, mesh):
     assert {kind for kind, _ in along} == {'all-gather'}
 
 
-def test_lora_trains_on_divided_weights(folder):
+def test_lora_trains_on_divided_weights(data):
   losses = [
-    outcome_of(values_of(folder, 'decoder', mesh, method='lora')).losses
+    outcome_of(values_of(data, 'decoder', mesh, method='lora')).losses
     for mesh in ((1, 1, 1), (1, 1, 4))
   ]
   np.testing.assert_allclose(losses[1], losses[0], rtol=2e-5)
 
 
-def test_full_fine_tuning_refuses_divided_weights(folder):
-  values = values_of(folder, 'decoder', (1, 1, 2), method='full')
+def test_full_fine_tuning_refuses_divided_weights(data):
+  values = values_of(data, 'decoder', (1, 1, 2), method='full')
   with pytest.raises(ValueError, match='method full trains them all.*mesh.model=1'):
     make_plan(finetune_config(values))
 
 
 @pytest.mark.slow
-def test_eight_devices_along_all_three_axes(run, folder):
+def test_eight_devices_along_all_three_axes(run, data):
   want = run('decoder', (1, 1, 1))
   code = (
     'import sys, json, jax\n'
@@ -197,7 +188,7 @@ def test_eight_devices_along_all_three_axes(run, folder):
     'from tests.training import meshes_test\n'
     'print(meshes_test.outcome_of(json.loads(sys.argv[1])).losses)\n'
   )
-  values = json.dumps(values_of(folder, 'decoder', (2, 2, 2)))
+  values = json.dumps(values_of(data, 'decoder', (2, 2, 2)))
   done = subprocess.run(
     [sys.executable, '-c', code, values],
     env=os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parents[2])},

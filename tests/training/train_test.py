@@ -22,13 +22,6 @@ from tests import tiny
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('data')
-  tiny.make_data(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
 def finished(data, tmp_path_factory):
   """One uninterrupted run: its workdir and result."""
   workdir = tmp_path_factory.mktemp('runs') / 'whole'
