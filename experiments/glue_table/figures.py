@@ -10,7 +10,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from experiments.glue_table.summary import Row, averages, front  # noqa: E402
+from experiments.glue_table.summary import Row, averages, finite, front  # noqa: E402
 
 
 def draw_truncation(
@@ -25,7 +25,7 @@ def draw_truncation(
   figure, panels = plt.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.5))
   for panel, task in zip(np.atleast_1d(panels), tasks, strict=True):
     for i, method in enumerate(methods):
-      own = [r for r in rows if r['method'] == method and r['task'] == task]
+      own = [r for r in finite(rows) if r['method'] == method and r['task'] == task]
       if not own or len(own[0]['prefixes']) < 2:
         continue
       colour = f'C{i}'
@@ -48,7 +48,7 @@ def draw_front(
 ) -> list[str]:
   """Average metric against adapter parameters; returns the names on the front."""
   groups = collections.defaultdict(list)
-  for row in rows:
+  for row in finite(rows):
     groups[row['method'], row['budget']].append(row)
   points = {}
   for (method, budget), own in groups.items():

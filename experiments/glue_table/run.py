@@ -108,6 +108,14 @@ def tuned(
   return [(row['rate'], row['value']) for row in done if like.items() <= row.items()]
 
 
+def chosen_rate(
+  done: list[dict[str, Any]], task: str, method: str, budget: int
+) -> float:
+  """The best rate that was searched, or the method's own."""
+  known = tuned(done, task, method, budget)
+  return best_rate(known) if known else RATES[method]
+
+
 def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
   """What is asked for and not done yet."""
   for budget in map(int, _BUDGETS.value):
@@ -124,7 +132,7 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   rates = [factor * RATES[method] for factor in FACTORS if _TUNE.value]
   rates = [rate for rate in rates if rate not in dict(known)]
   tune = [spec('tune', task, method, TUNING_SEED, budget, rate) for rate in rates]
-  rate = best_rate(known) if known else RATES[method]
+  rate = chosen_rate(done, task, method, budget)
   kind, seeds = ('cost', _SEEDS.value[:1]) if _COST.value else ('run', _SEEDS.value)
   runs = [spec(kind, task, method, int(seed), budget, rate) for seed in seeds]
   if not tune:
@@ -133,25 +141,34 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   return Job(tuple(tune), tuple(known), tuple(runs))
 
 
-def execute(job: Job) -> list[dict[str, Any]]:
-  """A job in a fresh process; compilations are shared through a cache on disk."""
+def execute(job: Job) -> tuple[list[dict[str, Any]], Exception | None]:
+  """A job in a fresh process; compilations are shared through a cache on disk.
+
+  Returns:
+    The rows that it made, and why it made no more.
+  """
   with tempfile.TemporaryDirectory() as folder:
     there = pathlib.Path(folder) / 'job.json'
-    result = pathlib.Path(folder) / 'rows.json'
+    result = pathlib.Path(folder) / 'rows.jsonl'
     there.write_text(json.dumps(dataclasses.asdict(job)))
     cache = pathlib.Path(tempfile.gettempdir()) / 'glue_table_compilations'
     extra = {'JAX_COMPILATION_CACHE_DIR': str(cache)}
     if _JOBS.value > 1:
       extra |= side_by_side()
     files = [str(there), _DATA.value, str(result), str(_TOGETHER.value)]
-    subprocess.run(
-      [sys.executable, '-m', SINGLE, *files],
-      check=True,
-      timeout=_SECONDS.value,
-      stdout=sys.stderr,
-      env=os.environ | extra,
-    )
-    return json.loads(result.read_text())
+    error = None
+    try:
+      subprocess.run(
+        [sys.executable, '-m', SINGLE, *files],
+        check=True,
+        timeout=_SECONDS.value,
+        stdout=sys.stderr,
+        env=os.environ | extra,
+      )
+    except subprocess.SubprocessError as stopped:
+      error = stopped
+    lines = result.read_text().splitlines() if result.is_file() else []
+    return [json.loads(line) for line in lines], error
 
 
 def check(values: list[str], choices: Any, what: str) -> None:
@@ -164,27 +181,33 @@ def main(argv: list[str]) -> None:
   """Runs what is missing, then prints and draws."""
   check(_TASKS.value, LENGTHS, 'task')
   check(_METHODS.value, METHODS, 'method')
+  failed = 0
   if not _TABLE.value:
     if not _DATA.value:
       raise app.UsageError('--data=FOLDER with the official GLUE files is needed')
-    run_missing()
+    failed = run_missing()
   if not _COST.value:
     report()
+  if failed:
+    sys.exit(f'{failed} jobs failed; the same command tries them again')
 
 
-def run_missing() -> None:
-  """Runs what is missing; a job that fails is named, and does not stop the others."""
+def run_missing() -> int:
+  """Runs what is missing; says how many jobs failed, which do not stop the others."""
+  failed = 0
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
     running = {pool.submit(execute, job): job for job in jobs(rows())}
     for future in concurrent.futures.as_completed(running):
-      if error := future.exception():
+      found, error = future.result()
+      if error:
         one = running[future].runs[0]
         print(f'# {one.method} on {one.task} failed: {error}', file=sys.stderr)
-        continue
-      for row in future.result():
+        failed += 1
+      for row in found:
         value = row.pop('value')
         value = None if value is None else round(value, 5)
         record(HERE, 'glue_table', value, row['metric'], **row)
+  return failed
 
 
 def report() -> None:
@@ -194,12 +217,15 @@ def report() -> None:
   like = spec('run', '', '', 0, int(_BUDGETS.value[0]), 0.0).details()
   for free in ('kind', 'task', 'method', 'seed', 'rate', 'budget', 'steps'):
     del like[free]
+  done = rows()
+  rate_of = lambda row: chosen_rate(done, row['task'], row['method'], row['budget'])
   alike = [
     row
-    for row in rows()
+    for row in done
     if like.items() <= row.items() and row['steps'] == steps_of(row['task'])
   ]
-  mine = [row for row in alike if row['kind'] == 'run']
+  # A rate that was searched later replaces the runs at another.
+  mine = [row for row in alike if row['kind'] == 'run' and row['rate'] == rate_of(row)]
   costs = [row for row in alike if row['kind'] == 'cost']
   shown = [row for row in mine if row['budget'] == int(_BUDGETS.value[0])]
   if not shown:

@@ -37,6 +37,8 @@ FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)
 TUNING_SEED, HOLDOUT = 1000, 0.2
 # Steps of a run that is timed.
 COST_STEPS = 40
+# A worker needs a row of its own: a quarter of a batch is not joint.
+MOST_WORKERS = 8
 # Rates of these are the head's alone.
 HEAD_ONLY = ('head',)
 
@@ -92,12 +94,12 @@ class Job:
 def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:
   """The settings that give a method this average rank over so many modules.
 
-  In one module AdaPaD may go to twice the average, IncreLoRA, which knows no bound, to
-  four times.
+  In one module AdaPaD may go to twice the average, but not beyond `MOST_WORKERS`;
+  IncreLoRA, which knows no bound, to four times.
   """
   budget = average * modules
   return {
-    'adapad': {'budget': budget, 'r_max': 2 * average},
+    'adapad': {'budget': budget, 'r_max': max(min(2 * average, MOST_WORKERS), average)},
     'lora': {'rank': average},
     'adalora': {'budget': budget},
     'increlora': {'budget': budget, 'r_max': 4 * average},

@@ -1,14 +1,16 @@
 """The runs of one method on one task, in a process of its own.
 
-python -m experiments.glue_table.single JOB.json DATA ROWS.json TOGETHER
+python -m experiments.glue_table.single JOB.json DATA ROWS.jsonl TOGETHER
+
+Rows are written as they come, so that a process which is stopped loses few.
 """
 
 import dataclasses
 import json
 import pathlib
-import resource
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,6 +18,7 @@ import jax
 from adapad_jax.training import FinetuneConfig, train
 from experiments.glue_table.settings import COST_STEPS, Job, Spec, config_of, run_of
 from experiments.several_runs import Trained, train_runs
+from experiments.timing import peak_bytes
 
 
 def main(job_path: str, data: str, rows_path: str, together: str) -> None:
@@ -23,15 +26,17 @@ def main(job_path: str, data: str, rows_path: str, together: str) -> None:
   specs = lambda name: tuple(Spec(**one) for one in written[name])
   known = tuple((rate, value) for rate, value in written['known'])
   job, size = Job(specs('tune'), known, specs('runs')), int(together)
-  rows = execute(job.tune, pathlib.Path(data), size)
-  if job.tune:
-    tried = [*job.known, *((row['rate'], row['value']) for row in rows)]
-    rate = best_rate(tried)
-    job = dataclasses.replace(
-      job, runs=tuple(dataclasses.replace(one, rate=rate) for one in job.runs)
-    )
-  rows += execute(job.runs, pathlib.Path(data), size)
-  pathlib.Path(rows_path).write_text(json.dumps(rows))
+  tried = [*job.known]
+  with pathlib.Path(rows_path).open('w') as file:
+    for row in execute(job.tune, pathlib.Path(data), size):
+      tried.append((row['rate'], row['value']))
+      print(json.dumps(row), file=file, flush=True)
+    runs = job.runs
+    if job.tune:
+      rate = best_rate(tried)
+      runs = tuple(dataclasses.replace(one, rate=rate) for one in runs)
+    for row in execute(runs, pathlib.Path(data), size):
+      print(json.dumps(row), file=file, flush=True)
 
 
 def best_rate(tried: list[tuple[float, float | None]]) -> float:
@@ -44,9 +49,8 @@ def best_rate(tried: list[tuple[float, float | None]]) -> float:
 
 def execute(
   specs: tuple[Spec, ...], data: pathlib.Path, size: int
-) -> list[dict[str, Any]]:
-  """A row for every run, so many at a time."""
-  rows = []
+) -> Iterator[dict[str, Any]]:
+  """A row for every run, so many runs at a time."""
   for i in range(0, len(specs), size):
     part = specs[i : i + size]
     config = config_of(part[0], data)
@@ -57,21 +61,17 @@ def execute(
       trained = train_runs(config, [run_of(one, config) for one in part], curves)
       found = results(trained, part)
     device = {'device': jax.devices()[0].device_kind}
-    rows += [s.details() | row | device for s, row in zip(part, found, strict=True)]
-  return rows
+    for spec, row in zip(part, found, strict=True):
+      yield spec.details() | row | device
 
 
 def results(trained: Trained, specs: tuple[Spec, ...]) -> list[dict[str, Any]]:
   """What each run came to, on the last state: nothing is chosen by the metric.
 
-  Raises:
-    FloatingPointError: if a run of the table was not finite. While rates are searched
-      that only rules a rate out.
+  A run that was not finite has the value None.
   """
   rows = []
-  for spec, outcome in zip(specs, trained.outcomes, strict=True):
-    if outcome is None and spec.kind == 'run':
-      raise FloatingPointError(f'not finite: {spec}')
+  for outcome in trained.outcomes:
     found = dataclasses.asdict(outcome) if outcome else {'metrics': None}
     value = outcome.metrics[trained.metric] if outcome else None
     rows.append(
@@ -89,7 +89,7 @@ def results(trained: Trained, specs: tuple[Spec, ...]) -> list[dict[str, Any]]:
 
 
 def cost(config: FinetuneConfig) -> dict[str, Any]:
-  """Seconds of a step once compiled, and the peak memory of the process."""
+  """Seconds of a step once compiled, and the peak memory (`timing.peak_bytes`)."""
   short = dataclasses.replace(config.train, steps=COST_STEPS)
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder)
@@ -101,7 +101,7 @@ def cost(config: FinetuneConfig) -> dict[str, Any]:
     'seconds_to_first_step': round(result['seconds_to_first_step'], 2),
     'adapter_parameters': result['adapter_parameters'],
     'head_parameters': result['head_parameters'],
-    'peak_mib': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    'peak_mib': round(peak_bytes() / 2**20),
   }
 
 

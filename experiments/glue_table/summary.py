@@ -16,13 +16,24 @@ def mean_sd(values: Sequence[float]) -> str:
   return mean if len(values) < 2 else f'{mean} ± {np.std(values, ddof=1):.1f}'
 
 
+def finite(rows: Sequence[Row]) -> list[Row]:
+  """The rows of runs that stayed finite."""
+  return [row for row in rows if row['value'] is not None]
+
+
 def scores(rows: Sequence[Row], method: str, task: str) -> dict[int, float]:
-  """Metric in points by seed."""
+  """Metric in points by seed, of the runs that stayed finite."""
   return {
     row['seed']: 100 * row['value']
-    for row in rows
+    for row in finite(rows)
     if row['method'] == method and row['task'] == task
   }
+
+
+def broken(rows: Sequence[Row], method: str, task: str) -> int:
+  """Runs that did not stay finite."""
+  own = [row for row in rows if row['method'] == method and row['task'] == task]
+  return len(own) - len(finite(own))
 
 
 def averages(
@@ -45,13 +56,15 @@ def main_table(
   head += ['s a step', 'peak MiB']
   lines = [head, ['---'] * len(head)]
   for method in methods:
-    own = [row for row in rows if row['method'] == method]
+    own = [row for row in finite(rows) if row['method'] == method]
     if not own:
       continue
     cells = []
     for task in tasks:
       values = list(scores(rows, method, task).values())
-      cells.append(mean_sd(values) if values else '')
+      lost = broken(rows, method, task)
+      cell = mean_sd(values) if values else ''
+      cells.append(f'{cell} ({lost} not finite)' if lost else cell)
     whole = list(averages(rows, method, tasks).values())
     adapter = median(own, 'adapter_parameters')
     size = 4 * (adapter + median(own, 'head_parameters')) / MIB

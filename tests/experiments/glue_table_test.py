@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,8 +11,12 @@ from absl import app, flags
 from scipy import stats
 
 from adapad_jax.methods import METHODS
+from configs.glue import get_config
 from experiments.glue_table import run, settings, single, summary
+from experiments.several_runs import Outcome, Trained
 from tests.methods import toy
+
+EXECUTE = run.execute
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def table(tmp_path, monkeypatch):
     tried = [*job.known, *((row['rate'], row['value']) for row in rows)]
     rate = single.best_rate(tried) if tried else job.runs[0].rate
     runs = [dataclasses.replace(one, rate=rate) for one in job.runs]
-    return rows + [one.details() | result(one) for one in runs]
+    return rows + [one.details() | result(one) for one in runs], None
 
   monkeypatch.setattr(run, 'HERE', tmp_path)
   monkeypatch.setattr(run, 'execute', execute)
@@ -130,4 +136,60 @@ def test_seeds_run_together_and_costs_have_columns_of_their_own(table, capsys):
   assert len(table('--methods=lora', '--seeds=0,1,2', '--together=2')) == 3
   assert '| lora | 81.0 ± 1.0 | 81.0 ± 1.0 | 10 | 0.00 | 0.800 | 9 |' in (
     capsys.readouterr().out
+  )
+
+
+def test_no_budget_asks_for_more_workers_than_have_rows():
+  config = get_config('cola,minilm')
+  own = config.train.batch - round(config.adapad.joint * config.train.batch)
+  for average in (1, 2, 4, 8):
+    given = settings.method_settings('adapad', average, 36)
+    assert average <= given['r_max'] <= own and given['budget'] == 36 * average
+
+
+def test_the_table_holds_runs_at_the_chosen_rate_alone(table, tmp_path, capsys):
+  table('--methods=lora', '--seeds=0,1')
+  assert '| lora | 80.5 ± 0.7 |' in capsys.readouterr().out
+  table('--methods=lora', '--seeds=0', '--tune')
+  assert '| lora | 80.0 |' in capsys.readouterr().out, 'seed 1 has another rate'
+
+
+def test_rows_outlive_the_process_that_made_them(table, tmp_path, monkeypatch):
+  table('--methods=head', '--seeds=0')  # Parses the flags.
+
+  def stopped(command, **options):
+    row = one.details() | {'value': 0.5, 'metric': 'accuracy'}
+    pathlib.Path(command[5]).write_text(json.dumps(row) + '\n')
+    raise subprocess.TimeoutExpired(command, 1)
+
+  one = run.spec('run', 'rte', 'lora', 0, 2, 1e-3)
+  monkeypatch.setattr(run.subprocess, 'run', stopped)
+  rows, error = EXECUTE(settings.Job((), (), (one,)))
+  assert [row['value'] for row in rows] == [0.5]
+  assert isinstance(error, subprocess.TimeoutExpired)
+
+
+def test_a_run_that_is_not_finite_costs_no_other(tmp_path, monkeypatch):
+  fine = Outcome({'accuracy': 0.7}, [0.5, 0.7], [0.5, 0.7], [1], 10)
+
+  def train(config, runs, curves):
+    outcomes = [None if run.seed == 1 else fine for run in runs]
+    return Trained('accuracy', outcomes, 7, 1.0, 5)
+
+  monkeypatch.setattr(single, 'train_runs', train)
+  like = settings.Spec('run', 'rte', 'lora', 0, 2, 'all-linear', 1.0, 7, 32, 0, 0, 1e-3)
+  runs = tuple(dataclasses.replace(like, seed=seed) for seed in range(3))
+  job, rows = tmp_path / 'job.json', tmp_path / 'rows.jsonl'
+  job.write_text(json.dumps(dataclasses.asdict(settings.Job((), (), runs))))
+  single.main(str(job), 'data', str(rows), '2')
+  found = [json.loads(line) for line in rows.read_text().splitlines()]
+  assert [(row['seed'], row['value']) for row in found] == [
+    (0, 0.7),
+    (1, None),
+    (2, 0.7),
+  ]
+  assert (
+    summary.main_table(found, [], ['lora'], ['rte'])
+    .splitlines()[2]
+    .startswith('| lora | 70.0 ± 0.0 (1 not finite) |')
   )
