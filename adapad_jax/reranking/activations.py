@@ -63,29 +63,50 @@ def input_moments(
   Raises:
     ValueError: if the model runs its layers as one scanned layer, or there is no text.
   """
-  sizes = {name: _outputs(model, name) for name in modules}
-  tokens = int(np.sum(columns['mask_BL']))
-  if tokens == 0:
-    raise ValueError('re-ranking needs text, but there is not a single token')
+  sizes = {name: shape[-1] for name, shape in kernel_shapes(model, modules).items()}
+  tokens = check_text(columns)
   rows = -(-rows // mesh.size) * mesh.size
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, tuple(sizes.items()), mesh)
     totals = None
-    for batch in _batches(columns, rows):
+    for batch in batches_of(columns, rows):
       found = step(params, put(batch, jax.P((WORKER, DATA))))
       totals = found if totals is None else _add(totals, found)
     return {name: np.asarray(s_II) / tokens for name, s_II in totals.items()}
 
 
-def _outputs(model: nnx.Module, name: str) -> int:
-  parent, leaf, layer = parent_of(model, name)
-  if layer is not None:
-    raise ValueError('load the model with scan=False to look at its activations')
-  return getattr(parent, leaf).kernel.shape[-1]
+def kernel_shapes(
+  model: nnx.Module, modules: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+  """(in, out) features of linear layers.
+
+  Raises:
+    ValueError: if the model runs its layers as one scanned layer.
+  """
+  shapes = {}
+  for name in modules:
+    parent, leaf, layer = parent_of(model, name)
+    if layer is not None:
+      raise ValueError('load the model with scan=False to look at its activations')
+    shapes[name] = getattr(parent, leaf).kernel.shape
+  return shapes
 
 
-def _batches(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:
+def check_text(columns: Mapping[str, np.ndarray]) -> int:
+  """Tokens of the text.
+
+  Raises:
+    ValueError: if there are none.
+  """
+  tokens = int(np.sum(columns['mask_BL']))
+  if tokens == 0:
+    raise ValueError('re-ranking needs text, but there is not a single token')
+  return tokens
+
+
+def batches_of(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:
+  """What a model reads of the text, so many rows at a time, the last ones padded."""
   read = {k: v for k, v in columns.items() if k in ('ids_BL', 'mask_BL', 'types_BL')}
   read = trimmed(read)
   for start in range(0, len(read['ids_BL']), rows):

@@ -1,4 +1,4 @@
-"""The whole of re-ranking: activations, regressions, one shared budget."""
+"""The whole of re-ranking: gradients on text, regressions, one shared budget."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ import numpy as np
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.adapters.prefixes import cut, share
-from adapad_jax.reranking.activations import input_moments
-from adapad_jax.reranking.solve import Ordered, solve
+from adapad_jax.reranking.felt import felt_moments
+from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
 
 
@@ -19,7 +19,9 @@ class Reranked:
 
   Attributes:
     adapter: components by module, the shared budget spent.
-    explained: share of every module's E ||Delta W^T x||^2 that is kept.
+    explained: share of every module's effect on the model's outputs that is kept, as
+      far as `felt` tells: 1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is
+      left out, E.
   """
 
   adapter: Adapter
@@ -33,7 +35,7 @@ def rerank(
   rank: int,
   mesh: jax.sharding.Mesh,
   *,
-  ridge: float = 1e-3,
+  ridge: float = RIDGE,
 ) -> Reranked:
   """Finds a small adapter for an update on unlabelled text.
 
@@ -48,8 +50,10 @@ def rerank(
   Raises:
     ValueError: for a budget, rank or text that cannot work.
   """
-  moments = input_moments(update.teacher, list(update.deltas), columns, mesh)
-  ordered = solve(update.deltas, moments, rank, mesh, ridge=ridge)
+  felt = felt_moments(update.teacher, list(update.deltas), columns, mesh)
+  inputs = {name: one.s_II for name, one in felt.items()}
+  outputs = {name: one.f_OO for name, one in felt.items()}
+  ordered = solve(update.deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
   return spend(ordered, update.head, budget)
 
 

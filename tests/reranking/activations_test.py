@@ -1,13 +1,11 @@
 """Sums over activations against plain numpy, hooks of torch, and a closed form."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from adapad_jax import sharding
 from adapad_jax.models import Head, load
-from adapad_jax.reranking import from_adapter, input_moments, rerank
+from adapad_jax.reranking import from_adapter, input_moments
 from tests.interchange import kit
 
 
@@ -65,18 +63,6 @@ def test_moments_equal_those_of_torch_hooks(update, columns, hooked, devices):
   assert found.keys() == hooked.keys()
   for name, s_II in found.items():
     np.testing.assert_allclose(s_II, hooked[name], atol=1e-4 * np.abs(s_II).max())
-
-
-def test_reranked_adapter_keeps_what_it_claims(update, columns, hooked):
-  deltas = {n: d for n, d in update.deltas.items() if n.endswith(('q_proj', 'o_proj'))}
-  update = dataclasses.replace(update, deltas=deltas)
-  small = rerank(update, columns, 14, 3, sharding.make_mesh(), ridge=0.0)
-  assert sum(small.adapter.ranks.values()) == 14
-  for name, whole in deltas.items():
-    s_II = hooked[name]
-    left = whole - small.adapter.modules[name].weight()
-    kept = 1 - np.trace(left.T @ s_II @ left) / np.trace(whole.T @ s_II @ whole)
-    assert kept == pytest.approx(small.explained[name], abs=2e-3)
 
 
 def test_text_and_layers_are_checked(update, columns, base):

@@ -53,6 +53,37 @@ def test_every_prefix_equals_the_closed_form(problem, solved, name):
     assert reached < loss(deltas[name], plain, moments[name])
 
 
+def test_weighed_outputs_have_a_closed_form_too(problem):
+  """The SVD of S^(1/2) Delta W F^(1/2), whose right side is taken back by F^(-1/2)."""
+  deltas, moments = problem
+  rng, weights = np.random.default_rng(1), {}
+  for name, (_, o) in SHAPES.items():
+    g_NO = rng.standard_normal((50, o)) * np.geomspace(1, 0.2, o)
+    weights[name] = (g_NO.T @ g_NO / 50).astype(np.float32)
+  spread = sharding.make_mesh(1, 4)
+  found = solve(deltas, moments, 3, spread, outputs=weights, ridge=0.0)
+  for name, one in found.items():
+    left, right = root(moments[name]), root(weights[name])
+    sigma_R = np.linalg.svd(left @ deltas[name] @ right, compute_uv=False)
+    np.testing.assert_allclose(one.gains, sigma_R[:3] ** 2, rtol=2e-3)
+    for k in range(1, 4):
+      rest = left @ (deltas[name] - one.update.cut(k).weight()) @ right
+      assert np.sum(rest**2) == pytest.approx(np.sum(sigma_R[k:] ** 2), rel=5e-3)
+
+
+def test_what_nobody_feels_gets_no_component(problem):
+  """No gradient reached one module: it explains nothing, and nothing is infinite."""
+  deltas, moments = problem
+  weights = {name: np.eye(o, dtype=np.float32) for name, (_, o) in SHAPES.items()}
+  weights['two'][:] = 0
+  weights['four'][:3] = 0
+  found = solve(deltas, moments, 3, sharding.make_mesh(), outputs=weights, ridge=0.0)
+  assert found['two'].energy == 0 and not found['two'].gains.any()
+  assert not found['two'].update.weight().any()
+  update = found['four'].update.weight()
+  assert np.isfinite(update).all() and not update[:, :3].any() and update[:, 3:].any()
+
+
 def test_components_are_balanced(solved):
   update = solved['three'].update
   norms = (np.linalg.norm(x, axis=1) for x in (update.a_RI, update.b_RO))

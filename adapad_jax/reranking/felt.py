@@ -1,0 +1,168 @@
+"""Which inputs of a layer, and which of its outputs, the model's own outputs feel.
+
+An error E in a layer's weight (I, O) changes the layer's output at a token by E^T x,
+and the model's outputs f by J E^T x. With random signs eps, one for every output of
+the model, the gradient g of eps^T f in the layer's output has E[g g^T] = J^T J, so that
+
+    E ||df||^2 = E (g^T E^T x)^2 = vec(E)^T E[x x^T (x) g g^T] vec(E).
+
+The expectation of the Kronecker product is replaced by the product of its two partial
+traces (as K-FAC does with a further factor, arXiv:1503.05671):
+
+    E ||df||^2 ~ tr(F E^T S E),  S = E[||g||^2 x x^T],  F = E[||x||^2 g g^T] / tr(S).
+
+Tokens that the model does not listen to drop out of S, and directions of a layer's
+output that it does not read drop out of F. Both are in units of the model's outputs,
+which makes layers comparable.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from adapad_jax.adapters import Attachment, split_model
+from adapad_jax.regression.moments import einsum
+from adapad_jax.reranking.activations import batches_of, check_text, kernel_shapes
+from adapad_jax.sharding import DATA, WORKER, put
+
+# Outputs beyond this are masks, not something that the model says.
+_SAID = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Felt:
+  """What a layer's errors weigh: tr(F E^T S E) for an error E of its weight.
+
+  Attributes:
+    s_II: S, of the inputs.
+    f_OO: F, of the outputs; its trace is one, or zero where nothing is felt.
+  """
+
+  s_II: np.ndarray
+  f_OO: np.ndarray
+
+
+@jax.custom_vjp
+def _feel(
+  x_BLI: jax.Array, y_BLO: jax.Array, s_II: jax.Array, f_OO: jax.Array
+) -> jax.Array:
+  """y itself; the cotangents of s and f are sums of ||g||^2 x x^T and ||x||^2 g g^T."""
+  return y_BLO
+
+
+def _forward(
+  x_BLI: jax.Array, y_BLO: jax.Array, s_II: jax.Array, f_OO: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  return y_BLO, x_BLI
+
+
+def _backward(x_BLI: jax.Array, g_BLO: jax.Array) -> tuple[jax.Array, ...]:
+  x, g = x_BLI.astype(jnp.float32), g_BLO.astype(jnp.float32)
+  norm = lambda z: jnp.sum(jnp.square(z), axis=-1, keepdims=True)
+  s_II = einsum('bli,blj->ij', norm(g) * x, x)
+  f_OO = einsum('blo,blp->op', norm(x) * g, g)
+  return jnp.zeros_like(x_BLI), g_BLO, s_II, f_OO
+
+
+_feel.defvjp(_forward, _backward)
+
+
+class _Probe:
+  """Stands where an update does, changes nothing, and feels the gradient there."""
+
+  def __init__(self, sums: tuple[jax.Array, jax.Array]) -> None:
+    self.sums = sums
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x_BLI = jax.lax.stop_gradient(x.reshape(len(x), -1, x.shape[-1]))
+    y_BLO = jnp.zeros((*x_BLI.shape[:-1], len(self.sums[1])))
+    return _feel(x_BLI, y_BLO, *self.sums).reshape(*x.shape[:-1], -1)
+
+  def broadcast(self, table_RD: jax.Array) -> jax.Array:
+    """The same for a table that all rows share."""
+    return self(table_RD[None])
+
+
+def felt_moments(
+  model: nnx.Module,
+  modules: Sequence[str],
+  columns: Mapping[str, np.ndarray],
+  mesh: jax.sharding.Mesh,
+  *,
+  rows: int = 64,
+  seed: int = 0,
+) -> dict[str, Felt]:
+  """S and F of every module, means over tokens, on the host.
+
+  Rows of a batch are spread over all devices of the mesh; the signs depend on that.
+
+  Args:
+    model: whose gradients are summed, not scanned.
+    modules: names of linear layers.
+    columns: 'ids_BL', 'mask_BL' and 'types_BL' of the text; labels are not read.
+    mesh: the devices.
+    rows: rows of a batch, rounded up to a multiple of the devices.
+    seed: of the random signs.
+
+  Raises:
+    ValueError: if the model runs its layers as one scanned layer, or there is no text.
+  """
+  shapes, tokens = kernel_shapes(model, modules), check_text(columns)
+  rows = -(-rows // mesh.size) * mesh.size
+  with jax.set_mesh(mesh):
+    attachment, params, _ = split_model(model)
+    params, step = put(params), _program(attachment, mesh)
+    zeros = lambda i, o: (np.zeros((i, i), np.float32), np.zeros((o, o), np.float32))
+    totals = put({name: zeros(*shape) for name, shape in shapes.items()})
+    for number, batch in enumerate(batches_of(columns, rows)):
+      key = jax.random.fold_in(jax.random.key(seed), number)
+      key = put(np.asarray(jax.random.key_data(key)))
+      totals = step(totals, params, put(batch, jax.P((WORKER, DATA))), key)
+    totals = jax.device_get(totals)
+  scale = {name: max(float(np.trace(s)), 1e-30) for name, (s, _) in totals.items()}
+  return {name: Felt(s / tokens, f / scale[name]) for name, (s, f) in totals.items()}
+
+
+def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
+  """The compiled (totals, params, batch, key) -> totals with a batch added."""
+
+  def sums(totals: Any, params: Any, batch: Mapping[str, jax.Array], key: Any) -> Any:
+    device = jax.lax.axis_index((WORKER, DATA))
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), device)
+    is_text_B = jnp.any(batch['mask_BL'] > 0, axis=1)
+
+    def signed(sums: dict[str, Any]) -> jax.Array:
+      probes = {name: _Probe(own) for name, own in sums.items()}
+      said = jax.tree.leaves(attachment(params, probes, {})(batch))
+      return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(said))
+
+    own = jax.grad(signed)(jax.tree.map(jnp.zeros_like, totals))
+    return jax.tree.map(jnp.add, totals, jax.lax.psum(own, (WORKER, DATA)))
+
+  whole = jax.P()
+  return jax.jit(
+    jax.shard_map(
+      sums,
+      mesh=mesh,
+      in_specs=(whole, whole, jax.P((WORKER, DATA)), whole),
+      out_specs=whole,
+      check_vma=False,
+    ),
+    donate_argnums=0,
+  )
+
+
+def _signed_sum(
+  key: jax.Array, number: int, said: jax.Array, is_text_B: jax.Array
+) -> jax.Array:
+  """eps^T f of one output over all rows that hold text."""
+  said = said.astype(jnp.float32)
+  sign = jax.random.rademacher(jax.random.fold_in(key, number), said.shape, said.dtype)
+  is_text = is_text_B.reshape(-1, *[1] * (said.ndim - 1))
+  counts = is_text & (jnp.abs(said) < _SAID)
+  return jnp.sum(jnp.where(counts, sign * said, 0.0))
