@@ -21,7 +21,7 @@ from adapad_jax.adapters import Attachment, Targets, choose, split_model
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import Method, Problem
 from adapad_jax.models import Head, Pretrained, load, outline
-from adapad_jax.sharding import DATA, make_mesh, put
+from adapad_jax.sharding import make_mesh, put
 from experiments.timing import Waited
 
 Batch = dict[str, np.ndarray]
@@ -186,6 +186,7 @@ def our_step(
   bind: Callable[[Problem], Method],
   batch: Batch,
   prepare: Callable[[Any], Any] = lambda state: state,
+  sizes: tuple[int, int] = (1, 1),
 ) -> OurStep:
   """A training step of a method on the batch.
 
@@ -194,6 +195,7 @@ def our_step(
     bind: problem -> method.
     batch: from `draw_batch`.
     prepare: changes the first state.
+    sizes: of the mesh's axes `worker` and `data`.
   """
   shapes = choose(
     pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
@@ -211,10 +213,11 @@ def our_step(
     init='kaiming',
     seed=0,
   )
-  method, mesh = bind(problem), make_mesh(1, 1)
+  method, mesh = bind(problem), make_mesh(*sizes)
+  rows = method.rows(mesh)
   with jax.set_mesh(mesh):
     params = put(params)
-    inputs = put({name: x[None] for name, x in batch.items()}, jax.P(None, DATA))
+    inputs = put({name: x[None, rows.order_B] for name, x in batch.items()}, rows.spec)
     state = method.place(prepare(jax.jit(method.init)(head)), mesh)
     return OurStep(method.make_round(mesh), state, params, inputs, mesh)
 

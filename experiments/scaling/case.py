@@ -42,6 +42,7 @@ class Case:
     dropout: whether the model's own dropout is on.
     scan, remat, fused: see `models.outline`; not for peft.
     seconds: to time for, at least.
+    devices: of the axis `axis`, 'worker' or 'data'; not for peft.
   """
 
   model: str = 'MiniLM'
@@ -55,6 +56,8 @@ class Case:
   remat: bool = False
   fused: bool = False
   seconds: float = 3.0
+  devices: int = 1
+  axis: str = 'worker'
 
   def __post_init__(self) -> None:
     if self.method not in METHODS:
@@ -79,7 +82,8 @@ def our_case(case: Case) -> tuple[steps.OurStep, dict[str, tuple[int, int]]]:
   if case.method != 'lora':
     prepare = lambda state: steps.grown(state, case.rank)
   batch = steps.draw_batch(case.model, case.rows, case.length)
-  return steps.our_step(our_model(case), bind, batch, prepare), found
+  sizes = (case.devices, 1) if case.axis == 'worker' else (1, case.devices)
+  return steps.our_step(our_model(case), bind, batch, prepare, sizes), found
 
 
 def our_model(case: Case) -> Any:

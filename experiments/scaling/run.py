@@ -14,11 +14,11 @@ import jax
 from absl import app, flags
 
 from adapad_jax.compilation import keep_compiled
-from experiments.scaling import collectives, gpu, growth, turns
+from experiments.scaling import collectives, gpu, growth, pinned, turns
 from experiments.scaling.case import Case
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ('gpu', 'turns', 'growth', 'startup', 'collectives')
+PARTS = ('gpu', 'turns', 'growth', 'startup', 'pinned', 'collectives')
 
 _PART = flags.DEFINE_enum('part', 'gpu', PARTS, 'What to measure.')
 _OUT = flags.DEFINE_string('out', str(HERE), 'Folder of results.jsonl.')
@@ -63,6 +63,8 @@ def main(argv: list[str]) -> None:
     growth.grow(folder, growth.sizes(base), limit)
   elif _PART.value == 'startup':
     growth.start_up(folder, _CONFIG.value, _OPTIONS.value)
+  elif _PART.value == 'pinned':
+    pinned.compare(folder, base, _REPEATS.value)
   else:
     _collectives(folder, models, base)
 
