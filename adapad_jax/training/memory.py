@@ -2,11 +2,14 @@
 
 The compiler knows the temporaries of a program as soon as it has compiled it, and that
 takes shapes alone. What else lies on a device is added up: weights, components and
-optimiser, batches.
+optimiser, batches. Where the device is the CPU, the process's own memory is what runs
+out, and there the compiled programs lie too.
 """
 
 import dataclasses
 import math
+import pathlib
+import resource
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -35,6 +38,7 @@ class Memory:
     round: what a round needs while it runs.
     evaluation: what an evaluation needs while it runs, its batch and update included.
     update: the update as evaluation uses it.
+    programs: on the CPU, what the process has grown by while compiling.
   """
 
   weights: int
@@ -43,20 +47,18 @@ class Memory:
   round: int
   evaluation: int
   update: int
+  programs: int = 0
 
   @property
   def peak(self) -> int:
     """The most at any time: in a round, in an evaluation, or in the save after it.
 
-    Not counted: compiled programs, what the allocator rounds up or leaves in pieces,
-    and on the host the data set and Python itself.
+    Not counted: what the allocator rounds up or leaves in pieces, compiled programs on
+    an accelerator, and on the host the data set and Python itself.
     """
     saving = self.update + self.state
-    return (
-      self.weights
-      + self.state
-      + max(self.batches + self.round, self.evaluation, saving)
-    )
+    passing = max(self.batches + self.round, self.evaluation, saving)
+    return self.weights + self.state + self.programs + passing
 
   def __str__(self) -> str:
     parts = ', '.join(
@@ -86,7 +88,7 @@ def estimate(plan: 'Plan') -> Memory:
 
   A run that follows finds both in the compilation cache.
   """
-  train = plan.config.train
+  train, before = plan.config.train, resident_bytes()
   with jax.set_mesh(plan.mesh):
     evaluator = make_evaluator(
       plan.task, plan.attachment, plan.modules, plan.mesh, train.eval_batch
@@ -96,7 +98,7 @@ def estimate(plan: 'Plan') -> Memory:
     prefix = laid(np.int32(0), jax.P(), plan.mesh)
     scored = evaluator.predict.lower(of.params, of.deployed, prefix, of.rows)
     update = on_a_device(of.deployed)
-    return Memory(
+    found = Memory(
       weights=on_a_device(of.params),
       state=on_a_device(of.state),
       batches=2 * on_a_device(of.batch),
@@ -104,6 +106,10 @@ def estimate(plan: 'Plan') -> Memory:
       evaluation=_temporary(scored) + on_a_device(of.rows) + update,
       update=update,
     )
+  if jax.default_backend() != 'cpu':
+    return found
+  grown = max(resident_bytes() - before, 0)
+  return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
 
 def outlines(plan: 'Plan', rows: int) -> Outlines:
@@ -151,6 +157,14 @@ def _temporary(lowered: Any) -> int:
   found = lowered.compile().memory_analysis()
   made = found.output_size_in_bytes - found.alias_size_in_bytes
   return found.temp_size_in_bytes + made
+
+
+def resident_bytes() -> int:
+  """Bytes of this process that are in memory now; 0 where the system does not tell."""
+  told = pathlib.Path('/proc/self/statm')
+  return (
+    int(told.read_text().split()[1]) * resource.getpagesize() if told.is_file() else 0
+  )
 
 
 def on_a_device(tree: Any) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 
 from adapad_jax.training import finetune_config, make_plan, train
 from adapad_jax.training.config import FinetuneConfig
-from adapad_jax.training.memory import estimate
+from adapad_jax.training.memory import estimate, resident_bytes
 from experiments.training_steps import CONFIGS
 
 _TINY = 'tiny'
@@ -115,6 +115,9 @@ def settings(case: Case, folder: pathlib.Path) -> dict[str, Any]:
 
 def expect(case: Case) -> dict[str, Any]:
   """The estimate of the case, in bytes."""
+  # As in `measure`, what comes in with any program is not counted.
+  with tempfile.TemporaryDirectory() as folder:
+    estimate(make_plan(_config(_tiny(case), pathlib.Path(folder))))
   with tempfile.TemporaryDirectory() as folder:
     memory = estimate(make_plan(_config(case, pathlib.Path(folder))))
   return dataclasses.asdict(memory) | {'peak': memory.peak}
@@ -123,8 +126,8 @@ def expect(case: Case) -> dict[str, Any]:
 def measure(case: Case) -> dict[str, Any]:
   """The peak of a run, in bytes: of the device, or beyond what the process had."""
   # Libraries come in with the first run, whatever its size.
-  _run(dataclasses.replace(case, model=_TINY, rows=case.accumulate * case.rank))
-  before = _resident()
+  _run(_tiny(case))
+  before = resident_bytes()
   result = _run(case)
   device = jax.devices()[0]
   stats = device.memory_stats()
@@ -136,6 +139,11 @@ def measure(case: Case) -> dict[str, Any]:
   }
 
 
+def _tiny(case: Case) -> Case:
+  """The case with next to no model."""
+  return dataclasses.replace(case, model=_TINY, rows=case.accumulate * case.rank)
+
+
 def _run(case: Case) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
@@ -145,12 +153,6 @@ def _run(case: Case) -> dict[str, Any]:
 def _config(case: Case, folder: pathlib.Path) -> FinetuneConfig:
   write_inputs(case, folder)
   return finetune_config(settings(case, folder))
-
-
-def _resident() -> int:
-  """Bytes of this process in memory now (Linux)."""
-  pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
-  return pages * resource.getpagesize()
 
 
 def _most_resident() -> int:

@@ -11,7 +11,13 @@ from adapad_jax.commands.registry import run
 from adapad_jax.sharding import put
 from adapad_jax.training import finetune_config, make_plan
 from adapad_jax.training.batches import round_batch, trimmed
-from adapad_jax.training.memory import Memory, estimate, on_a_device, outlines
+from adapad_jax.training.memory import (
+  Memory,
+  estimate,
+  on_a_device,
+  outlines,
+  resident_bytes,
+)
 from adapad_jax.training.session import open_session
 from adapad_jax.training.shares import make_order
 from tests import tiny
@@ -75,8 +81,17 @@ def test_the_peak_is_the_worst_moment():
   assert quiet.peak == 100 + 10 + 11
   assert dataclasses.replace(quiet, round=50).peak == 100 + 10 + 2 + 50
   assert dataclasses.replace(quiet, evaluation=60).peak == 100 + 10 + 60
+  assert dataclasses.replace(quiet, programs=7).peak == quiet.peak + 7
   large = Memory(100 * 2**20, 0, batches=0, round=0, evaluation=0, update=0)
   assert 'about 100 MiB at the peak' in str(large)
+
+
+def test_on_the_cpu_the_programs_count_too(folder):
+  """Four virtual devices share what the process has grown by."""
+  jax.clear_caches()
+  found = estimate(make_plan(finetune_config(tiny.values(folder))))
+  assert 0 < found.programs < 2**30
+  assert resident_bytes() > found.programs
 
 
 def test_bytes_of_a_device_are_those_of_its_part():
