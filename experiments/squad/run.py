@@ -3,7 +3,8 @@
   python -m experiments.squad.run --task=v1 --data=FOLDER
 
 FOLDER has train-v1.1.json and dev-v1.1.json, or for v2 a v2.0 file whose name is given
-as --file; it is split by article. Flags of the main command may follow.
+as --file; it is split by article. `--start=RUN` goes on from the adapter of a finished
+run. Flags of the main command may follow.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from adapad_jax.tasks.table import split_by_group
 from experiments.record import record
 
 HERE = pathlib.Path(__file__).parent
-SETTINGS = ('--config.data.max_eval_rows=400', '--config.train.evaluations=2')
+# The last state is scored, so that nothing is chosen on the held-out questions.
+SETTINGS = ('--config.data.max_eval_rows=400', '--config.train.evaluations=1')
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/squad'))
   parser.add_argument('--steps', type=int, default=250)
   parser.add_argument('--method', default='adapad')
+  parser.add_argument('--start', type=pathlib.Path, help='a finished run to go on from')
   args, more = parser.parse_known_args()
   out = args.out / f'{args.task}-{args.method}'
   out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +48,7 @@ def main() -> None:
       args.data / 'dev-v1.1.json',
     )
   )
-  seconds = run_main(
+  flags = (
     f'--config=configs/squad.py:{args.task},minilm',
     f'--workdir={out / "run"}',
     f'--config.data.train={train}',
@@ -55,8 +58,20 @@ def main() -> None:
     *SETTINGS,
     *more,
   )
+  if args.start and not (out / 'run').exists():
+    adapter = f'{out / "start"}'
+    run_main(
+      '--mode=export',
+      f'--workdir={args.start}',
+      '--checkpoint=latest',
+      f'--out={adapter}',
+    )
+    run_main('--mode=import', *flags, f'--adapter={adapter}')
+  going_on = ('--mode=train', f'--workdir={out / "run"}')
+  seconds = run_main(*(going_on if args.start else flags))
   answering = run_main(
     '--mode=predict',
+    '--checkpoint=latest',
     f'--workdir={out / "run"}',
     f'--input={held}',
     f'--output={out / "predictions.json"}',
@@ -65,6 +80,8 @@ def main() -> None:
   details = {'task': args.task, 'method': args.method, 'steps': args.steps}
   result = read_json(out / 'run' / 'result.json')
   details |= {'batch': 32, 'adapter_parameters': result['adapter_parameters']}
+  details |= {'checkpoint': 'latest', 'device': result['devices'][0]}
+  details |= {'start': args.start.parent.name} if args.start else {}
   for name, value in metrics.items():
     record(HERE, name, value, '' if name.endswith('total') else '%', **details)
   record(HERE, 'training', seconds, 's', **details)
