@@ -120,6 +120,23 @@ def put_one(x: Any, sharding: jax.NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
 
 
+def automatic(tree: Any) -> Any:
+  """The same arrays where they lie, their layout the compiler's affair.
+
+  A program for one device then takes weights that are divided over `model` as well.
+  """
+
+  def one(x: Any) -> Any:
+    lies = getattr(x, 'sharding', None)
+    if not isinstance(lies, jax.NamedSharding):
+      return x
+    types = (jax.sharding.AxisType.Auto,) * len(lies.mesh.axis_names)
+    mesh = jax.sharding.Mesh(lies.mesh.devices, lies.mesh.axis_names, axis_types=types)
+    return jax.device_put(x, jax.NamedSharding(mesh, lies.spec))
+
+  return jax.tree.map(one, tree)
+
+
 def fetch(tree: Any) -> Any:
   """Copies a tree of device arrays to host memory as numpy arrays."""
   return jax.tree.map(np.asarray, jax.device_get(tree))

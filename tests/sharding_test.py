@@ -1,9 +1,10 @@
 """Tests ../adapad_jax/sharding.py and the choice of a mesh."""
 
+import jax
 import numpy as np
 import pytest
 
-from adapad_jax.sharding import fetch, make_mesh, put
+from adapad_jax.sharding import automatic, fetch, make_mesh, put
 from adapad_jax.training.config import MeshConfig
 from adapad_jax.training.plan import choose_mesh
 
@@ -23,10 +24,21 @@ def test_open_axes_take_the_devices_that_divide_the_batch(config, batch, want):
 
 
 def test_arrays_come_back_as_they_were_put():
-  import jax
-
   with jax.set_mesh(make_mesh(2, 2)):
     tree = {'x': np.arange(8.0).reshape(4, 2)}
     there = put(tree, jax.P('data'))
     assert there['x'].sharding.spec == jax.P('data')
     np.testing.assert_array_equal(fetch(there)['x'], tree['x'])
+
+
+def test_a_plain_program_takes_divided_arrays_that_are_made_automatic():
+  x = np.arange(8.0, dtype=np.float32).reshape(4, 2)
+  with jax.set_mesh(make_mesh(1, 1, 2)):
+    there = put({'x': x}, jax.P('model'))
+  laid = automatic(there)['x']
+  assert laid.sharding.spec == jax.P('model') and len(laid.devices()) == 2
+  # A contraction over the divided axis, which explicit layouts refuse.
+  product = jax.jit(lambda x: x.T @ x)
+  with pytest.raises(Exception, match='ambiguous|sharding'):
+    product(there['x'])
+  np.testing.assert_array_equal(product(laid), x.T @ x)
