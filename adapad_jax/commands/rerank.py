@@ -12,7 +12,7 @@ from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
 from adapad_jax.interchange import read_peft
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
-from adapad_jax.training.config import finetune_config
+from adapad_jax.training.config import MeshConfig, finetune_config
 from adapad_jax.training.exports import Destination, release_of, score, write
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.session import Session, open_session
@@ -38,9 +38,10 @@ def run(request: Request) -> None:
   if bool(options['adapter']) == bool(options['tuned']):
     raise ValueError('rerank needs --adapter=FOLDER or --tuned=MODEL, not both')
   config = finetune_config(request.config)
-  # Activations are looked at layer by layer.
+  # Activations are looked at layer by layer, on whole weights.
   unrolled = dataclasses.replace(config.model, scan=False)
-  plan = make_plan(dataclasses.replace(config, model=unrolled))
+  whole = MeshConfig(1, 1, 1)
+  plan = make_plan(dataclasses.replace(config, model=unrolled, mesh=whole))
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
   update, rank = read_update(session, options)

@@ -30,6 +30,8 @@ DEFAULTS = {
   'adapter': '',
   'tuned': '',
 }
+# Weights of which each of two devices has a part.
+DIVIDED = {'mesh': {'worker': 1, 'data': 1, 'model': 2}}
 _PATHS = ('out', 'adapter', 'tuned', 'input')
 
 
@@ -121,9 +123,23 @@ def test_import_evaluates_trains_on_and_exports_the_same_bytes(
     call('import', capsys, workdir, values, adapter=exported)
 
 
+def test_divided_weights_take_an_adapter_in_and_give_it_out(
+  exported, values, capsys, tmp_path
+):
+  config = values | DIVIDED | {'model': values['model'] | {'scan': True}}
+  assert make_plan(finetune_config(config)).attachment.divided
+  call('import', capsys, tmp_path / 'run', config, adapter=exported)
+  for form in ('peft', 'merged'):
+    found = call('export', capsys, tmp_path / 'run', out=tmp_path / form, format=form)
+    assert found['delta_error'] == 0 and found['logit_gap'] < 1e-5
+  for path in exported.iterdir():
+    assert path.read_bytes() == (tmp_path / 'peft' / path.name).read_bytes()
+
+
 def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
   out = tmp_path / 'small'
-  found = call('rerank', capsys, None, values, adapter=exported, budget=15, out=out)
+  config = values | DIVIDED
+  found = call('rerank', capsys, None, config, adapter=exported, budget=15, out=out)
   assert found['components'] == 15 and 0.8 < found['explained'] < 1
   assert found['accuracy'] >= run[1]['best']['metrics']['accuracy'] - 0.1
   options = {'max_rank': 3, 'budget': 36, 'out': tmp_path / 'same'}
@@ -147,7 +163,7 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
   )
   assert accuracy == pytest.approx(best['accuracy'])
   options = {'tuned': tmp_path / 'w', 'budget': 30, 'out': tmp_path / 'small'}
-  found = call('rerank', capsys, None, values, **options)
+  found = call('rerank', capsys, None, values | DIVIDED, **options)
   assert 0.5 < found['explained'] < 1 and found['components'] == 30
 
 
