@@ -114,7 +114,9 @@ def plain_outputs(model: nnx.Module, batch: Batch) -> dict[str, np.ndarray]:
 def _run(
   attachment: Attachment, params: Any, terms: Any, head: Any, batch: Batch
 ) -> dict[str, np.ndarray]:
-  found = _forward(attachment, automatic(params), terms, head, batch)
+  # A GPU would round float32 to fewer bits, by more than an export may be off.
+  with jax.default_matmul_precision('highest'):
+    found = _forward(attachment, automatic(params), terms, head, batch)
   return {name: np.asarray(x, np.float32) for name, x in found.items()}
 
 
