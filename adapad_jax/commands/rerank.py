@@ -10,7 +10,7 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
-from adapad_jax.interchange import read_peft
+from adapad_jax.interchange import names_of_config, read_peft, require_same_labels
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import MeshConfig, finetune_config
 from adapad_jax.training.exports import Destination, release_of, score, write
@@ -60,14 +60,22 @@ def run(request: Request) -> None:
 
 
 def read_update(session: Session, options: dict[str, Any]) -> tuple[Update, int]:
-  """The update that was asked for, and the most components that a module may get."""
+  """The update that was asked for, and the most components that a module may get.
+
+  Raises:
+    ValueError: if it cannot be read, or was trained for other labels than the task's.
+  """
   plan: Plan = session.plan
+  ours = plan.task.label_names
   if options['adapter']:
-    adapter = read_peft(options['adapter'], session.pretrained).adapter
+    release = read_peft(options['adapter'], session.pretrained)
+    require_same_labels(release.label_names, ours, options['adapter'])
+    adapter = release.adapter
     largest = max(adapter.ranks.values())
     update = from_adapter(session.pretrained, adapter)
     return update, min(options['max_rank'] or largest, largest)
   tuned = models.load(options['tuned'], session.pretrained.head)
+  require_same_labels(names_of_config(tuned.hf_config), ours, options['tuned'])
   shapes = choose(
     session.pretrained.model,
     plan.config.adapter.choice(),

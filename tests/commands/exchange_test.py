@@ -163,8 +163,23 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
   )
   assert accuracy == pytest.approx(best['accuracy'])
   options = {'tuned': tmp_path / 'w', 'budget': 30, 'out': tmp_path / 'small'}
+  other = values | {'data': values['data'] | {'labels': ('pos', 'neg')}}
+  with pytest.raises(ValueError, match='in another order'):
+    call('rerank', capsys, None, other, **options)
   found = call('rerank', capsys, None, values | DIVIDED, **options)
   assert 0.5 < found['explained'] < 1 and found['components'] == 30
+
+
+@pytest.mark.parametrize('mode', ['import', 'rerank'])
+def test_an_adapter_for_labels_in_another_order_is_refused(
+  exported, values, mode, capsys, tmp_path
+):
+  config = values | {'data': values['data'] | {'labels': ('pos', 'neg')}}
+  options = {'adapter': exported, 'out': tmp_path / 'out', 'budget': 15}
+  message = r"\['neg', 'pos'\], the task has \['pos', 'neg'\] in another order"
+  with pytest.raises(ValueError, match=message):
+    call(mode, capsys, tmp_path / 'run', config, **options)
+  assert not (tmp_path / 'run').exists() and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(
