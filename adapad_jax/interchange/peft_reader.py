@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from adapad_jax.adapters import Adapter, LowRank, linear_shapes
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.adapters.padding import unpadded
-from adapad_jax.interchange.notes import read_notes
+from adapad_jax.interchange.notes import NOTES, read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
 from adapad_jax.interchange.peft_format import PREFIX, TENSORS
 from adapad_jax.interchange.release import Release, digest, head_names
@@ -105,8 +105,7 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
   head = _head_params(saved, base, config)
   for name in head.keys() & found.keys():  # a suffix such as 'dense' hits the pooler
     head[name]['kernel'] += found.pop(name).weight()
-  order = notes.get('ranks') or [n for n in linear_shapes(base.model) if n in found]
-  modules = {name: found.get(name) or _empty(name, base) for name in order}
+  modules = _in_order(found, notes.get('ranks'), base, folder)
   if notes.get('base_digest', '') not in ('', digest(base, list(modules))):
     raise ValueError(
       f'{folder} was made for other weights than {base.source_dir}: the layers that it'
@@ -195,7 +194,44 @@ def _update(module: str, pair: Tensors, config: PeftConfig) -> LowRank:
       f' but {config.path.name} says rank {rank}'
     )
   b_RO = np.ascontiguousarray(b_OR.T) * np.float32(config.scale_of(module))
-  return unpadded(LowRank(np.ascontiguousarray(a_RI), b_RO))
+  return LowRank(np.ascontiguousarray(a_RI), b_RO)
+
+
+def _in_order(
+  found: dict[str, LowRank],
+  noted: dict[str, int] | None,
+  base: Pretrained,
+  folder: pathlib.Path,
+) -> dict[str, LowRank]:
+  """The modules and ranks that our notes list; without notes, what is not padding.
+
+  Raises:
+    ValueError: if the notes were written for other tensors.
+  """
+  shapes = linear_shapes(base.model)
+  if not noted:
+    return {name: unpadded(found[name]) for name in shapes if name in found}
+  # A component may be zero without being padding.
+  fits = {n: range(unpadded(u).rank, u.rank + 1) for n, u in found.items()}
+  differ = {
+    'modules that the model has not': sorted(noted.keys() - shapes.keys()),
+    'not all modules, lacking': sorted(found.keys() - noted.keys()),
+    'other ranks than the tensors have, for': sorted(
+      name
+      for name, rank in noted.items()
+      if name in shapes and rank not in fits.get(name, (0,))
+    ),
+  }
+  problems = [f'{what} {names}' for what, names in differ.items() if names]
+  if problems:
+    raise ValueError(
+      f'{folder / NOTES} lists {"; ".join(problems)}; it was written for another'
+      ' adapter: remove it to read the tensors alone'
+    )
+  return {
+    name: found[name].cut(rank) if name in found else _empty(name, base)
+    for name, rank in noted.items()
+  }
 
 
 def _empty(name: str, base: Pretrained) -> LowRank:

@@ -174,6 +174,46 @@ def test_a_module_without_its_tensors_is_refused(base, bad):
     read_peft(bad, base)
 
 
+def edit_ranks(folder, change):
+  path = folder / 'adapad.json'
+  notes = json.loads(path.read_text())
+  change(notes['ranks'])
+  path.write_text(json.dumps(notes))
+
+
+VALUE = 'bert.encoder.layer.0.attention.self.value'
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (lambda ranks: ranks.pop(VALUE), rf"not all modules, lacking \['{VALUE}'\]"),
+    (lambda ranks: ranks.update({VALUE: 9}), rf"ranks .* for \['{VALUE}'\]"),
+    (lambda ranks: ranks.update(nowhere=1), r"the model has not \['nowhere'\]"),
+  ],
+  ids=['dropped', 'rank', 'unknown'],
+)
+def test_notes_of_another_adapter_are_refused(base, bad, change, message):
+  edit_ranks(bad, change)
+  with pytest.raises(ValueError, match=message):
+    read_peft(bad, base)
+
+
+def test_zero_components_that_are_noted_stay(base, bad):
+  def silence(tensors):
+    for factor in ('lora_A', 'lora_B'):
+      tensor = tensors[f'base_model.model.{VALUE}.{factor}.weight']
+      tensor[(-1,) if factor == 'lora_A' else (slice(None), -1)] = 0
+
+  edit_tensors(bad, silence)
+  rank = json.loads((bad / 'adapad.json').read_text())['ranks'][VALUE]
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank > 1
+  edit_ranks(bad, lambda ranks: ranks.update({VALUE: rank - 1}))
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank - 1
+  (bad / 'adapad.json').unlink()
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank - 1
+
+
 def test_files_that_are_no_adapters_are_refused(base, bad, tmp_path):
   with pytest.raises(ValueError, match='has no adapter_config.json'):
     read_peft(tmp_path, base)
