@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import pathlib
 import re
 from collections.abc import Collection
@@ -117,7 +118,10 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
     base_name=config.base_name,
     task=notes.get('task', ''),
     label_names=tuple(notes['label_names']) if notes.get('label_names') else None,
-    metrics=notes.get('metrics', {}),
+    # JSON has no NaN, which a metric is that does not exist.
+    metrics={
+      k: math.nan if x is None else x for k, x in notes.get('metrics', {}).items()
+    },
     max_length=notes.get('max_length'),
   )
 

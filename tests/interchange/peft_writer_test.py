@@ -1,5 +1,6 @@
 """Exports against torch: peft, transformers and a plain rebuild of Delta W."""
 
+import dataclasses
 import json
 import warnings
 
@@ -88,6 +89,18 @@ def test_export_import_export_is_byte_stable(release, folder, batch, tmp_path):
   assert names == sorted(path.name for path in (tmp_path / 'again').iterdir())
   for name in names:
     assert (folder / name).read_bytes() == (tmp_path / 'again' / name).read_bytes()
+
+
+def test_a_metric_that_does_not_exist_comes_and_goes(release, batch, tmp_path):
+  scores = {'matthews': float('nan'), 'accuracy': 0.5}
+  first, again = tmp_path / 'first', tmp_path / 'again'
+  write_peft(dataclasses.replace(release, metrics=scores), first, batch)
+  assert '| matthews | n/a |\n| accuracy | 0.5 |' in (first / 'README.md').read_text()
+  found = read_peft(first, release.base)
+  assert np.isnan(found.metrics['matthews']) and found.metrics['accuracy'] == 0.5
+  write_peft(found, again, batch)
+  for path in first.iterdir():
+    assert path.read_bytes() == (again / path.name).read_bytes()
 
 
 def assert_torch_agrees(release, batch, folder):
