@@ -96,12 +96,6 @@ def require_same(text: str, what: str) -> None:
     )
 
 
-def wait_for_all(what: str) -> None:
-  """Returns when every process has come here."""
-  if are_several():
-    multihost_utils.sync_global_devices(what)
-
-
 class Vote:
   """Tells all processes in the same round that one of them wants to stop.
 
