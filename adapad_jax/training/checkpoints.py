@@ -1,4 +1,4 @@
-"""Saved states: the newest two, the best one, and the way back from a damaged one."""
+"""Saved states: the newest two, the best two, and the way back from a damaged one."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,9 @@ import orbax.checkpoint as ocp
 from adapad_jax.processes import are_several
 
 KINDS = ('best', 'latest')
-_KEEP = {'best': 1, 'latest': 2}
+# A run that ends between the saves of `best` and `latest` goes on from before both, and
+# `best` then is the one before.
+_KEEP = {'best': 2, 'latest': 2}
 _STATE, _META = 'state', 'meta'
 
 
@@ -53,6 +55,9 @@ class Checkpoints:
     manager = self._managers[kind]
     if step in manager.all_steps():
       return
+    if kind == 'best':
+      # What a run goes on from is not older than the best state before this one.
+      self._managers['latest'].wait_until_finished()
     manager.save(
       step,
       args=ocp.args.Composite(

@@ -23,9 +23,9 @@ def saved(tmp_path):
   there.close()
 
 
-def restored(saved):
+def restored(saved, kind='latest'):
   mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
-  return saved.restore('latest', restore_target(STATE, mesh))
+  return saved.restore(kind, restore_target(STATE, mesh))
 
 
 def fail_with(monkeypatch, error):
@@ -75,3 +75,20 @@ def test_nothing_that_was_moved_aside_is_lost(saved, tmp_path):
   assert restored(saved).step == 1
   assert sorted(p.name for p in aside.iterdir()) == ['latest-2', 'latest-2-2']
   assert (aside / 'latest-2/mine').read_text() == 'x'
+
+
+def test_a_run_that_ends_before_latest_is_saved_keeps_the_best_before(saved):
+  saved.save('best', 2, STATE, {'step': 2})
+  saved.save('best', 3, STATE, {'step': 3})  # and the run ends here
+  saved.wait()
+  saved.forget('best', after=2)
+  assert restored(saved, 'best').step == 2
+
+
+def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):
+  order, latest = [], saved._managers['latest']
+  monkeypatch.setattr(latest, 'wait_until_finished', lambda: order.append('waited'))
+  save = lambda *args, **kwargs: order.append('saved')
+  monkeypatch.setattr(saved._managers['best'], 'save', save)
+  saved.save('best', 3, STATE, {})
+  assert order == ['waited', 'saved']
