@@ -74,6 +74,8 @@ def test_sixteen_bits_are_summed_in_float32_and_rounded_once(shared, tmp_path):
     )
   config = json.loads((tmp_path / 'out/config.json').read_text())
   assert config['torch_dtype'] == 'bfloat16'
+  spoken = 'generation_config.json'
+  assert (tmp_path / 'out' / spoken).read_bytes() == (source / spoken).read_bytes()
 
 
 def test_what_was_drawn_comes_from_memory_also_from_a_scanned_model(shared, tmp_path):
