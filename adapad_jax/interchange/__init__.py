@@ -8,6 +8,7 @@ from adapad_jax.interchange.merged_writer import write_merged
 from adapad_jax.interchange.peft_reader import describe, read_peft
 from adapad_jax.interchange.peft_writer import write_peft
 from adapad_jax.interchange.release import Release
+from adapad_jax.interchange.staging import require_free
 from adapad_jax.interchange.verify import Report
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
   'describe',
   'names_of_config',
   'read_peft',
+  'require_free',
   'require_same_labels',
   'write_merged',
   'write_peft',

@@ -10,6 +10,23 @@ from collections.abc import Iterator
 from safetensors import SafetensorError
 
 
+def require_free(out: str | pathlib.Path) -> pathlib.Path:
+  """The absolute path of a folder that can be made, which is tried and undone.
+
+  Raises:
+    ValueError: if there is something already, or its place cannot be written.
+  """
+  out = pathlib.Path(out).expanduser().absolute()
+  try:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+      raise ValueError(f'{out} exists already; remove it or choose another folder')
+    above = next(folder for folder in out.parents if folder.exists())
+    os.rmdir(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=above))
+  except OSError as error:
+    raise ValueError(f'cannot write {out}: {error}; nothing was left there') from error
+  return out
+
+
 @contextlib.contextmanager
 def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder to write into, which becomes `out` when the context ends well.
@@ -20,10 +37,7 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   Raises:
     ValueError: if `out` exists and is not an empty folder, or cannot be written.
   """
-  out = pathlib.Path(out).expanduser().absolute()
-  if out.is_file() or (out.is_dir() and any(out.iterdir())):
-    raise ValueError(f'{out} exists already; remove it or choose another folder')
-  stage = None
+  out, stage = require_free(out), None
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = pathlib.Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.adapters import Adapter
-from adapad_jax.commands import Request, registry
+from adapad_jax.commands import Request, registry, rerank
 from adapad_jax.interchange import Release, write_merged
 from adapad_jax.models import Head, load
 from adapad_jax.training import finetune_config, make_plan, train
@@ -188,15 +188,33 @@ def test_an_adapter_for_labels_in_another_order_is_refused(
     ('export', {'format': 'pfet', 'out': 'x'}, "'pfet'; did you mean 'peft'"),
     ('export', {}, 'needs --out=FOLDER'),
     ('export', {'out': 'x', 'max_rank': 1, 'budget': 2}, '--max_rank or --budget, not'),
-    ('export', {'out': 'x', 'max_rank': -1}, 'max_rank must be at least 1, got -1'),
+    ('export', {'out': 'x', 'max_rank': -1}, '--max_rank must be at least 1, or 0'),
+    ('export', {'out': 'x', 'budget': -1}, '--budget must be at least 1, .* got -1'),
+    ('export', {'out': __file__}, 'exchange_test.py exists already'),
+    ('export', {'out': '/proc/x/y'}, 'cannot write /proc/x/y: .*nothing was left'),
     ('import', {}, 'needs --config=FILE for the task and --adapter'),
     ('rerank', {'out': 'x'}, 'and --budget=COMPONENTS'),
     ('rerank', {'out': 'x', 'budget': 3}, '--adapter=FOLDER or --tuned=MODEL'),
+    ('rerank', {'budget': -3, 'tuned': 'x'}, '--budget must be at least 1, .* got -3'),
+    ('rerank', {'budget': 3, 'max_rank': -3, 'tuned': 'x'}, '--max_rank must be at'),
+    ('rerank', {'budget': 3, 'tuned': 'x', 'out': __file__}, 'exists already'),
+    ('rerank', {'budget': 3, 'tuned': 'x', 'out': 'x', 'input': 'no'}, 'no file no'),
   ],
 )
-def test_requests_that_cannot_work(run, values, capsys, mode, options, message):
+def test_requests_that_cannot_work(
+  values, capsys, monkeypatch, tmp_path, mode, options, message
+):
+  """They are refused before weights are read, and but for --input before the data."""
+
+  def refuse(*args, **kwargs):
+    raise AssertionError('must not get here')
+
+  if 'input' not in options:
+    monkeypatch.setattr(rerank, 'make_plan', refuse)
+  monkeypatch.setattr(rerank, 'open_session', refuse)
   config = values if mode == 'rerank' else None
-  workdir = None if mode == 'rerank' else run[0]
+  # There is no run, which nothing gets as far as to notice.
+  workdir = None if mode == 'rerank' else tmp_path
   with pytest.raises(ValueError, match=message):
     call(mode, capsys, workdir, config, **options)
 
