@@ -6,7 +6,7 @@ import pytest
 
 from adapad_jax.sharding import automatic, fetch, make_mesh, put
 from adapad_jax.training.config import MeshConfig
-from adapad_jax.training.plan import choose_mesh
+from adapad_jax.training.plan import choose_mesh, devices_of_model
 
 
 def test_a_mesh_that_does_not_fit_lists_what_does():
@@ -19,8 +19,19 @@ def test_a_mesh_that_does_not_fit_lists_what_does():
   [((0, 0), 32, (1, 4, 1)), ((2, 0), 6, (2, 2, 1)), ((1, 0, 2), 32, (1, 2, 2))],
 )
 def test_open_axes_take_the_devices_that_divide_the_batch(config, batch, want):
-  mesh = choose_mesh(MeshConfig(*config), batch)
+  config = MeshConfig(*config)
+  mesh = choose_mesh(config, batch, devices_of_model(config, batch, 0))
   assert tuple(mesh.shape.values()) == want
+
+
+def test_an_open_axis_takes_fewer_devices_where_more_do_not_do():
+  def check(mesh):
+    if mesh.shape['data'] > 1:
+      raise ValueError(f'not {mesh.shape["data"]}')
+
+  assert choose_mesh(MeshConfig(), 32, check=check).shape['data'] == 1
+  with pytest.raises(ValueError, match='not 2'):
+    choose_mesh(MeshConfig(data=2), 32, check=check)
 
 
 def test_arrays_come_back_as_they_were_put():
