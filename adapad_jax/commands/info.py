@@ -4,15 +4,20 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import huggingface_hub.constants
 import jax
+from flax import nnx
 
 from adapad_jax.commands import Request
-from adapad_jax.models import max_length, sources
-from adapad_jax.training.config import finetune_config
-from adapad_jax.training.plan import choose_mesh
+from adapad_jax.models import Head, max_length, outline, sources
+from adapad_jax.regression.config import RegressionConfig
+from adapad_jax.settings import build
+from adapad_jax.sharding import make_mesh
+from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.plan import choose_mesh, devices_of_model, nbytes
 from adapad_jax.training.result import versions
 from adapad_jax.training.terminal import say
 
@@ -42,6 +47,16 @@ def run(request: Request) -> None:
   say(json.dumps(found, indent=2))
 
 
+def mesh_of(config: FinetuneConfig) -> jax.sharding.Mesh:
+  """The mesh of a run as far as its data, which is not read, does not matter."""
+  model, rows = config.model, config.train.batch // config.train.accumulate
+  # Which head it is makes no difference to how many devices hold the backbone.
+  head = Head('classification')
+  outlined = outline(model.source, head, dtype=model.dtype, weights=False)
+  weights = nbytes(nnx.state(outlined.model))
+  return choose_mesh(config.mesh, rows, devices_of_model(config.mesh, rows, weights))
+
+
 def caches() -> dict[str, Any]:
   """Where models are kept and whether compiled programs are."""
   return {
@@ -50,12 +65,14 @@ def caches() -> dict[str, Any]:
   }
 
 
-def _of_config(values: Any) -> dict[str, Any]:
+def _of_config(values: Mapping[str, Any]) -> dict[str, Any]:
+  if values.get('program') == 'regression':
+    mesh = make_mesh(build(RegressionConfig, values).devices)
+    return {'mesh': dict(mesh.shape)}
   config = finetune_config(values)
-  mesh = choose_mesh(config.mesh, config.train.batch)
   source = config.model.source
   return {
-    'mesh': dict(mesh.shape),
+    'mesh': dict(mesh_of(config).shape),
     'model': {
       'source': source,
       'folder': str(sources.resolve(source, weights=False)),
