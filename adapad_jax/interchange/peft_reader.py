@@ -197,7 +197,14 @@ def _update(module: str, pair: Tensors, config: PeftConfig) -> LowRank:
       f'{config.path.parent}: {module} has lora_A {a_RI.shape} and lora_B {b_OR.shape},'
       f' but {config.path.name} says rank {rank}'
     )
-  b_RO = np.ascontiguousarray(b_OR.T) * np.float32(config.scale_of(module))
+  scale = config.scale_of(module)
+  with np.errstate(over='ignore'):
+    b_RO = np.ascontiguousarray(b_OR.T) * np.float32(scale)
+  if not np.isfinite(b_RO).all():
+    raise ValueError(
+      f'{config.path}: the scale {scale:g} by lora_alpha is too large for lora_B of'
+      f' {module}'
+    )
   return LowRank(np.ascontiguousarray(a_RI), b_RO)
 
 
