@@ -35,7 +35,8 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   it is removed and `out` does not exist.
 
   Raises:
-    ValueError: if `out` exists and is not an empty folder, or cannot be written.
+    ValueError: if `out` exists and is not an empty folder, it cannot be written, or a
+      file elsewhere cannot be read.
   """
   out, stage = require_free(out), None
   try:
@@ -46,10 +47,22 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
     _flush(stage)
     os.rename(stage, out)
   except (OSError, SafetensorError) as error:
-    raise ValueError(f'cannot write {out}: {error}; nothing was left there') from error
+    what = _source_of(error, out.parent) or f'write {out}'
+    raise ValueError(f'cannot {what}: {error}; nothing was left at {out}') from error
   finally:
     if stage is not None:
       shutil.rmtree(stage, ignore_errors=True)
+
+
+def _source_of(error: Exception, here: pathlib.Path) -> str:
+  """'read FILE' for an error at a file that lies elsewhere; '' for all others."""
+  name = getattr(error, 'filename', None)
+  # With two names it was a copy that failed, and at its target.
+  if not isinstance(name, str | os.PathLike) or error.filename2 is not None:
+    return ''
+  path = pathlib.Path(name).absolute()
+  is_ours = path in (here, *here.parents) or here in path.parents
+  return '' if is_ours else f'read {path}'
 
 
 def _flush(folder: pathlib.Path) -> None:

@@ -68,6 +68,20 @@ def test_a_folder_that_cannot_be_written_is_named(release, batch):
     write_peft(release, out, batch)
 
 
+def test_a_file_that_cannot_be_read_is_not_one_that_cannot_be_written(tmp_path):
+  with (
+    pytest.raises(ValueError, match='cannot read /proc/gone: .*nothing was left at'),
+    new_folder(tmp_path / 'out'),
+  ):
+    pathlib.Path('/proc/gone').read_bytes()
+  with (
+    pytest.raises(ValueError, match='cannot write .*/out: .*/gone'),
+    new_folder(tmp_path / 'out') as folder,
+  ):
+    (folder / 'gone').read_bytes()
+  assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize('write', [write_peft, write_merged])
 def test_a_full_disk_leaves_nothing(release, batch, write, tmp_path):
   """A limit on the size of files stands for the disk: writing fails half-way."""
