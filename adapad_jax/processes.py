@@ -66,8 +66,11 @@ class Cluster:
         cluster_detection_method=None if self.detect else 'deactivate',
         heartbeat_timeout_seconds=self.heartbeat,
       )
-    except ValueError as error:
-      raise ValueError(f'--cluster found no cluster here: {error}') from error
+    except (ValueError, RuntimeError) as error:
+      where = self.coordinator or 'what --cluster found here'
+      raise ValueError(
+        f'cannot meet the other processes at {where}: {error}'
+      ) from error
 
 
 def is_first() -> bool:
