@@ -106,6 +106,10 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
   head = _head_params(saved, base, config)
   for name in head.keys() & found.keys():  # a suffix such as 'dense' hits the pooler
     head[name]['kernel'] += found.pop(name).weight()
+  if not any(unpadded(update).rank for update in found.values()):
+    raise ValueError(
+      f'{folder} adapts no layer beside the head {sorted(head)}, or only by zeros'
+    )
   modules = _in_order(found, notes.get('ranks'), base, folder)
   if notes.get('base_digest', '') not in ('', digest(base, list(modules))):
     raise ValueError(

@@ -187,6 +187,16 @@ def test_a_scale_that_makes_an_update_infinite_is_refused(base, bad):
     read_peft(bad, base)
 
 
+@pytest.mark.parametrize('left', ['pooler', 'zeros'])
+def test_an_adapter_that_adapts_no_layer_is_refused(base, tmp_path, left):
+  targets = ['pooler.dense'] if left == 'pooler' else ['query']
+  make_peft(base, tmp_path, r=2, target_modules=targets)
+  if left == 'zeros':
+    edit_tensors(tmp_path, lambda kept: kept.update({k: 0 * kept[k] for k in kept}))
+  with pytest.raises(ValueError, match=r"no layer beside the head .*'classifier'"):
+    read_peft(tmp_path, base)
+
+
 def test_a_module_without_its_tensors_is_refused(base, bad):
   def forget(tensors):
     name = first(tensors, 'lora_A.weight').removesuffix('lora_A.weight')
