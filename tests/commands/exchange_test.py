@@ -1,5 +1,6 @@
 """Export, import, re-ranking and info, end to end on a tiny run with real files."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -146,6 +147,19 @@ def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
   found = call('rerank', capsys, None, values, adapter=exported, **options)
   assert found['explained'] == pytest.approx(1, abs=1e-3)
   assert found['accuracy'] == run[1]['best']['metrics']['accuracy']
+
+
+def test_rerank_reads_no_labels(exported, values, capsys, tmp_path):
+  """The text of a file without labels; as it is that of the split, the outcome is."""
+  rows = csv.DictReader(open(f'{values["data"]["path"]}/train.csv'))
+  bare = tmp_path / 'bare.jsonl'
+  bare.write_text(''.join(json.dumps({'text': row['text']}) + '\n' for row in rows))
+  options = {'adapter': exported, 'budget': 15}
+  for name, given in (('split', ''), ('file', bare)):
+    call('rerank', capsys, None, values, **options, input=given, out=tmp_path / name)
+  name = 'adapter_model.safetensors'
+  split, file = ((tmp_path / form / name).read_bytes() for form in ('split', 'file'))
+  assert split == file
 
 
 def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_path):
