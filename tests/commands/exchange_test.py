@@ -1,6 +1,5 @@
 """Export, import, re-ranking and info, end to end on a tiny run with real files."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -8,53 +7,18 @@ import sys
 import numpy as np
 import pytest
 
-from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request, registry, rerank
-from adapad_jax.interchange import Release, write_merged
-from adapad_jax.models import Head, load
 from adapad_jax.training import finetune_config, make_plan, train
-from tests import tiny
+from tests.commands import exchange
+from tests.commands.exchange import DEFAULTS, call
 from tests.interchange import kit
 
 pytest.importorskip('torch')
-DEFAULTS = {
-  'dry_run': False,
-  'checkpoint': 'best',
-  'split': '',
-  'input': '',
-  'output': '',
-  'max_rank': 0,
-  'budget': 0,
-  'format': 'peft',
-  'out': '',
-  'base_name': '',
-  'adapter': '',
-  'tuned': '',
-}
-# Weights of which each of two devices has a part.
-DIVIDED = {'mesh': {'worker': 1, 'data': 1, 'model': 2}}
-_PATHS = ('out', 'adapter', 'tuned', 'input')
-
-
-def call(mode, capsys, workdir=None, config=None, **options):
-  """Runs a mode in this process; gives the JSON object of its last line."""
-  options = {name: str(x) if name in _PATHS else x for name, x in options.items()}
-  registry.run(mode, Request(config, workdir, DEFAULTS | options))
-  return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope='module')
 def values(tmp_path_factory):
-  """The config of a run on a tiny BERT whose weights lie on disk."""
-  folder = tmp_path_factory.mktemp('data')
-  tiny.make_data(folder)
-  found = tiny.values(folder, model={'random_weights': False})
-  base = load(found['model']['source'], Head('classification'), random_weights=True)
-  nothing = Adapter({}, kit.draw_adapter(base).head)
-  whole = folder / 'whole'
-  write_merged(Release(nothing, base, 'tiny'), whole, kit.random_batch(14))
-  found['model']['source'] = str(whole)
-  return found
+  return exchange.values_in(tmp_path_factory.mktemp('data'))
 
 
 @pytest.fixture(scope='module')
@@ -124,42 +88,15 @@ def test_import_evaluates_trains_on_and_exports_the_same_bytes(
     call('import', capsys, workdir, values, adapter=exported)
 
 
-def test_divided_weights_take_an_adapter_in_and_give_it_out(
-  exported, values, capsys, tmp_path
-):
-  config = values | DIVIDED | {'model': values['model'] | {'scan': True}}
-  assert make_plan(finetune_config(config)).attachment.divided
-  call('import', capsys, tmp_path / 'run', config, adapter=exported)
-  for form in ('peft', 'merged'):
-    found = call('export', capsys, tmp_path / 'run', out=tmp_path / form, format=form)
-    assert found['delta_error'] == 0 and found['logit_gap'] < 1e-5
-  for path in exported.iterdir():
-    assert path.read_bytes() == (tmp_path / 'peft' / path.name).read_bytes()
-
-
 def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
   out = tmp_path / 'small'
-  config = values | DIVIDED
-  found = call('rerank', capsys, None, config, adapter=exported, budget=15, out=out)
+  found = call('rerank', capsys, None, values, adapter=exported, budget=15, out=out)
   assert found['components'] == 15 and 0.8 < found['explained'] < 1
   assert found['accuracy'] >= run[1]['best']['metrics']['accuracy'] - 0.1
   options = {'max_rank': 3, 'budget': 36, 'out': tmp_path / 'same'}
   found = call('rerank', capsys, None, values, adapter=exported, **options)
   assert found['explained'] == pytest.approx(1, abs=1e-3)
   assert found['accuracy'] == run[1]['best']['metrics']['accuracy']
-
-
-def test_rerank_reads_no_labels(exported, values, capsys, tmp_path):
-  """The text of a file without labels; as it is that of the split, the outcome is."""
-  rows = csv.DictReader(open(f'{values["data"]["path"]}/train.csv'))
-  bare = tmp_path / 'bare.jsonl'
-  bare.write_text(''.join(json.dumps({'text': row['text']}) + '\n' for row in rows))
-  options = {'adapter': exported, 'budget': 15}
-  for name, given in (('split', ''), ('file', bare)):
-    call('rerank', capsys, None, values, **options, input=given, out=tmp_path / name)
-  name = 'adapter_model.safetensors'
-  split, file = ((tmp_path / form / name).read_bytes() for form in ('split', 'file'))
-  assert split == file
 
 
 def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_path):
@@ -177,23 +114,8 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
   )
   assert accuracy == pytest.approx(best['accuracy'])
   options = {'tuned': tmp_path / 'w', 'budget': 30, 'out': tmp_path / 'small'}
-  other = values | {'data': values['data'] | {'labels': ('pos', 'neg')}}
-  with pytest.raises(ValueError, match='in another order'):
-    call('rerank', capsys, None, other, **options)
-  found = call('rerank', capsys, None, values | DIVIDED, **options)
+  found = call('rerank', capsys, None, values, **options)
   assert 0.5 < found['explained'] < 1 and found['components'] == 30
-
-
-@pytest.mark.parametrize('mode', ['import', 'rerank'])
-def test_an_adapter_for_labels_in_another_order_is_refused(
-  exported, values, mode, capsys, tmp_path
-):
-  config = values | {'data': values['data'] | {'labels': ('pos', 'neg')}}
-  options = {'adapter': exported, 'out': tmp_path / 'out', 'budget': 15}
-  message = r"\['neg', 'pos'\], the task has \['pos', 'neg'\] in another order"
-  with pytest.raises(ValueError, match=message):
-    call(mode, capsys, tmp_path / 'run', config, **options)
-  assert not (tmp_path / 'run').exists() and not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(
