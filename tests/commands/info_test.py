@@ -5,14 +5,17 @@ import json
 import jax
 
 from adapad_jax.commands import Request, registry
+from adapad_jax.files import write_json
+from adapad_jax.training import finetune_config
+from adapad_jax.training.session import claim_workdir
 from configs.regression import get_config
 from tests import tiny
 
 OPEN = {'worker': 0, 'data': 0}
 
 
-def info(capsys, config=None):
-  registry.run('info', Request(config, None, {}))
+def info(capsys, config=None, workdir=None):
+  registry.run('info', Request(config, workdir, {}))
   return json.loads(capsys.readouterr().out)
 
 
@@ -51,3 +54,13 @@ def test_a_regression_has_a_mesh_and_no_model(capsys):
   config = get_config().to_dict() | {'devices': 2}
   found = info(capsys, config)
   assert found['mesh'] == {'worker': 2, 'data': 1, 'model': 1} and 'model' not in found
+
+
+def test_the_config_of_a_run_will_do(data, capsys, tmp_path):
+  values = tiny.values(data, mesh={'worker': 2, 'data': 2})
+  claim_workdir(tmp_path / 'tuned', finetune_config(values))
+  found = info(capsys, workdir=tmp_path / 'tuned')
+  assert found['mesh'] == {'worker': 2, 'data': 2, 'model': 1}
+  assert found['model']['source'] == str(data / 'model')
+  write_json(tmp_path / 'fitted/config.json', get_config().to_dict() | {'devices': 3})
+  assert info(capsys, workdir=tmp_path / 'fitted')['mesh']['worker'] == 3
