@@ -66,8 +66,11 @@ class Cluster:
         cluster_detection_method=None if self.detect else 'deactivate',
         heartbeat_timeout_seconds=self.heartbeat,
       )
-    except ValueError as error:
-      raise ValueError(f'--cluster found no cluster here: {error}') from error
+    except (ValueError, RuntimeError) as error:
+      where = self.coordinator or 'what --cluster found here'
+      raise ValueError(
+        f'cannot meet the other processes at {where}: {error}'
+      ) from error
 
 
 def is_first() -> bool:
@@ -94,12 +97,6 @@ def require_same(text: str, what: str) -> None:
       f'{len(sums)} processes were started with different {what}s (checksums'
       f' {sums.tolist()}); give all of them the same command but for --process_id'
     )
-
-
-def wait_for_all(what: str) -> None:
-  """Returns when every process has come here."""
-  if are_several():
-    multihost_utils.sync_global_devices(what)
 
 
 class Vote:

@@ -48,23 +48,30 @@ def make_mesh(worker: int = 1, data: int = 1, model: int = 1) -> jax.sharding.Me
 _ROOM = 0.8
 
 
-def devices_for(weights: int, free: int) -> int:
+def devices_for(weights: int, free: int, rows: int = 0) -> int:
   """The fewest of `free` devices, a divisor, that hold so many bytes of weights.
 
   One, where jax reports no memory, as on the CPU.
 
+  Args:
+    weights: bytes.
+    free: devices that there are.
+    rows: what the devices share too, and have to divide; 0: any number does.
+
   Raises:
-    ValueError: if all of them together cannot hold the weights.
+    ValueError: if no such number of devices can hold the weights.
   """
   limit = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit')
   if not limit:
     return 1
-  choices = [n for n in range(1, free + 1) if free % n == 0]
+  choices = [n for n in range(1, free + 1) if free % n == 0 and rows % n == 0]
   found = next((n for n in choices if weights <= n * _ROOM * limit), None)
   if found is None:
+    most = choices[-1]
+    sharing = f', the most that divide {rows} rows' if most < free else ''
     raise ValueError(
-      f'weights of {weights / 2**30:.1f} GiB do not fit {free} device(s) of'
-      f' {limit / 2**30:.1f} GiB with room for activations; use more devices,'
+      f'weights of {weights / 2**30:.1f} GiB do not fit {most} device(s) of'
+      f' {limit / 2**30:.1f} GiB with room for activations{sharing}; use more devices,'
       ' model.dtype=bfloat16, or set mesh.model to try it all the same'
     )
   return found
@@ -118,6 +125,23 @@ def put_one(x: Any, sharding: jax.NamedSharding) -> jax.Array:
   host = np.asarray(x)
   with jax.transfer_guard_host_to_device('allow'):
     return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
+
+
+def automatic(tree: Any) -> Any:
+  """The same arrays where they lie, their layout the compiler's affair.
+
+  A program for one device then takes weights that are divided over `model` as well.
+  """
+
+  def one(x: Any) -> Any:
+    lies = getattr(x, 'sharding', None)
+    if not isinstance(lies, jax.NamedSharding):
+      return x
+    types = (jax.sharding.AxisType.Auto,) * len(lies.mesh.axis_names)
+    mesh = jax.sharding.Mesh(lies.mesh.devices, lies.mesh.axis_names, axis_types=types)
+    return jax.device_put(x, jax.NamedSharding(mesh, lies.spec))
+
+  return jax.tree.map(one, tree)
 
 
 def fetch(tree: Any) -> Any:

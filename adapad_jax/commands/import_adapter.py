@@ -8,7 +8,7 @@ import jax
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
-from adapad_jax.interchange import read_peft
+from adapad_jax.interchange import read_peft, require_same_labels
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.exports import score
@@ -31,7 +31,8 @@ def run(request: Request) -> None:
   says how `--mode=train --workdir=...` would go on.
 
   Raises:
-    ValueError: if the adapter cannot be read or the workdir is taken.
+    ValueError: if the adapter cannot be read, was trained for other labels than the
+      task's, or the workdir is taken.
   """
   options, workdir = request.options, request.run_folder()
   if request.config is None or not options['adapter']:
@@ -42,7 +43,9 @@ def run(request: Request) -> None:
   plan = make_plan(config)
   with jax.set_mesh(plan.mesh):
     first = open_session(plan)
-  adapter = read_peft(options['adapter'], first.pretrained).adapter
+  release = read_peft(options['adapter'], first.pretrained)
+  require_same_labels(release.label_names, plan.task.label_names, options['adapter'])
+  adapter = release.adapter
   config = fitted(config, adapter)
   plan = make_plan(config)
   session = dataclasses.replace(first, plan=plan)

@@ -8,17 +8,23 @@ from typing import Any
 
 import huggingface_hub.constants
 import jax
+from flax import nnx
 
 from adapad_jax.commands import Request
-from adapad_jax.models import max_length, sources
-from adapad_jax.training.config import finetune_config
-from adapad_jax.training.plan import choose_mesh
+from adapad_jax.files import read_json
+from adapad_jax.models import Head, max_length, outline, sources
+from adapad_jax.regression.config import RegressionConfig
+from adapad_jax.settings import build
+from adapad_jax.sharding import make_mesh
+from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.plan import choose_mesh, devices_of_model, nbytes
 from adapad_jax.training.result import versions
+from adapad_jax.training.session import CONFIG, is_regression, read_workdir
 from adapad_jax.training.terminal import say
 
 
 def run(request: Request) -> None:
-  """Prints one JSON object; with --config also the mesh and model that it means.
+  """Prints one JSON object; with --config or a run's --workdir also mesh and model.
 
   Raises:
     ValueError: for a config that cannot work.
@@ -37,9 +43,19 @@ def run(request: Request) -> None:
       if name.startswith(('JAX_', 'XLA_')) or name == 'HF_HUB_OFFLINE'
     },
   }
-  if request.config is not None:
-    found |= _of_config(request.config)
+  if (config := _config(request)) is not None:
+    found |= _of_config(config)
   say(json.dumps(found, indent=2))
+
+
+def mesh_of(config: FinetuneConfig) -> jax.sharding.Mesh:
+  """The mesh of a run, but for what its data and method, not read here, ask for."""
+  model, rows = config.model, config.train.batch // config.train.accumulate
+  # Which head it is makes no difference to how many devices hold the backbone.
+  head = Head('classification')
+  outlined = outline(model.source, head, dtype=model.dtype, weights=False)
+  weights = nbytes(nnx.state(outlined.model))
+  return choose_mesh(config.mesh, rows, devices_of_model(config.mesh, rows, weights))
 
 
 def caches() -> dict[str, Any]:
@@ -50,12 +66,26 @@ def caches() -> dict[str, Any]:
   }
 
 
-def _of_config(values: Any) -> dict[str, Any]:
-  config = finetune_config(values)
-  mesh = choose_mesh(config.mesh, config.train.batch)
+def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
+  """Of --config, else of the run in --workdir, else none."""
+  values, workdir = request.config, request.workdir
+  if values is None and workdir is not None:
+    if not is_regression(workdir):
+      return read_workdir(workdir)
+    values = read_json(workdir / CONFIG)
+  if values is None:
+    return None
+  if values.get('program') == 'regression':
+    return build(RegressionConfig, values)
+  return finetune_config(values)
+
+
+def _of_config(config: FinetuneConfig | RegressionConfig) -> dict[str, Any]:
+  if isinstance(config, RegressionConfig):
+    return {'mesh': dict(make_mesh(config.devices).shape)}
   source = config.model.source
   return {
-    'mesh': dict(mesh.shape),
+    'mesh': dict(mesh_of(config).shape),
     'model': {
       'source': source,
       'folder': str(sources.resolve(source, weights=False)),

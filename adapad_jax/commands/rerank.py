@@ -10,10 +10,16 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
-from adapad_jax.interchange import read_peft
+from adapad_jax.interchange import names_of_config, read_peft, require_same_labels
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
-from adapad_jax.training.config import finetune_config
-from adapad_jax.training.exports import Destination, release_of, score, write
+from adapad_jax.training.config import MeshConfig, finetune_config
+from adapad_jax.training.exports import (
+  Destination,
+  release_of,
+  require_counts,
+  score,
+  write,
+)
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.terminal import say
@@ -32,20 +38,18 @@ def run(request: Request) -> None:
     ValueError: if an input is missing or does not fit, or the export is not right.
   """
   options = request.options
+  _check(request)
   destination = Destination(options['out'], options['format'], options['base_name'])
-  if request.config is None or not options['budget']:
-    raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
-  if bool(options['adapter']) == bool(options['tuned']):
-    raise ValueError('rerank needs --adapter=FOLDER or --tuned=MODEL, not both')
   config = finetune_config(request.config)
-  # Activations are looked at layer by layer.
+  # Activations are looked at layer by layer, on whole weights.
   unrolled = dataclasses.replace(config.model, scan=False)
-  plan = make_plan(dataclasses.replace(config, model=unrolled))
+  whole = MeshConfig(1, 1, 1)
+  plan = make_plan(dataclasses.replace(config, model=unrolled, mesh=whole))
+  given = options['input']
+  text = plan.task.read(given) if given else plan.task.splits['train']
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
   update, rank = read_update(session, options)
-  text = plan.task.read(options['input']) if options['input'] else None
-  text = text or plan.task.splits['train']
   started = time.monotonic()
   mesh = sharding.make_mesh(1, jax.device_count())
   small = rerank(update, text.columns, options['budget'], rank, mesh)
@@ -58,15 +62,33 @@ def run(request: Request) -> None:
   say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
 
 
+def _check(request: Request) -> None:
+  """Refuses what cannot work before anything is read."""
+  options = request.options
+  if request.config is None or not options['budget']:
+    raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
+  if bool(options['adapter']) == bool(options['tuned']):
+    raise ValueError('rerank needs --adapter=FOLDER or --tuned=MODEL, not both')
+  require_counts(budget=options['budget'], max_rank=options['max_rank'])
+
+
 def read_update(session: Session, options: dict[str, Any]) -> tuple[Update, int]:
-  """The update that was asked for, and the most components that a module may get."""
+  """The update that was asked for, and the most components that a module may get.
+
+  Raises:
+    ValueError: if it cannot be read, or was trained for other labels than the task's.
+  """
   plan: Plan = session.plan
+  ours = plan.task.label_names
   if options['adapter']:
-    adapter = read_peft(options['adapter'], session.pretrained).adapter
+    release = read_peft(options['adapter'], session.pretrained)
+    require_same_labels(release.label_names, ours, options['adapter'])
+    adapter = release.adapter
     largest = max(adapter.ranks.values())
     update = from_adapter(session.pretrained, adapter)
     return update, min(options['max_rank'] or largest, largest)
   tuned = models.load(options['tuned'], session.pretrained.head)
+  require_same_labels(names_of_config(tuned.hf_config), ours, options['tuned'])
   shapes = choose(
     session.pretrained.model,
     plan.config.adapter.choice(),

@@ -1,5 +1,6 @@
 """README.md of an exported folder: what it is, what it reaches, how to load it."""
 
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -68,7 +69,9 @@ def _about(release: Release, kind: str) -> str:
 def _metrics(metrics: Mapping[str, float]) -> str:
   if not metrics:
     return ''
-  rows = ''.join(f'| {name} | {value:.6g} |\n' for name, value in metrics.items())
+  is_there = lambda x: x is not None and math.isfinite(x)
+  shown = lambda x: f'{x:.6g}' if is_there(x) else 'n/a'
+  rows = ''.join(f'| {name} | {shown(value)} |\n' for name, value in metrics.items())
   return f'## Validation metrics\n\n| metric | value |\n|---|---|\n{rows}'
 
 

@@ -43,8 +43,8 @@ _PROBLEM = {
   'classification': 'single_label_classification',
   'regression': 'regression',
 }
-# Everything that a tokenizer may consist of.
-_TOKENIZER = (
+# Everything that a tokenizer may consist of, and how a decoder is to speak.
+_BESIDE = (
   'tokenizer*',
   'vocab.*',
   'merges.txt',
@@ -52,6 +52,7 @@ _TOKENIZER = (
   'special_tokens_map.json',
   'added_tokens.json',
   'chat_template*',
+  'generation_config.json',
 )
 
 Tensors = dict[str, np.ndarray]
@@ -78,7 +79,7 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
     tensors = merged_tensors(release)
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})
     write_json(folder / 'config.json', _config(release, _dtype(tensors)))
-    _copy_tokenizer(base.source_dir, folder)
+    _copy_beside(base.source_dir, folder)
     write_notes(release, folder)
     write_card(release, folder, 'merged')
     error = _weight_error(folder, tensors)
@@ -155,8 +156,8 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
   return config
 
 
-def _copy_tokenizer(source: pathlib.Path, folder: pathlib.Path) -> None:
-  for pattern in _TOKENIZER:
+def _copy_beside(source: pathlib.Path, folder: pathlib.Path) -> None:
+  for pattern in _BESIDE:
     for path in source.glob(pattern):
       if path.is_file():
         shutil.copyfile(path, folder / path.name)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from adapad_jax.files import read_json
 from adapad_jax.interchange.peft_format import CONFIG
 
@@ -44,6 +46,7 @@ _READ = {
 }
 # These initialisations subtract from the base model's weights, or quantise them.
 _CHANGES_BASE = ('pissa', 'olora', 'corda', 'loftq', 'lora_ga')
+_LARGEST = float(np.finfo(np.float32).max)
 _OFF = (None, False, 0, '', [], {})
 
 
@@ -108,10 +111,10 @@ def read_config(folder: pathlib.Path) -> PeftConfig:
     kind = raw.get('peft_type') if isinstance(raw, dict) else type(raw).__name__
     raise ValueError(f"{path}: peft_type is {kind!r}; only 'LORA' can be imported")
   _refuse_features(raw, path)
-  targets = raw.get('target_modules') or ()
+  targets = raw.get('target_modules')
   partly = raw.get('exclude_modules') or raw.get('layers_to_transform') is not None
   if isinstance(targets, str) or partly:
-    targets = ()
+    targets = None
   return PeftConfig(
     path=path,
     base_name=raw.get('base_model_name_or_path') or '',
@@ -121,8 +124,8 @@ def read_config(folder: pathlib.Path) -> PeftConfig:
     rank_pattern=_pattern(raw, 'rank_pattern', _rank, path),
     alpha_pattern=_pattern(raw, 'alpha_pattern', _alpha, path),
     rslora=bool(raw.get('use_rslora')),
-    modules_to_save=tuple(raw.get('modules_to_save') or ()),
-    targets=tuple(targets),
+    modules_to_save=_names(raw.get('modules_to_save'), 'modules_to_save', path),
+    targets=_names(targets, 'target_modules', path),
   )
 
 
@@ -144,10 +147,19 @@ def _refuse_features(raw: Mapping[str, Any], path: pathlib.Path) -> None:
     )
 
 
+def _names(value: Any, field: str, path: pathlib.Path) -> tuple[str, ...]:
+  is_list = isinstance(value, list) and all(isinstance(name, str) for name in value)
+  if value and not is_list:
+    raise ValueError(f'{path}: {field} must be a list of names, got {value!r}')
+  return tuple(value or ())
+
+
 def _pattern(
   raw: Mapping[str, Any], field: str, check: Any, path: pathlib.Path
 ) -> dict[str, Any]:
   pattern = raw.get(field) or {}
+  if not isinstance(pattern, dict):
+    raise ValueError(f'{path}: {field} must be an object, got {pattern!r}')
   for key in pattern:
     try:
       re.compile(key)
@@ -164,6 +176,8 @@ def _rank(value: Any, field: str, path: pathlib.Path) -> int:
 
 def _alpha(value: Any, field: str, path: pathlib.Path) -> float:
   number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not number or not math.isfinite(value):
-    raise ValueError(f'{path}: {field} must be a finite number, got {value!r}')
+  if not number or not abs(value) <= _LARGEST:
+    raise ValueError(
+      f'{path}: {field} must be a finite number in float32, got {value!r}'
+    )
   return float(value)

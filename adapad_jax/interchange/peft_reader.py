@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import pathlib
 import re
 from collections.abc import Collection
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 from adapad_jax.adapters import Adapter, LowRank, linear_shapes
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.adapters.padding import unpadded
-from adapad_jax.interchange.notes import read_notes
+from adapad_jax.interchange.notes import NOTES, read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
 from adapad_jax.interchange.peft_format import PREFIX, TENSORS
 from adapad_jax.interchange.release import Release, digest, head_names
@@ -105,8 +106,11 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
   head = _head_params(saved, base, config)
   for name in head.keys() & found.keys():  # a suffix such as 'dense' hits the pooler
     head[name]['kernel'] += found.pop(name).weight()
-  order = notes.get('ranks') or [n for n in linear_shapes(base.model) if n in found]
-  modules = {name: found.get(name) or _empty(name, base) for name in order}
+  if not any(unpadded(update).rank for update in found.values()):
+    raise ValueError(
+      f'{folder} adapts no layer beside the head {sorted(head)}, or only by zeros'
+    )
+  modules = _in_order(found, notes.get('ranks'), base, folder)
   if notes.get('base_digest', '') not in ('', digest(base, list(modules))):
     raise ValueError(
       f'{folder} was made for other weights than {base.source_dir}: the layers that it'
@@ -118,7 +122,10 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
     base_name=config.base_name,
     task=notes.get('task', ''),
     label_names=tuple(notes['label_names']) if notes.get('label_names') else None,
-    metrics=notes.get('metrics', {}),
+    # JSON has no NaN, which a metric is that does not exist.
+    metrics={
+      k: math.nan if x is None else x for k, x in notes.get('metrics', {}).items()
+    },
     max_length=notes.get('max_length'),
   )
 
@@ -194,8 +201,52 @@ def _update(module: str, pair: Tensors, config: PeftConfig) -> LowRank:
       f'{config.path.parent}: {module} has lora_A {a_RI.shape} and lora_B {b_OR.shape},'
       f' but {config.path.name} says rank {rank}'
     )
-  b_RO = np.ascontiguousarray(b_OR.T) * np.float32(config.scale_of(module))
-  return unpadded(LowRank(np.ascontiguousarray(a_RI), b_RO))
+  scale = config.scale_of(module)
+  with np.errstate(over='ignore'):
+    b_RO = np.ascontiguousarray(b_OR.T) * np.float32(scale)
+  if not np.isfinite(b_RO).all():
+    raise ValueError(
+      f'{config.path}: the scale {scale:g} by lora_alpha is too large for lora_B of'
+      f' {module}'
+    )
+  return LowRank(np.ascontiguousarray(a_RI), b_RO)
+
+
+def _in_order(
+  found: dict[str, LowRank],
+  noted: dict[str, int] | None,
+  base: Pretrained,
+  folder: pathlib.Path,
+) -> dict[str, LowRank]:
+  """The modules and ranks that our notes list; without notes, what is not padding.
+
+  Raises:
+    ValueError: if the notes were written for other tensors.
+  """
+  shapes = linear_shapes(base.model)
+  if not noted:
+    return {name: unpadded(found[name]) for name in shapes if name in found}
+  # A component may be zero without being padding.
+  fits = {n: range(unpadded(u).rank, u.rank + 1) for n, u in found.items()}
+  differ = {
+    'modules that the model has not': sorted(noted.keys() - shapes.keys()),
+    'not all modules, lacking': sorted(found.keys() - noted.keys()),
+    'other ranks than the tensors have, for': sorted(
+      name
+      for name, rank in noted.items()
+      if name in shapes and rank not in fits.get(name, (0,))
+    ),
+  }
+  problems = [f'{what} {names}' for what, names in differ.items() if names]
+  if problems:
+    raise ValueError(
+      f'{folder / NOTES} lists {"; ".join(problems)}; it was written for another'
+      ' adapter: remove it to read the tensors alone'
+    )
+  return {
+    name: found[name].cut(rank) if name in found else _empty(name, base)
+    for name, rank in noted.items()
+  }
 
 
 def _empty(name: str, base: Pretrained) -> LowRank:

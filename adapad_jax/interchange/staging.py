@@ -10,6 +10,23 @@ from collections.abc import Iterator
 from safetensors import SafetensorError
 
 
+def require_free(out: str | pathlib.Path) -> pathlib.Path:
+  """The absolute path of a folder that can be made, which is tried and undone.
+
+  Raises:
+    ValueError: if there is something already, or its place cannot be written.
+  """
+  out = pathlib.Path(out).expanduser().absolute()
+  try:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+      raise ValueError(f'{out} exists already; remove it or choose another folder')
+    above = next(folder for folder in out.parents if folder.exists())
+    os.rmdir(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=above))
+  except OSError as error:
+    raise ValueError(f'cannot write {out}: {error}; nothing was left there') from error
+  return out
+
+
 @contextlib.contextmanager
 def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   """A folder to write into, which becomes `out` when the context ends well.
@@ -18,12 +35,10 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   it is removed and `out` does not exist.
 
   Raises:
-    ValueError: if `out` exists and is not an empty folder, or cannot be written.
+    ValueError: if `out` exists and is not an empty folder, it cannot be written, or a
+      file elsewhere cannot be read.
   """
-  out = pathlib.Path(out).expanduser().absolute()
-  if out.is_file() or (out.is_dir() and any(out.iterdir())):
-    raise ValueError(f'{out} exists already; remove it or choose another folder')
-  stage = None
+  out, stage = require_free(out), None
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = pathlib.Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
@@ -32,10 +47,22 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
     _flush(stage)
     os.rename(stage, out)
   except (OSError, SafetensorError) as error:
-    raise ValueError(f'cannot write {out}: {error}; nothing was left there') from error
+    what = _source_of(error, out.parent) or f'write {out}'
+    raise ValueError(f'cannot {what}: {error}; nothing was left at {out}') from error
   finally:
     if stage is not None:
       shutil.rmtree(stage, ignore_errors=True)
+
+
+def _source_of(error: Exception, here: pathlib.Path) -> str:
+  """'read FILE' for an error at a file that lies elsewhere; '' for all others."""
+  name = getattr(error, 'filename', None)
+  # With two names it was a copy that failed, and at its target.
+  if not isinstance(name, str | os.PathLike) or error.filename2 is not None:
+    return ''
+  path = pathlib.Path(name).absolute()
+  is_ours = path in (here, *here.parents) or here in path.parents
+  return '' if is_ours else f'read {path}'
 
 
 def _flush(folder: pathlib.Path) -> None:

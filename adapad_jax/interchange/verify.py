@@ -13,6 +13,7 @@ from flax import nnx
 from adapad_jax.adapters import Adapter, Attachment, LowRank, split_model
 from adapad_jax.adapters.padding import padded
 from adapad_jax.models import Pretrained
+from adapad_jax.sharding import automatic
 from adapad_jax.tasks.task import Batch
 
 
@@ -113,7 +114,9 @@ def plain_outputs(model: nnx.Module, batch: Batch) -> dict[str, np.ndarray]:
 def _run(
   attachment: Attachment, params: Any, terms: Any, head: Any, batch: Batch
 ) -> dict[str, np.ndarray]:
-  found = _forward(attachment, params, terms, head, batch)
+  # A GPU would round float32 to fewer bits, by more than an export may be off.
+  with jax.default_matmul_precision('highest'):
+    found = _forward(attachment, automatic(params), terms, head, batch)
   return {name: np.asarray(x, np.float32) for name, x in found.items()}
 
 

@@ -46,11 +46,17 @@ def from_tuned(base: Pretrained, tuned: Pretrained, modules: list[str]) -> Updat
     modules: names of the linear layers whose difference is to be kept.
 
   Raises:
-    ValueError: if the two are not of one shape, or none of the modules differs.
+    ValueError: if the two are not of one shape, the tuned model lacks tensors, such as
+      those of its head, or none of the modules differs.
   """
   if linear_shapes(base.model) != linear_shapes(tuned.model):
     raise ValueError(
       f'{tuned.source_dir} is not a fine-tuned {base.source_dir}: their layers differ'
+    )
+  if tuned.initialised:
+    raise ValueError(
+      f'{tuned.source_dir} lacks {list(tuned.initialised)}; a fine-tuned model has a'
+      ' trained head, and random weights in its place would be exported'
     )
   deltas = {
     name: kernel_of(tuned, name).astype(np.float32)

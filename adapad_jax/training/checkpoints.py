@@ -1,6 +1,7 @@
-"""Saved states: the newest two, the best one, and the way back from a damaged one."""
+"""Saved states: the newest two, the best two, and the way back from a damaged one."""
 
 import dataclasses
+import itertools
 import logging
 import pathlib
 import shutil
@@ -9,10 +10,12 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from adapad_jax.processes import is_first, wait_for_all
+from adapad_jax.processes import are_several
 
 KINDS = ('best', 'latest')
-_KEEP = {'best': 1, 'latest': 2}
+# A run that ends between the saves of `best` and `latest` goes on from before both, and
+# `best` then is the one before.
+_KEEP = {'best': 2, 'latest': 2}
 _STATE, _META = 'state', 'meta'
 
 
@@ -52,6 +55,9 @@ class Checkpoints:
     manager = self._managers[kind]
     if step in manager.all_steps():
       return
+    if kind == 'best':
+      # What a run goes on from is not older than the best state before this one.
+      self._managers['latest'].wait_until_finished()
     manager.save(
       step,
       args=ocp.args.Composite(
@@ -79,14 +85,17 @@ class Checkpoints:
   def restore(self, kind: str, target: Any) -> Restored | None:
     """The newest readable save, or None if there is none at all.
 
-    A damaged save is moved aside with a warning, and the one before it is read.
+    A damaged save is moved aside with a warning, and the one before it is read. A
+    device or a disk that fails says nothing about a save, which then stays. With
+    several processes it stays as well: one alone moves it.
 
     Args:
       kind: 'latest' or 'best'.
       target: the state's shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if there are saves but none can be read, or the kind is unknown.
+      ValueError: if there are saves but none can be read, or with several processes
+        not the newest, or the kind is unknown.
     """
     if kind not in KINDS:
       raise ValueError(f'unknown checkpoint {kind!r}; choose from {list(KINDS)}')
@@ -95,6 +104,14 @@ class Checkpoints:
       try:
         return self._read(kind, step, target)
       except Exception as error:  # orbax and its stores raise many kinds
+        if _is_passing(error):
+          raise
+        if are_several():  # Others may have read it, and would go another way.
+          raise ValueError(
+            f'checkpoint {self._root / kind / str(step)} cannot be read'
+            f' ({_reason(error)}); the same command in one process moves it aside, if'
+            ' it is damaged, and goes on from the one before it'
+          ) from error
         self._set_aside(kind, step, error)
     if steps:
       raise ValueError(
@@ -113,21 +130,48 @@ class Checkpoints:
     return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
 
   def _set_aside(self, kind: str, step: int, error: Exception) -> None:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     logging.getLogger(__name__).warning(
       'checkpoint %s of step %d is damaged (%s); falling back to the one before it',
       self._root / kind / str(step),
       step,
-      reason[:200],
+      _reason(error),
     )
-    aside = self._root / 'damaged' / f'{kind}-{step}'
-    if is_first():
-      aside.parent.mkdir(exist_ok=True)
-      shutil.rmtree(aside, ignore_errors=True)
-      shutil.move(self._root / kind / str(step), aside)
-    wait_for_all(f'set aside {kind} {step}')
+    shutil.move(self._root / kind / str(step), self._free_place(f'{kind}-{step}'))
     self._managers[kind].close()
     self._managers[kind] = self._open(kind)
+
+  def _free_place(self, name: str) -> pathlib.Path:
+    """A path in `damaged` where nothing lies yet."""
+    folder = self._root / 'damaged'
+    folder.mkdir(exist_ok=True)
+    numbered = (folder / f'{name}-{number}' for number in itertools.count(2))
+    choices = itertools.chain([folder / name], numbered)
+    return next(path for path in choices if not path.exists())
+
+
+def _reason(error: Exception) -> str:
+  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+# tensorstore raises ValueError for all that happens, and says what by its status.
+_PASSING = (
+  'ABORTED',
+  'CANCELLED',
+  'DEADLINE_EXCEEDED',
+  'PERMISSION_DENIED',
+  'RESOURCE_EXHAUSTED',
+  'UNAUTHENTICATED',
+  'UNAVAILABLE',
+)
+
+
+def _is_passing(error: Exception) -> bool:
+  """Whether an error is of the machine, not of the file."""
+  if isinstance(error, FileNotFoundError | NotADirectoryError):
+    return False
+  if isinstance(error, jax.errors.JaxRuntimeError | MemoryError | OSError):
+    return True
+  return any(f'{status}: ' in str(error) for status in _PASSING)
 
 
 def restore_target(state: Any, mesh: jax.sharding.Mesh) -> Any:

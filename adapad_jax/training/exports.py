@@ -10,7 +10,13 @@ from flax import nnx
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.adapters.prefixes import cut_to_budget, cut_to_rank
-from adapad_jax.interchange import Release, Report, write_merged, write_peft
+from adapad_jax.interchange import (
+  Release,
+  Report,
+  require_free,
+  write_merged,
+  write_peft,
+)
 from adapad_jax.models import sources, weights
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch
@@ -38,7 +44,8 @@ class Destination:
       was loaded from.
 
   Raises:
-    ValueError: if the folder is missing or the format unknown.
+    ValueError: if the folder is missing, exists or cannot be made, or the format is
+      unknown.
   """
 
   out: str
@@ -52,6 +59,7 @@ class Destination:
       )
     if not self.out:
       raise ValueError('this mode needs --out=FOLDER, which must not exist yet')
+    require_free(self.out)
 
 
 def export(
@@ -86,6 +94,7 @@ def export(
     ValueError: if there is no such run or format, or the export is not right.
   """
   destination = Destination(os.fspath(out), format, base_name)
+  check_cut(max_rank, budget)
   run = restore(workdir, checkpoint)
   with jax.set_mesh(run.plan.mesh):
     if run.deployed.changes is not None:
@@ -118,14 +127,35 @@ def _whole_model(run: SavedRun, destination: Destination) -> Release:
   return release_of(session, Adapter({}, fetch(deployed.head)), metrics, destination)
 
 
-def cut(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
-  """The prefix of so many components a module, or over all modules; 0 keeps all.
+def check_cut(max_rank: int, budget: int) -> None:
+  """Checks how an adapter is to be cut.
 
   Raises:
     ValueError: if both are given or one is negative.
   """
   if max_rank and budget:
     raise ValueError('give --max_rank or --budget, not both')
+  require_counts(max_rank=max_rank, budget=budget)
+
+
+def require_counts(**counts: int) -> None:
+  """Refuses negative numbers of components, by the names of their flags.
+
+  Raises:
+    ValueError: naming the first.
+  """
+  for name, value in counts.items():
+    if value < 0:
+      raise ValueError(f'--{name} must be at least 1, or 0 for all, got {value}')
+
+
+def cut(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
+  """The prefix of so many components a module, or over all modules; 0 keeps all.
+
+  Raises:
+    ValueError: if both are given or one is negative.
+  """
+  check_cut(max_rank, budget)
   if max_rank:
     return cut_to_rank(adapter, max_rank)
   return cut_to_budget(adapter, budget) if budget else adapter

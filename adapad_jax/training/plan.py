@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,12 +67,12 @@ def make_plan(config: FinetuneConfig) -> Plan:
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
-  mesh = choose_mesh(config.mesh, rows, nbytes(params))
+  parts = devices_of_model(config.mesh, rows, nbytes(params))
   shapes = choose(
     outlined.model, config.adapter.choice(), outlined.targets, outlined.head_modules
   )
   family = models.family_of(outlined.family)
-  divided = models.division(family, params, mesh.shape[sharding.MODEL])
+  divided = models.division(family, params, parts)
   if divided and config.method == 'full':
     raise ValueError(
       'mesh.model divides weights that stay frozen; method full trains them all, so it'
@@ -94,7 +95,8 @@ def make_plan(config: FinetuneConfig) -> Plan:
     accumulate=config.train.accumulate,
   )
   method = METHODS[config.method][1](config.settings, problem)
-  method.rows(mesh)  # Refuses rows that the mesh does not divide.
+  # The method refuses a mesh that does not divide its rows.
+  mesh = choose_mesh(config.mesh, rows, parts, method.rows)
   return Plan(config, task, outlined, attachment, shapes, method, mesh)
 
 
@@ -118,34 +120,65 @@ def nbytes(params: Any) -> int:
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
 
 
-def choose_mesh(config: MeshConfig, batch: int, weights: int = 0) -> jax.sharding.Mesh:
-  """The mesh of a config; what it leaves open, the devices fill along `data`.
+def devices_of_model(config: MeshConfig, batch: int, weights: int) -> int:
+  """Devices along `model`: as wanted, else as few as hold the weights.
 
   Args:
     config: what is wanted.
     batch: rows that are spread at once.
-    weights: bytes of the backbone, which `model` divides if one device cannot hold
-      them.
+    weights: bytes of the backbone.
 
   Raises:
-    ValueError: if it does not fit the devices, or the rows cannot be spread evenly.
+    ValueError: if the rows cannot be spread evenly, or the weights fit no devices.
   """
-  worker = config.worker or 1
-  free = max(jax.device_count() // worker, 1)
-  model = config.model or sharding.devices_for(weights, free)
+  free = _free(config)
+  model = config.model or sharding.devices_for(weights, free, batch)
   if batch % model:
     raise ValueError(
       f'mesh.model={model} does not divide train.batch / train.accumulate = {batch}:'
       ' its devices share the rows too'
     )
-  fits = [n for n in range(1, max(free // model, 1) + 1) if batch // model % n == 0]
-  data = config.data or max(fits)
-  if batch // model % data:
+  return model
+
+
+def choose_mesh(
+  config: MeshConfig,
+  batch: int,
+  model: int = 1,
+  check: Callable[[jax.sharding.Mesh], Any] = lambda mesh: None,
+) -> jax.sharding.Mesh:
+  """The mesh of a config; what it leaves open, the devices fill along `data`.
+
+  Args:
+    config: what is wanted.
+    batch: rows that are spread at once.
+    model: devices along `model`.
+    check: raises ValueError for a mesh that does not do; a smaller one is tried then.
+
+  Raises:
+    ValueError: if it does not fit the devices, or the rows cannot be spread evenly.
+  """
+  most = max(_free(config) // model, 1)
+  fits = [n for n in range(most, 0, -1) if batch // model % n == 0]
+  if batch // model % (config.data or 1):
     raise ValueError(
-      f'mesh.data={data} does not divide train.batch / train.accumulate / mesh.model ='
-      f' {batch // model}; choose from {fits}'
+      f'mesh.data={config.data} does not divide train.batch / train.accumulate /'
+      f' mesh.model = {batch // model}; choose from {fits[::-1]}'
     )
-  return sharding.make_mesh(worker, data, model)
+  reasons = []
+  for data in (config.data,) if config.data else fits:
+    try:
+      mesh = sharding.make_mesh(config.worker or 1, data, model)
+      check(mesh)
+      return mesh
+    except ValueError as error:
+      reasons.append(error)
+  raise reasons[0]
+
+
+def _free(config: MeshConfig) -> int:
+  """Devices for each place on the worker axis."""
+  return max(jax.device_count() // (config.worker or 1), 1)
 
 
 def _outline(config: FinetuneConfig, task: Task) -> Pretrained:

@@ -7,51 +7,18 @@ import sys
 import numpy as np
 import pytest
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.commands import Request, registry
-from adapad_jax.interchange import Release, write_merged
-from adapad_jax.models import Head, load
+from adapad_jax.commands import Request, registry, rerank
 from adapad_jax.training import finetune_config, make_plan, train
-from tests import tiny
+from tests.commands import exchange
+from tests.commands.exchange import DEFAULTS, call
 from tests.interchange import kit
 
 pytest.importorskip('torch')
-DEFAULTS = {
-  'dry_run': False,
-  'checkpoint': 'best',
-  'split': '',
-  'input': '',
-  'output': '',
-  'max_rank': 0,
-  'budget': 0,
-  'format': 'peft',
-  'out': '',
-  'base_name': '',
-  'adapter': '',
-  'tuned': '',
-}
-_PATHS = ('out', 'adapter', 'tuned', 'input')
-
-
-def call(mode, capsys, workdir=None, config=None, **options):
-  """Runs a mode in this process; gives the JSON object of its last line."""
-  options = {name: str(x) if name in _PATHS else x for name, x in options.items()}
-  registry.run(mode, Request(config, workdir, DEFAULTS | options))
-  return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
 @pytest.fixture(scope='module')
 def values(tmp_path_factory):
-  """The config of a run on a tiny BERT whose weights lie on disk."""
-  folder = tmp_path_factory.mktemp('data')
-  tiny.make_data(folder)
-  found = tiny.values(folder, model={'random_weights': False})
-  base = load(found['model']['source'], Head('classification'), random_weights=True)
-  nothing = Adapter({}, kit.draw_adapter(base).head)
-  whole = folder / 'whole'
-  write_merged(Release(nothing, base, 'tiny'), whole, kit.random_batch(14))
-  found['model']['source'] = str(whole)
-  return found
+  return exchange.values_in(tmp_path_factory.mktemp('data'))
 
 
 @pytest.fixture(scope='module')
@@ -157,15 +124,33 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
     ('export', {'format': 'pfet', 'out': 'x'}, "'pfet'; did you mean 'peft'"),
     ('export', {}, 'needs --out=FOLDER'),
     ('export', {'out': 'x', 'max_rank': 1, 'budget': 2}, '--max_rank or --budget, not'),
-    ('export', {'out': 'x', 'max_rank': -1}, 'max_rank must be at least 1, got -1'),
+    ('export', {'out': 'x', 'max_rank': -1}, '--max_rank must be at least 1, or 0'),
+    ('export', {'out': 'x', 'budget': -1}, '--budget must be at least 1, .* got -1'),
+    ('export', {'out': __file__}, 'exchange_test.py exists already'),
+    ('export', {'out': '/proc/x/y'}, 'cannot write /proc/x/y: .*nothing was left'),
     ('import', {}, 'needs --config=FILE for the task and --adapter'),
     ('rerank', {'out': 'x'}, 'and --budget=COMPONENTS'),
     ('rerank', {'out': 'x', 'budget': 3}, '--adapter=FOLDER or --tuned=MODEL'),
+    ('rerank', {'budget': -3, 'tuned': 'x'}, '--budget must be at least 1, .* got -3'),
+    ('rerank', {'budget': 3, 'max_rank': -3, 'tuned': 'x'}, '--max_rank must be at'),
+    ('rerank', {'budget': 3, 'tuned': 'x', 'out': __file__}, 'exists already'),
+    ('rerank', {'budget': 3, 'tuned': 'x', 'out': 'x', 'input': 'no'}, 'no file no'),
   ],
 )
-def test_requests_that_cannot_work(run, values, capsys, mode, options, message):
+def test_requests_that_cannot_work(
+  values, capsys, monkeypatch, tmp_path, mode, options, message
+):
+  """They are refused before weights are read, and but for --input before the data."""
+
+  def refuse(*args, **kwargs):
+    raise AssertionError('must not get here')
+
+  if 'input' not in options:
+    monkeypatch.setattr(rerank, 'make_plan', refuse)
+  monkeypatch.setattr(rerank, 'open_session', refuse)
   config = values if mode == 'rerank' else None
-  workdir = None if mode == 'rerank' else run[0]
+  # There is no run, which nothing gets as far as to notice.
+  workdir = None if mode == 'rerank' else tmp_path
   with pytest.raises(ValueError, match=message):
     call(mode, capsys, workdir, config, **options)
 

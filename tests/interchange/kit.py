@@ -59,6 +59,42 @@ def random_batch(vocab, rows=3, width=9):
   return {'ids_BL': rng.integers(3, vocab, (rows, width)) * mask_BL, 'mask_BL': mask_BL}
 
 
+def make_random(family, folder):
+  """A small random model, saved by torch with a classifier of two outputs."""
+  import torch
+  import transformers
+
+  sizes = {
+    'vocab_size': 50,
+    'hidden_size': 16,
+    'num_hidden_layers': 2,
+    'num_attention_heads': 2,
+    'intermediate_size': 24,
+    'max_position_embeddings': 24,
+    'pad_token_id': 0,
+  }
+  torch.manual_seed(0)
+  if family == 'roberta':
+    config = transformers.RobertaConfig(**sizes)
+    model = transformers.RobertaForSequenceClassification(config)
+  elif family == 'qwen3':
+    heads = {'num_key_value_heads': 1, 'head_dim': 8}
+    config = transformers.Qwen3Config(**sizes, **heads)
+    model = transformers.Qwen3ForSequenceClassification(config)
+  else:
+    kinds = {'relative_attention': True, 'pos_att_type': ['p2c', 'c2p']}
+    kinds |= {'share_att_key': True, 'position_buckets': 4, 'type_vocab_size': 0}
+    config = transformers.DebertaV2Config(
+      **sizes, **kinds, norm_rel_ebd='layer_norm', position_biased_input=False
+    )
+    model = transformers.DebertaV2ForSequenceClassification(config)
+  model.save_pretrained(folder)
+  return folder
+
+
+FAMILIES = ('deberta', 'roberta', 'qwen3')
+
+
 def torch_logits(model, batch):
   """Logits of a torch model for one of our batches."""
   import torch

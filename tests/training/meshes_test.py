@@ -208,3 +208,16 @@ def test_weights_take_as_few_devices_as_hold_them(monkeypatch):
   assert sizes == [1, 2, 4, 8]
   with pytest.raises(ValueError, match=r'70.0 GiB do not fit 8 device.s. of 10.0 GiB'):
     sharding.devices_for(70 * 2**30, 8)
+  # Two of six devices divide 32 rows, three and six do not.
+  assert sharding.devices_for(9 * 2**30, 6, 32) == 2
+  with pytest.raises(ValueError, match='do not fit 2 device.*most that divide 32 rows'):
+    sharding.devices_for(17 * 2**30, 6, 32)
+
+
+def test_an_automatic_mesh_suits_federated_workers(data):
+  """Each of three workers has two of six rows, which two of four devices share."""
+  values = tiny.values(data, mesh={'worker': 0, 'data': 0})
+  values['train'] |= {'batch': 6}
+  values['adapad'] |= {'feeding': 'federated', 'r_max': 3}
+  plan = make_plan(finetune_config(values))
+  assert dict(plan.mesh.shape) == {'worker': 1, 'data': 2, 'model': 1}

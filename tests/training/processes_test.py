@@ -169,3 +169,21 @@ def test_half_an_address_is_refused():
   with pytest.raises(ValueError, match=r'got --coordinator=.. --processes=2'):
     Cluster(processes=2, process_id=0)
   Cluster().join()  # alone: nothing to do
+
+
+@pytest.mark.parametrize(
+  'cluster, where',
+  [
+    (Cluster('nowhere:1', 2, 1), 'nowhere:1'),
+    (Cluster(detect=True), 'what --cluster found here'),
+  ],
+  ids=['address', 'detect'],
+)
+@pytest.mark.parametrize('kind', [ValueError, jax.errors.JaxRuntimeError])
+def test_a_meeting_that_fails_is_told(cluster, where, kind, monkeypatch):
+  def initialize(*args, **kwargs):
+    raise kind('DEADLINE_EXCEEDED')
+
+  monkeypatch.setattr(jax.distributed, 'initialize', initialize)
+  with pytest.raises(ValueError, match=f'other processes at {where}: DEADLINE'):
+    cluster.join()

@@ -1,0 +1,94 @@
+"""Tests ../../adapad_jax/training/checkpoints.py: what is moved, what stays."""
+
+import errno
+
+import jax
+import numpy as np
+import pytest
+
+from adapad_jax.training import checkpoints
+from adapad_jax.training.checkpoints import Checkpoints, restore_target
+
+STATE = {'x': np.arange(3.0, dtype=np.float32)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+  """Two saves of `latest`, of steps 1 and 2."""
+  there = Checkpoints(tmp_path)
+  for step in (1, 2):
+    there.save('latest', step, STATE, {'step': step})
+  there.wait()
+  yield there
+  there.close()
+
+
+def restored(saved, kind='latest'):
+  mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
+  return saved.restore(kind, restore_target(STATE, mesh))
+
+
+def fail_with(monkeypatch, error):
+  def read(self, kind, step, target):
+    raise error
+
+  monkeypatch.setattr(Checkpoints, '_read', read)
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory'),
+    MemoryError(),
+    OSError(errno.EIO, 'Input/output error'),
+    PermissionError(errno.EACCES, 'Permission denied'),
+    ValueError('RESOURCE_EXHAUSTED: Failed to open: "x": Too many open files'),
+  ],
+  ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_the_machine_leaves_saves_where_they_are(saved, error, monkeypatch):
+  with monkeypatch.context() as patch:
+    fail_with(patch, error)
+    with pytest.raises(type(error)):
+      restored(saved)
+  found = restored(saved)
+  assert found.step == 2 and found.meta == {'step': 2}
+
+
+def test_several_processes_move_nothing(saved, monkeypatch):
+  with monkeypatch.context() as patch:
+    fail_with(patch, ValueError('torn'))
+    patch.setattr(checkpoints, 'are_several', lambda: True)
+    with pytest.raises(ValueError, match=r'latest/2 cannot be read .torn.; .* in one'):
+      restored(saved)
+  assert restored(saved).step == 2
+
+
+def test_nothing_that_was_moved_aside_is_lost(saved, tmp_path):
+  """A damaged save of step 2, made again, is damaged again."""
+  aside = tmp_path / 'damaged'
+  (aside / 'latest-2').mkdir(parents=True)
+  (aside / 'latest-2/mine').write_text('x')
+  for path in (tmp_path / 'latest/2').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  assert restored(saved).step == 1
+  assert sorted(p.name for p in aside.iterdir()) == ['latest-2', 'latest-2-2']
+  assert (aside / 'latest-2/mine').read_text() == 'x'
+
+
+def test_a_run_that_ends_before_latest_is_saved_keeps_the_best_before(saved):
+  saved.save('best', 2, STATE, {'step': 2})
+  saved.save('best', 3, STATE, {'step': 3})  # and the run ends here
+  saved.wait()
+  saved.forget('best', after=2)
+  assert restored(saved, 'best').step == 2
+
+
+def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):
+  order, latest = [], saved._managers['latest']
+  monkeypatch.setattr(latest, 'wait_until_finished', lambda: order.append('waited'))
+  save = lambda *args, **kwargs: order.append('saved')
+  monkeypatch.setattr(saved._managers['best'], 'save', save)
+  saved.save('best', 3, STATE, {})
+  assert order == ['waited', 'saved']
