@@ -14,9 +14,15 @@ from typing import Any
 
 import jax
 
-from adapad_jax.files import read_json
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import open_run, read_workdir
+from adapad_jax.training.result import adapter_parameters
+from adapad_jax.training.session import (
+  CHECKPOINTS,
+  CONFIG,
+  Opened,
+  open_run,
+  read_workdir,
+)
 from experiments.record import record, recorded
 
 HERE = pathlib.Path(__file__).parent
@@ -46,24 +52,26 @@ def main() -> None:
   about = {'steps': args.steps, 'batch': args.batch, 'questions': args.held}
   for method in args.methods.split(','):
     workdir = args.out / f'say-{method}'
-    train(method, workdir, args)
+    opened = trained(workdir) or train(method, workdir, args)
     if not any(row['figure'].endswith(' before') for row in recorded(HERE)):
-      keep(untrained(workdir), 'before', questions=args.held)
-    result = read_json(workdir / 'result.json')
-    details = about | {'method': method, 'device': result['devices'][0]}
-    keep(result['last']['metrics'], 'after', **details)
-    record(HERE, 'adapter size', result['adapter_parameters'], 'parameters', **details)
-    record(HERE, 'training', round(result['seconds'], 1), 's', **details)
+      keep(untrained(opened), 'before', questions=args.held)
+    meta = opened.restored.meta
+    details = about | {'method': method, 'device': jax.devices()[0].device_kind}
+    keep(meta['last']['metrics'], 'after', **details)
+    size = adapter_parameters(opened.session.plan, opened.deployed)
+    record(HERE, 'adapter size', size, 'parameters', **details)
+    record(HERE, 'training', round(meta['seconds'], 1), 's', **details)
 
 
 def keep(metrics: dict[str, float], when: str, **details: Any) -> None:
   """Records the official metrics."""
   for name, value in metrics.items():
-    record(HERE, f'{name} {when}', round(value, 3), '%', **details)
+    unit = '' if name.endswith('total') else '%'
+    record(HERE, f'{name} {when}', round(value, 3), unit, **details)
 
 
-def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> None:
-  """Runs the documented command, or nothing if it has run to its end."""
+def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> Opened:
+  """Runs the documented command, which goes on where it was stopped."""
   flags = [
     '--config=configs/squad.py:v1,decoder',
     f'--workdir={workdir}',
@@ -88,15 +96,25 @@ def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> None:
   ]
   print('python -m adapad_jax.main', *flags, flush=True)
   subprocess.run([sys.executable, '-m', 'adapad_jax.main', *flags], check=True)
+  return trained(workdir)
 
 
-def untrained(workdir: pathlib.Path) -> dict[str, float]:
-  """The official metrics of the model alone: the update cut to no components."""
+def trained(workdir: pathlib.Path) -> Opened | None:
+  """The last state of a run that has taken all its rounds."""
+  if not (workdir / CONFIG).is_file():
+    return None
   plan = make_plan(read_workdir(workdir))
+  if not (workdir / CHECKPOINTS / 'latest' / str(plan.method.rounds)).is_dir():
+    return None
   with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, workdir, 'latest')
-    score = opened.session.evaluator().validate
-    return score(opened.session.params, opened.deployed, 0)
+    return open_run(plan, workdir, 'latest')
+
+
+def untrained(opened: Opened) -> dict[str, float]:
+  """The official metrics of the model alone: the update cut to no components."""
+  session = opened.session
+  with jax.set_mesh(session.plan.mesh):
+    return session.evaluator().validate(session.params, opened.deployed, 0)
 
 
 if __name__ == '__main__':
