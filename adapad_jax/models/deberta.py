@@ -168,7 +168,12 @@ class Layer(nnx.Module):
 
 
 class Encoder(nnx.Module):
-  """The layers, as `layer.{i}`, and the table of relative positions they share."""
+  """The layers, as `layer.{i}`, and the table of relative positions they share.
+
+  In training torch also drops entries of that table, anew in every layer, at
+  hidden_dropout_prob. Here it stays whole: one mask for the batch would tie its rows
+  together, and one for each row would make every row project a table of its own.
+  """
 
   def __init__(self, config: DebertaConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     make = lambda: Layer(config, runtime, rngs)
