@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from adapad_jax.models import Head, generation, load, load_tokenizer
 from tests.models import parity
@@ -52,6 +53,41 @@ def test_padding_side_and_neighbours_do_not_matter(pair):
   together = run(left, keys_B)
   np.testing.assert_array_equal(together, run(right, keys_B))
   np.testing.assert_array_equal(together[1:2], run(alone, keys_B[1:2]))
+
+
+class Counted(nnx.Module):
+  """A decoder that tells when its layers run."""
+
+  def __init__(self, whole, tell):
+    self.whole, self.tell = whole, tell
+
+  def model(self, *args, **kwargs):
+    jax.debug.callback(self.tell)
+    return self.whole.model(*args, **kwargs)
+
+  def token_logits(self, hidden_BLD):
+    return self.whole.token_logits(hidden_BLD)
+
+
+def test_the_last_token_is_not_read(pair):
+  batch = parity.draw_batch(1, [6, 2], 6, 300)
+  plain = generation.generate(pair.ours.model, batch, Budget(5))
+  passes = []
+
+  def passes_of(budget):
+    passes.clear()
+    model = Counted(pair.ours.model, lambda: passes.append(1))
+    reading = generation.read(pair.ours.model, batch, budget.tokens - 1)
+    found, _ = jax.jit(lambda reading: generation.extend(model, reading, budget))(
+      reading
+    )
+    jax.effects_barrier()
+    np.testing.assert_array_equal(found[:, 0], plain[:, 0])
+    return len(passes)
+
+  assert passes_of(Budget(5)) == 4
+  assert passes_of(Budget(1)) == 0
+  assert passes_of(Budget(5, stop_ids=tuple(int(t) for t in plain[:, 0]))) == 0
 
 
 @functools.partial(jax.jit, compiler_options=parity.QUICK)
