@@ -1,6 +1,7 @@
 """Generation against transformers' own, and its choices against closed forms."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,16 @@ def test_stories260k_writes_what_transformers_writes(shared):
   new = generation.generate(model, batch, budget)
   np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
   assert 'there was a little' in tokenizer.decode(new[0])
+
+
+def test_the_documented_program_goes_on_with_prompts(shared, capsys):
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
+  program = page.read_text().split('```python\n')[1].split('```')[0]
+  names = {'FOLDER': str(shared / 'models' / 'stories260k')}
+  exec(compile(program, str(page), 'exec'), names)
+  likeliest, drawn = capsys.readouterr().out.splitlines()[-2:]
+  assert 'there was a little' in likeliest and drawn != likeliest
+  assert names['likeliest'].shape == names['drawn'].shape == (2, 20)
 
 
 def test_scores_are_the_log_probabilities_of_what_is_said(pair):
