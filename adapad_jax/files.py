@@ -30,15 +30,15 @@ def write_json(path: str | pathlib.Path, value: Any) -> None:
 
 
 def read_json(path: str | pathlib.Path) -> Any:
-  """Reads a JSON file.
+  """Reads a JSON file, UTF-8 with or without a byte-order mark.
 
   Raises:
-    ValueError: if it is not JSON.
+    ValueError: if it is not JSON in UTF-8.
   """
   path = pathlib.Path(path)
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except json.JSONDecodeError as error:
+    return json.loads(path.read_text(encoding='utf-8-sig'))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
 
 

@@ -1,14 +1,12 @@
 """The convolution over neighbouring tokens beside DeBERTa-v2's first layer."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from flax import nnx
 
 from adapad_jax.models import layers
-
-if TYPE_CHECKING:
-  from adapad_jax.models.deberta import DebertaConfig
+from adapad_jax.models.deberta_config import DebertaConfig
 
 _SITE = 3  # of dropout; no other call of the model has it
 
@@ -19,7 +17,7 @@ class Convolution(nnx.Module):
   Follows section 5.2 of arXiv:2006.03654 as the v2 checkpoints compute it.
   """
 
-  def __init__(self, config: 'DebertaConfig', dtype: Any, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: DebertaConfig, dtype: Any, rngs: nnx.Rngs) -> None:
     size, width = config.hidden_size, config.conv_kernel_size
     self.conv = nnx.Conv(
       size,

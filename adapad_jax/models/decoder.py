@@ -6,7 +6,8 @@ positions of `layers`, counts a cache's slots where there is one.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from flax import nnx
 
 from adapad_jax.models import layers, rotary, stack
 from adapad_jax.models.cache import Cache
+from adapad_jax.models.config_fields import pick, require
 from adapad_jax.models.encoder import span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
@@ -282,7 +284,8 @@ def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
   """Picks the fields of config.json that a decoder has.
 
   Raises:
-    ValueError: for a variant of the architecture that is not implemented.
+    ValueError: for a variant of the architecture that is not implemented, or as
+      `pick`.
   """
   if raw.get('use_sliding_window') or 'sliding_attention' in (
     raw.get('layer_types') or ()
@@ -291,6 +294,7 @@ def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
       'config.json asks for sliding-window attention; only full attention is'
       ' implemented'
     )
+  require(raw, 'num_attention_heads', 'hidden_size')
   heads = raw['num_attention_heads']
   derived = {
     'num_key_value_heads': raw.get('num_key_value_heads') or heads,
@@ -298,9 +302,14 @@ def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
     'rope': rotary.read_rotary(raw),
     'attention_probs_dropout_prob': raw.get('attention_dropout') or 0.0,
   }
-  names = {field.name for field in dataclasses.fields(DecoderConfig)}
-  fields = {name: value for name, value in raw.items() if name in names}
-  return DecoderConfig(**fields | derived | switches)
+  return pick(DecoderConfig, raw, **derived | switches)
+
+
+def _read_qwen3(raw: Mapping[str, Any]) -> DecoderConfig:
+  """The same with what a config.json of Qwen3 means by leaving a size out."""
+  implied = {'num_key_value_heads': 32, 'head_dim': 128}
+  # Checkpoints of Qwen3 name no biases of the perceptron: it has none.
+  return _read(implied | dict(raw), qk_norm=True, mlp_bias=False)
 
 
 _LAYER = r'.*layers\.\d+\.'
@@ -327,10 +336,12 @@ _SPLITS = (
 )
 
 
-def _family(name: str, **switches: Any) -> Family:
+def _family(
+  name: str, read_config: Callable[[Mapping[str, Any]], DecoderConfig]
+) -> Family:
   return Family(
     name=name,
-    read_config=lambda raw: _read(raw, **switches),
+    read_config=read_config,
     build=DecoderModel,
     heads=tuple(_HEAD_MODULES),
     prefixes=('model', 'transformer'),
@@ -342,6 +353,5 @@ def _family(name: str, **switches: Any) -> Family:
   )
 
 
-# Checkpoints of Qwen3 name no biases of the perceptron: it has none.
-QWEN3 = _family('qwen3', qk_norm=True, mlp_bias=False)
-LLAMA = _family('llama', qk_norm=False)
+QWEN3 = _family('qwen3', _read_qwen3)
+LLAMA = _family('llama', functools.partial(_read, qk_norm=False))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.models import layers, stack
+from adapad_jax.models.config_fields import pick
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
 
@@ -299,21 +300,22 @@ def read_config(raw: Mapping[str, Any], **fixed: Any) -> EncoderConfig:
   """Picks the fields of config.json that an encoder has; `fixed` ones win.
 
   Raises:
-    ValueError: for a variant of the architecture that is not implemented.
+    ValueError: for a variant of the architecture that is not implemented, or as
+      `pick`.
   """
-  kind = raw.get('position_embedding_type', 'absolute')
+  kind = raw.get('position_embedding_type') or 'absolute'
   if kind != 'absolute':
     raise ValueError(
       f"position_embedding_type {kind!r} in config.json; only 'absolute' is implemented"
     )
   if raw.get('is_decoder'):
     raise ValueError('is_decoder is true in config.json; this family only encodes')
-  names = {field.name for field in dataclasses.fields(EncoderConfig)}
-  return EncoderConfig(**{k: v for k, v in raw.items() if k in names} | fixed)
+  return pick(EncoderConfig, raw, **fixed)
 
 
 def _read_roberta(raw: Mapping[str, Any]) -> EncoderConfig:
-  pad = raw.get('pad_token_id', 1)
+  given = raw.get('pad_token_id')
+  pad = 1 if given is None else given
   return read_config(raw, pad_token_id=pad, position_offset=pad + 1)
 
 

@@ -116,7 +116,7 @@ def _generate(
   keys_B: jax.Array | None,
 ) -> jax.Array:
   model = nnx.merge(graph, state)
-  reading = read(model, prompt, budget.tokens)
+  reading = read(model, prompt, budget.tokens - 1)
   return extend(model, reading, budget, sampling, keys_B)[0]
 
 
@@ -154,36 +154,51 @@ def extend(
 ) -> tuple[jax.Array, jax.Array]:
   """Continues prompts inside a compiled function; arguments as for `generate`.
 
+  The reading has room for budget.tokens - 1 tokens.
+
   Returns:
     (B, budget.tokens) new tokens, and their log-probability (B,) under the model,
     the stop token's included. Rows without a prompt get padding.
   """
 
-  def unfinished(carry: tuple) -> jax.Array:
-    step, _, _, done_B, _, _ = carry
-    return (step < budget.tokens) & ~agreed(model, jnp.all(done_B))
-
-  def step_on(carry: tuple) -> tuple:
-    step, new_BT, score_B, done_B, last_BD, cache = carry
+  def say(
+    step: jax.Array,
+    new_BT: jax.Array,
+    score_B: jax.Array,
+    done_B: jax.Array,
+    last_BD: jax.Array,
+  ) -> tuple[jax.Array, ...]:
+    """Adds the token of a step, which the states of the last ones tell."""
     keys = None if keys_B is None else _fold(keys_B, step)
     logits_BV = model.token_logits(last_BD[:, None])[:, 0]
     token_B = jnp.where(done_B, budget.pad_id, choose(logits_BV, sampling, keys))
     score_B += jnp.where(done_B, 0.0, _log_probability(logits_BV, token_B))
     new_BT = jax.lax.dynamic_update_slice(new_BT, token_B[:, None], (0, step))
-    next_batch = {
-      'ids_BL': token_B[:, None],
-      'mask_BL': 1 - done_B.astype(jnp.int32)[:, None],
-    }
-    hidden_BLD, cache = model.model(next_batch, cache=cache)
     for stop in budget.stop_ids:
       done_B |= token_B == stop
-    return step + 1, new_BT, score_B, done_B, hidden_BLD[:, 0], cache
+    return new_BT, score_B, done_B
+
+  def unfinished(carry: tuple) -> jax.Array:
+    step, _, _, done_B, _ = carry
+    return (step < budget.tokens) & ~agreed(model, jnp.all(done_B))
+
+  def step_on(carry: tuple) -> tuple:
+    step, new_BT, score_B, done_B, cache = carry
+    heard = {
+      'ids_BL': jax.lax.dynamic_slice_in_dim(new_BT, step - 1, 1, axis=1),
+      'mask_BL': (~done_B).astype(jnp.int32)[:, None],
+    }
+    hidden_BLD, cache = model.model(heard, cache=cache)
+    said = say(step, new_BT, score_B, done_B, hidden_BLD[:, 0])
+    return step + 1, *said, cache
 
   rows = len(reading.last_BD)
   new_BT = jnp.full((rows, budget.tokens), budget.pad_id, jnp.int32)
   score_B = jnp.zeros(rows, jnp.float32)
-  start = (jnp.int32(0), new_BT, score_B, reading.empty_B, reading.last_BD)
-  found = jax.lax.while_loop(unfinished, step_on, (*start, reading.cache))
+  # A token is read when another one is to follow: the last one never is.
+  said = say(jnp.int32(0), new_BT, score_B, reading.empty_B, reading.last_BD)
+  start = (jnp.int32(1), *said, reading.cache)
+  found = jax.lax.while_loop(unfinished, step_on, start)
   return found[1], found[2]
 
 

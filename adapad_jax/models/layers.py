@@ -7,6 +7,7 @@ V vocabulary, C classes.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -228,5 +229,28 @@ def _fused_attention(
   )
   if bias.shape[1] > 1 or q_BLNH.shape[2] == 1:
     return attend(bias=bias, implementation='xla')
-  flash = jax.default_backend() == 'gpu' and q_BLNH.dtype == jnp.bfloat16
-  return attend(mask=bias >= 0, implementation='cudnn' if flash else 'xla')
+  chosen = implementation(
+    jax.default_backend(),
+    q_BLNH.dtype,
+    lengths=(q_BLNH.shape[1], k_BMGH.shape[1]),
+    size=q_BLNH.shape[3],
+  )
+  return attend(mask=bias >= 0, implementation=chosen)
+
+
+def implementation(
+  backend: str, dtype: Any, lengths: tuple[int, int], size: int
+) -> str:
+  """'cudnn' where its kernel takes a mask of these shapes, elsewhere 'xla'.
+
+  JAX raises for what the kernel does not take: it needs even lengths, and heads of a
+  multiple of 8 features up to 128 (256 on newer cards alone).
+
+  Args:
+    backend: 'gpu', 'cpu' or 'tpu'.
+    dtype: of the queries.
+    lengths: of queries and keys.
+    size: features of one head.
+  """
+  fits = size % 8 == 0 and size <= 128 and not any(n % 2 for n in lengths)
+  return 'cudnn' if backend == 'gpu' and dtype == jnp.bfloat16 and fits else 'xla'

@@ -184,15 +184,18 @@ def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:
   """Reads config.json of a folder.
 
   Raises:
-    ValueError: if it is missing or not JSON.
+    ValueError: if it is missing or not a JSON object.
   """
   path = folder / 'config.json'
   if not path.is_file():
     raise ValueError(f'{folder} has no config.json, so it is not a model folder')
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    raw = json.loads(path.read_text(encoding='utf-8-sig'))
   except ValueError as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+  if not isinstance(raw, dict):
+    raise ValueError(f'{path} is not a JSON object')
+  return raw
 
 
 def _with_rates(config: Any, hidden: float | None, attention: float | None) -> Any:

@@ -9,6 +9,13 @@ from huggingface_hub import errors
 
 # Configuration, tokenizer and chat template; weights are asked for by kind.
 _SMALL_FILES = ('*.json', '*.txt', '*.model', '*.jinja')
+# Torch's weights, whole or in shards, and no other model's beside them, such as the
+# pytorch_model.generator.bin of DeBERTaV3.
+_TORCH_FILES = (
+  'pytorch_model.bin',
+  'pytorch_model.bin.index.json',
+  'pytorch_model-*.bin',
+)
 _HUB_ID = re.compile(r'[\w.-]+(/[\w.-]+)?')
 _CHOICES = (
   "give a directory with config.json, 'package:NAME/FOLDER' for a folder inside an"
@@ -60,7 +67,7 @@ def _from_hub(repo: str, weights: bool) -> pathlib.Path:
   try:
     folder = _snapshot(repo, *(['*.safetensors'] if weights else []))
     if weights and not any(folder.glob('*.safetensors')):
-      folder = _snapshot(repo, 'pytorch_model*.bin')
+      folder = _snapshot(repo, *_TORCH_FILES)
     return folder
   except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,10 +9,12 @@ and refuses everything else, so that a hostile file cannot name a callable.
 import collections
 import contextlib
 import dataclasses
+import math
 import mmap
 import pathlib
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +73,10 @@ def open_bin(
       EOFError,
       ValueError,
       OverflowError,
+      NotImplementedError,  # A compression that this Python does not know.
+      RuntimeError,  # An encrypted member.
+      MemoryError,
+      zlib.error,
     ) as error:
       raise ValueError(
         f'{path} is not a readable zip-format torch file of tensors: {error};'
@@ -140,6 +146,8 @@ class _Unpickler(pickle.Unpickler):
       raise pickle.UnpicklingError(f'refused persistent id {kind!r}')
     dtype = _DTYPES[storage_type.name]
     data = self._load_storage(str(key))
+    if not isinstance(count, int) or count < 0:
+      raise ValueError(f'storage {key} is said to hold {count!r} elements')
     if count * dtype.itemsize > len(data):
       raise ValueError(f'storage {key} holds {len(data)} bytes, needs {count} elements')
     return np.frombuffer(data, dtype, count)
@@ -162,6 +170,11 @@ def _rebuild_tensor(
   last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
   if all(size) and last >= storage.size:
     raise ValueError(f'a tensor reaches element {last} of {storage.size}')
+  # With a stride of zero a few bytes would stand for any number of elements.
+  if math.prod(size) > storage.size:
+    raise ValueError(
+      f'a tensor of shape {size} has more elements than the {storage.size} stored'
+    )
   if not all(size):
     return np.zeros(size, storage.dtype)
   steps = [step * storage.itemsize for step in stride]

@@ -46,6 +46,17 @@ def is_null(value: Any) -> bool:
   return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def filled(table: Table) -> Table:
+  """The table itself, if it has rows.
+
+  Raises:
+    ValueError: if it has none.
+  """
+  if not len(table):
+    raise ValueError(f'{table.source} has no rows')
+  return table
+
+
 def texts(table: Table, name: str, *, blank_ok: bool = False) -> list[str]:
   """A text column as strings.
 

@@ -24,8 +24,9 @@ class Split:
     name: what the task calls it, e.g. 'validation_mm'.
     columns: (N, ...) arrays: int32 ids_NL and mask_NL (1 = token), types_NL where
       the tokenizer has segments, and what the loss reads, under the names that a
-      batch has: 'ids_BL', 'mask_BL', 'types_BL', 'label_B', 'weight_B'. A row of
-      zeros in every column has weight zero: that is how a batch is padded.
+      batch has: 'ids_BL', 'mask_BL', 'types_BL', 'label_B', 'weight_B'. Axis L of a
+      name is cut together with the mask. A row of zeros in every column has weight
+      zero: that is how a batch is padded.
     truncated: number of rows that were longer than the maximum length.
     host: what evaluation needs beside the columns; never sent to a device.
   """

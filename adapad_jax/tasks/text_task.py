@@ -16,7 +16,7 @@ from adapad_jax.tasks.cuts import cut_tables
 from adapad_jax.tasks.labels import Labels, check_train, encode_values, majority
 from adapad_jax.tasks.predictions import write_table
 from adapad_jax.tasks.source import Source
-from adapad_jax.tasks.table import Table, texts
+from adapad_jax.tasks.table import Table, filled, texts
 from adapad_jax.tasks.task import Baseline, Batch, Outputs, Split, Splits, Task
 from adapad_jax.tasks.tokenise import tokenise
 
@@ -79,7 +79,7 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
   }
 
   def unlabelled(name: str, read: Callable[[], Table]) -> Split:
-    table = read()
+    table = filled(read())
     return split(name, table, encode(table, required=False))
 
   for name, read in source.tables.items():

@@ -92,40 +92,43 @@ def bucket(length: int, buckets: tuple[int, ...], longest: int) -> int:
   return min((b for b in (*buckets, longest) if b >= length), default=longest)
 
 
-def cut(columns: Columns, axis: int, buckets: tuple[int, ...]) -> dict[str, np.ndarray]:
+def cut(columns: Columns, buckets: tuple[int, ...]) -> dict[str, np.ndarray]:
   """Cuts padding that no row of a batch needs, down to the bucket that holds it.
 
   Args:
-    columns: arrays of a batch; those as long as the mask along `axis` are cut.
-    axis: of the positions.
+    columns: arrays of a batch, or of several; those with an axis L are cut.
     buckets: lengths to choose from; without any, nothing is cut.
   """
   if not buckets:
     return dict(columns)
   mask = columns['mask_BL']
-  full = mask.shape[axis]
+  full = mask.shape[-1]
   used = int(lengths({'mask_BL': mask.reshape(-1, full)}).max(initial=1))
-  keep = (slice(None),) * axis + (slice(bucket(used, buckets, full)),)
-  return {
-    name: x[keep] if x.ndim > axis and x.shape[axis] == full else x
-    for name, x in columns.items()
-  }
+  return _first_positions(columns, bucket(used, buckets, full))
 
 
 def trimmed(columns: Columns, multiple: int = 8) -> dict[str, np.ndarray]:
   """Cuts trailing positions that no row uses, so that padding is not computed.
 
-  Columns of more than one axis whose second axis is as long as the mask's are cut
-  alike; the length stays a multiple of `multiple`.
+  Columns with an axis L are cut alike; its length stays a multiple of `multiple`.
   """
   mask_NL = columns['mask_BL']
   used = int(mask_NL.any(axis=0).nonzero()[0].max(initial=0)) + 1
-  full = mask_NL.shape[1]
-  length = min(-(-used // multiple) * multiple, full)
-  return {
-    name: x[:, :length] if x.ndim > 1 and x.shape[1] == full else x
-    for name, x in columns.items()
-  }
+  return _first_positions(columns, -(-used // multiple) * multiple)
+
+
+def _first_positions(columns: Columns, length: int) -> dict[str, np.ndarray]:
+  """Cuts axis L, which the names tell: another may have the same length by chance."""
+
+  def first(name: str, x: np.ndarray) -> np.ndarray:
+    axes = name.rpartition('_')[2]
+    if 'L' not in axes:
+      return x
+    # Counted from the end: an axis of batches may stand in front.
+    behind = (slice(None),) * (len(axes) - 1 - axes.index('L'))
+    return x[(..., slice(length), *behind)]
+
+  return {name: first(name, x) for name, x in columns.items()}
 
 
 def padded(columns: Columns, start: int, size: int) -> dict[str, np.ndarray]:

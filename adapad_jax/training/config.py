@@ -22,6 +22,8 @@ class ModelConfig:
     hidden_dropout, attention_dropout, head_dropout: None keeps the model's own.
     scan: run equal layers as one scanned layer.
     remat: recompute activations in the backward pass.
+    fused: leave attention to JAX's own function, which has a flash kernel on some
+      devices, except where dropout acts on its probabilities.
     random_weights: draw the weights instead of reading them.
   """
 
@@ -32,6 +34,7 @@ class ModelConfig:
   head_dropout: float | None = None
   scan: bool = False
   remat: bool = False
+  fused: bool = False
   random_weights: bool = False
 
 

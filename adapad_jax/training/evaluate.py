@@ -46,7 +46,7 @@ class Evaluator:
     prefix = put(np.int32(prefix))
     parts = []
     for start in range(0, len(split), self.rows):
-      batch = cut(padded(columns, start, self.rows), 1, self.buckets)
+      batch = cut(padded(columns, start, self.rows), self.buckets)
       batch = put(batch, SPREAD)
       parts.append(self.predict(params, deployed, prefix, batch))
     host = jax.device_get(parts)

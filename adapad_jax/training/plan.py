@@ -192,5 +192,6 @@ def _outline(config: FinetuneConfig, task: Task) -> Pretrained:
     attention_dropout=model.attention_dropout,
     scan=model.scan,
     remat=model.remat,
+    fused=model.fused,
     weights=not model.random_weights,
   )

@@ -248,7 +248,7 @@ def _batch(run: Run, step: int) -> dict[str, jax.Array]:
   rows = run.plan.method.rows(run.plan.mesh)
   first = step * local_steps
   host = round_batch(run.columns, run.order, first, local_steps, rows.order_B)
-  return put(cut(host, 2, run.plan.config.train.buckets), rows.spec)
+  return put(cut(host, run.plan.config.train.buckets), rows.spec)
 
 
 def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
 """Generation against transformers' own, and its choices against closed forms."""
 
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from adapad_jax.models import Head, generation, load, load_tokenizer
 from tests.models import parity
@@ -52,6 +54,41 @@ def test_padding_side_and_neighbours_do_not_matter(pair):
   together = run(left, keys_B)
   np.testing.assert_array_equal(together, run(right, keys_B))
   np.testing.assert_array_equal(together[1:2], run(alone, keys_B[1:2]))
+
+
+class Counted(nnx.Module):
+  """A decoder that tells when its layers run."""
+
+  def __init__(self, whole, tell):
+    self.whole, self.tell = whole, tell
+
+  def model(self, *args, **kwargs):
+    jax.debug.callback(self.tell)
+    return self.whole.model(*args, **kwargs)
+
+  def token_logits(self, hidden_BLD):
+    return self.whole.token_logits(hidden_BLD)
+
+
+def test_the_last_token_is_not_read(pair):
+  batch = parity.draw_batch(1, [6, 2], 6, 300)
+  plain = generation.generate(pair.ours.model, batch, Budget(5))
+  passes = []
+
+  def passes_of(budget):
+    passes.clear()
+    model = Counted(pair.ours.model, lambda: passes.append(1))
+    reading = generation.read(pair.ours.model, batch, budget.tokens - 1)
+    found, _ = jax.jit(lambda reading: generation.extend(model, reading, budget))(
+      reading
+    )
+    jax.effects_barrier()
+    np.testing.assert_array_equal(found[:, 0], plain[:, 0])
+    return len(passes)
+
+  assert passes_of(Budget(5)) == 4
+  assert passes_of(Budget(1)) == 0
+  assert passes_of(Budget(5, stop_ids=tuple(int(t) for t in plain[:, 0]))) == 0
 
 
 @functools.partial(jax.jit, compiler_options=parity.QUICK)
@@ -136,6 +173,16 @@ def test_stories260k_writes_what_transformers_writes(shared):
   new = generation.generate(model, batch, budget)
   np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
   assert 'there was a little' in tokenizer.decode(new[0])
+
+
+def test_the_documented_program_goes_on_with_prompts(shared, capsys):
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
+  program = page.read_text().split('```python\n')[1].split('```')[0]
+  names = {'FOLDER': str(shared / 'models' / 'stories260k')}
+  exec(compile(program, str(page), 'exec'), names)
+  likeliest, drawn = capsys.readouterr().out.splitlines()[-2:]
+  assert 'there was a little' in likeliest and drawn != likeliest
+  assert names['likeliest'].shape == names['drawn'].shape == (2, 20)
 
 
 def test_scores_are_the_log_probabilities_of_what_is_said(pair):

@@ -186,6 +186,7 @@ def test_impossible_options_are_refused_by_name(folder, options, match):
   [
     (None, 'no config.json'),
     ('{', 'is not JSON'),
+    ('[1]', 'is not a JSON object'),
     ('{"model_type": "qwen2"}', "'qwen2' is not implemented.*did you mean 'qwen3'"),
   ],
 )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from hypothesis import strategies as st
 
 from adapad_jax.models import Head, Pretrained, load, weights
 
@@ -47,6 +48,17 @@ def make_pair(torch_class: Any, config: Any, head: Head, seed: int, **options) -
     reference.save_pretrained(folder)
     ours = load(folder, head, **options)
   return Pair(reference, ours)
+
+
+@st.composite
+def shapes(draw, most: int = 40) -> tuple[list[int], int]:
+  """Lengths of the rows of a batch, and their width.
+
+  Hypothesis tries the smallest draws first: here those are rows without padding.
+  """
+  width = most - draw(st.integers(0, most - 1))
+  shorter = st.integers(0, width - 1)
+  return [width - n for n in draw(st.lists(shorter, min_size=1, max_size=3))], width
 
 
 def draw_batch(
@@ -135,7 +147,7 @@ def assert_same(pair: Pair, batch: dict[str, np.ndarray]) -> None:
     counted = cotangent != 0
     reference = theirs[name].detach().numpy()
     np.testing.assert_allclose(
-      np.asarray(ours[name])[counted], reference[counted], atol=ATOL, rtol=ATOL
+      np.asarray(ours[name])[counted], reference[counted], atol=ATOL, rtol=0
     )
   import torch
 

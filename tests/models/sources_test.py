@@ -68,6 +68,34 @@ def test_a_hub_id_is_read_from_the_cache_when_offline(cache):
   assert (found / 'model.safetensors').is_file()
 
 
+def test_of_torchs_files_the_models_own_are_asked_for(tmp_path, monkeypatch):
+  from huggingface_hub.utils import filter_repo_objects
+
+  there = [
+    'config.json',
+    'spm.model',
+    'pytorch_model.bin',
+    'pytorch_model.generator.bin',
+    'pytorch_model.bin.index.json',
+    'pytorch_model-00001-of-00002.bin',
+    'rust_model.ot',
+    'tf_model.h5',
+  ]
+  asked = []
+
+  def download(repo, allow_patterns):
+    asked.append(sorted(filter_repo_objects(there, allow_patterns=allow_patterns)))
+    return str(tmp_path)
+
+  monkeypatch.setattr(sources.huggingface_hub, 'snapshot_download', download)
+  sources.resolve('microsoft/deberta-v3-base')
+  wanted = [*there[:3], *there[4:6]]
+  small = ['config.json', 'pytorch_model.bin.index.json', 'spm.model']
+  assert asked == [small, sorted(wanted)]
+  sources.resolve('microsoft/deberta-v3-base', weights=False)
+  assert asked[2:] == [small]
+
+
 def test_a_hub_id_that_is_not_cached_is_refused_when_offline(cache):
   with pytest.raises(ValueError, match="'someone/large-bert' is neither"):
     sources.resolve('someone/large-bert')

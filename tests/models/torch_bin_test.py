@@ -118,6 +118,9 @@ def test_a_hand_made_tensor_is_read(tmp_path):
     ({'stride': (1, 1)}, 'ill-matched strides'),
     ({'size': (2, 2), 'stride': (9, 1)}, 'reaches element 10 of 4'),
     ({'count': 400}, 'needs 400 elements'),
+    ({'count': -1}, 'said to hold -1 elements'),
+    ({'size': (10**9, 10**9), 'stride': (0, 0)}, 'more elements than the 4 stored'),
+    ({'size': (5,), 'stride': (0,)}, 'more elements than the 4 stored'),
     ({'kind': b'file'}, "refused persistent id 'file'"),
   ],
 )
@@ -139,6 +142,26 @@ def test_what_is_no_state_dict_is_refused(content, match, tmp_path):
     read(write(tmp_path / 'x.bin', pickle.dumps(content)))
 
 
+def with_header(archive, flags=0, method=0):
+  """The archive, whose members claim to be encrypted or compressed."""
+  changed = bytearray(archive)
+  for signature, at in ((b'PK\x03\x04', 6), (b'PK\x01\x02', 8)):
+    place = archive.find(signature)
+    while place >= 0:
+      changed[place + at : place + at + 4] = bytes([flags, 0, method, 0])
+      place = archive.find(signature, place + 1)
+  return bytes(changed)
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+  def load(self):
+    raise MemoryError('too much')
+
+  monkeypatch.setattr(torch_bin._Unpickler, 'load', load)
+  with pytest.raises(ValueError, match='too much'):
+    read(write(tmp_path / 'x.bin', tensor_pickle(), [FLOATS.tobytes()]))
+
+
 def test_damaged_and_foreign_files_are_refused(tmp_path):
   whole = write(tmp_path / 'x.bin', tensor_pickle(), [FLOATS.tobytes()]).read_bytes()
   buffer = io.BytesIO()
@@ -150,6 +173,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     'legacy': pickle.dumps(0x1950A86A20F9469CFC6C),
     'storage missing': write(tmp_path / 'y.bin', tensor_pickle()).read_bytes(),
     'compressed': buffer.getvalue(),
+    'encrypted': with_header(whole, flags=1),
+    'unknown compression': with_header(whole, method=99),
+    'damaged compression': with_header(whole, method=zipfile.ZIP_DEFLATED),
   }
   for name, content in wrong.items():
     (tmp_path / 'z.bin').write_bytes(content)

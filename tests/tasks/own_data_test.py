@@ -109,6 +109,9 @@ def test_predict_input_needs_no_label(tmp_path, tokenizer):
   (tmp_path / 'bad.csv').write_text('boddy\nx\n')
   with pytest.raises(ValueError, match="no column 'body'; it has .*mean 'boddy'"):
     task.read(tmp_path / 'bad.csv')
+  (tmp_path / 'empty.csv').write_text('body\n')
+  with pytest.raises(ValueError, match='empty.csv has no rows'):
+    task.read(tmp_path / 'empty.csv')
 
 
 def test_holdout_leaves_the_real_validation_data_alone(tmp_path, tokenizer):

@@ -41,10 +41,10 @@ def test_batches_are_cut_to_the_bucket_that_holds_them():
   mask = np.zeros((1, 2, 12), np.int32)
   mask[0, 0, :3] = mask[0, 1, :5] = 1
   columns = {'mask_BL': mask, 'label_B': np.zeros((1, 2)), 'x': np.zeros((1, 2, 7))}
-  out = cut(columns, 2, (4, 6))
+  out = cut(columns, (4, 6))
   assert out['mask_BL'].shape == (1, 2, 6) and out['x'].shape == (1, 2, 7)
-  assert cut(columns, 2, (4,))['mask_BL'].shape == (1, 2, 12)
-  assert cut(columns, 2, ())['mask_BL'].shape == (1, 2, 12)
+  assert cut(columns, (4,))['mask_BL'].shape == (1, 2, 12)
+  assert cut(columns, ())['mask_BL'].shape == (1, 2, 12)
   assert [bucket(n, (4, 6), 12) for n in (1, 4, 5, 7, 12)] == [4, 4, 6, 12, 12]
   left = {'mask_BL': mask[0, :, ::-1]}  # padding on the left counts as used
   assert lengths(left).tolist() == [12, 12]
@@ -67,6 +67,27 @@ def test_unused_positions_are_cut_in_steps():
   assert out['mask_BL'].shape == out['ids_BL'].shape == (3, 16)
   assert out['label_B'].shape == (3,)
   assert trimmed({'mask_BL': np.ones((1, 30))})['mask_BL'].shape == (1, 30)
+
+
+def test_columns_are_cut_by_the_axes_of_their_names():
+  mask = np.zeros((3, 16), np.int32)
+  mask[:, :5] = 1
+  columns = {
+    'mask_BL': mask,
+    'answer_BA': np.ones((3, 16)),
+    'states_BLD': np.ones((3, 16, 16)),
+    'label_B': np.ones(3),
+  }
+  shapes = {
+    'mask_BL': (3, 8),
+    'answer_BA': (3, 16),
+    'states_BLD': (3, 8, 16),
+    'label_B': (3,),
+  }
+  assert {name: x.shape for name, x in trimmed(columns).items()} == shapes
+  stacked = {name: x[None] for name, x in columns.items()}
+  out = cut(stacked, (8,))
+  assert {name: x.shape[1:] for name, x in out.items()} == shapes
 
 
 def test_missing_rows_are_zeros():

@@ -98,7 +98,7 @@ def predict_answers(
   With a reply, 'null_B' is the log-probability of replying that there is no answer.
   The prompt is read once for both.
   """
-  reading = read(model, batch, budget.tokens)
+  reading = read(model, batch, budget.tokens - 1)
   tokens_BA, score_B = extend(model, reading, budget)
   outputs = {'tokens_BA': tokens_BA, 'score_B': score_B}
   if reply is not None:

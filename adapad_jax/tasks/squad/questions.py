@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from adapad_jax.tasks.table import Table, texts
+from adapad_jax.tasks.table import Table, filled, texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +56,14 @@ def check_questions(
   Args:
     table: with the columns of `reading`.
     unanswerable: whether questions may have no answer, as in v2.0.
-    required: refuses questions whose answers are not known.
+    required: refuses questions whose answers are not known. Otherwise, where every
+      question has an answer, an empty list of them means that it is not known.
 
   Raises:
-    ValueError: for a blank passage, an id that occurs twice, or missing answers.
+    ValueError: for no questions at all, a blank passage, an id that occurs twice, or
+      missing answers.
   """
-  questions = texts(table, 'question', blank_ok=True)
+  questions = texts(filled(table), 'question', blank_ok=True)
   contexts = texts(table, 'context')
   ids = tuple(str(name) for name in table['id'])
   repeated = [name for name, n in collections.Counter(ids).items() if n > 1]
@@ -70,13 +72,16 @@ def check_questions(
   number = {text: i for i, text in enumerate(dict.fromkeys(contexts))}
   golds, spans, lost = [], [], 0
   for name, context, answers in zip(ids, contexts, table['answers'], strict=True):
-    if answers is None:
-      _refuse(required, table, name, 'has no answers')
+    unknown = answers is None or not (answers['text'] or unanswerable)
+    if unknown and required:
+      why = 'has no answers'
+      if answers is not None:
+        why = "is unanswerable; data.task='squad_v2' has such ones"
+      raise ValueError(f'{table.source}: question {name!r} {why}')
+    if unknown:
       golds.append(None)
       spans.append((-1, -1))
       continue
-    if not answers['text'] and not unanswerable:
-      _refuse(True, table, name, "is unanswerable; data.task='squad_v2' has such ones")
     golds.append(tuple(answers['text']))
     spans.append(find_span(context, answers['text'], answers['answer_start']))
     lost += bool(answers['text']) and spans[-1][0] < 0
@@ -111,8 +116,3 @@ def find_span(context: str, answers: list[str], starts: list[int]) -> tuple[int,
     places = [i for i in range(len(context)) if context.startswith(text, i)]
     start = min(places, key=lambda place: abs(place - start))
   return start, start + len(text)
-
-
-def _refuse(wrong: bool, table: Table, name: str, why: str) -> None:
-  if wrong:
-    raise ValueError(f'{table.source}: question {name!r} {why}')

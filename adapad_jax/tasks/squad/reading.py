@@ -6,8 +6,9 @@ where the answers are not known. Without a title the passage is its own.
 """
 
 import functools
+import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adapad_jax.files import read_json
@@ -54,7 +55,7 @@ def read_questions(path: str | pathlib.Path) -> Table:
   'context', and optionally 'id', 'title' and 'answers'.
 
   Raises:
-    ValueError: if there is no such file, or an object lacks a field.
+    ValueError: if there is no such file, an object lacks a field, or one is malformed.
   """
   path = existing(path)
   if path.suffix != '.json':
@@ -65,9 +66,10 @@ def read_questions(path: str | pathlib.Path) -> Table:
     raise ValueError(
       f"{path}: expected a list of questions or articles, or one under 'data'"
     )
-  rows = list(_rows(entries, str(path)))
-  columns = {name: [row[name] for row in rows] for name in COLUMNS}
-  return Table(columns, str(path))
+  rows = [row for entry in entries for row in _flatten(entry, str(path))]
+  columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+  columns['title'] = [row.get('title', row['context']) for row in rows]
+  return _checked(columns, str(path))
 
 
 def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
@@ -92,64 +94,94 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
 
 def _with_columns(table: Table) -> Table:
   """The same rows with all columns: 'id', 'title' and 'answers' may be missing."""
-  rows = len(table)
-  made = {
-    'id': [str(i) for i in range(rows)],
-    'title': table['context'],
-    'answers': [None] * rows,
-  }
-  columns = {
-    name: made[name] if name in made and name not in table.columns else table[name]
-    for name in COLUMNS
-  }
-  columns['answers'] = [_lists(cell, table.source) for cell in columns['answers']]
-  return Table(columns, table.source)
+  nothing = [None] * len(table)
+  columns = {name: table.columns.get(name, nothing) for name in ('id', 'answers')}
+  columns |= {name: table[name] for name in ('context', 'question')}
+  columns['title'] = table.columns.get('title', columns['context'])
+  return _checked(columns, table.source)
 
 
-def _rows(entries: list[Any], source: str) -> Iterator[dict[str, Any]]:
-  """The questions of articles in the official layout, and those that lie flat."""
-  count = 0
-  for entry in entries:
-    for row in _flatten(entry, source):
-      row.setdefault('id', str(count))
-      row.setdefault('title', row['context'])
-      row['answers'] = _lists(row.get('answers'), source)
-      row['id'] = str(row['id'])
-      yield row
-      count += 1
+def _checked(columns: Mapping[str, Sequence[Any]], source: str) -> Table:
+  """The columns in their order, with an id and well-formed answers in every row."""
+  ids = _ids(columns['id'])
+  answers = [
+    _lists(cell, f'{source}: question {name!r}')
+    for name, cell in zip(ids, columns['answers'], strict=True)
+  ]
+  columns = {**columns, 'id': ids, 'answers': answers}
+  return Table({name: columns[name] for name in COLUMNS}, source)
+
+
+def _ids(given: Sequence[Any]) -> list[str]:
+  """Ids as text; a row without one has its number, or the next that is free."""
+  taken = {str(name) for name in given if name is not None}
+  ids = []
+  for number, name in enumerate(given):
+    if name is None:
+      name = next(str(n) for n in itertools.count(number) if str(n) not in taken)
+      taken.add(name)
+    ids.append(str(name))
+  return ids
 
 
 def _flatten(entry: Any, source: str) -> Iterator[dict[str, Any]]:
-  if not isinstance(entry, Mapping):
-    raise ValueError(f'{source}: expected an object with a question, got {entry!r:.80}')
-  if 'paragraphs' not in entry:
-    _need(entry, ('question', 'context'), source)
-    yield dict(entry)
+  """The questions of an article in the official layout, or one that lies flat."""
+  if not isinstance(entry, Mapping) or 'paragraphs' not in entry:
+    yield _with(entry, ('question', 'context'), source)
     return
-  for paragraph in entry['paragraphs']:
-    _need(paragraph, ('context', 'qas'), source)
-    for question in paragraph['qas']:
-      _need(question, ('question',), source)
+  for paragraph in _listed(entry, 'paragraphs', source):
+    _with(paragraph, ('context', 'qas'), source)
+    for question in _listed(paragraph, 'qas', source):
       title = {'title': entry['title']} if 'title' in entry else {}
-      yield {**question, **title, 'context': paragraph['context']}
+      context = {'context': paragraph['context']}
+      yield _with(question, ('question',), source) | title | context
 
 
-def _need(entry: Mapping[str, Any], names: tuple[str, ...], source: str) -> None:
+def _with(entry: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
+  """An object that has these fields."""
+  if not isinstance(entry, Mapping):
+    raise ValueError(f'{where}: expected an object with {names}, got {entry!r:.80}')
   for name in names:
     if name not in entry:
-      where = entry.get('id', entry.get('question', ''))
+      place = entry.get('id', entry.get('question', ''))
       raise ValueError(
-        f'{source}: {name!r} is missing at {where!r:.80}; there is {sorted(entry)}'
+        f'{where}: {name!r} is missing at {place!r:.80}; there is {sorted(entry)}'
       )
+  return dict(entry)
 
 
-def _lists(answers: Any, source: str) -> dict[str, list] | None:
+def _listed(entry: Mapping[str, Any], name: str, source: str) -> list[Any]:
+  if not isinstance(entry[name], list):
+    place = entry.get('title', entry.get('context', ''))
+    raise ValueError(
+      f'{source}: {name!r} at {place!r:.80} must be a list, got {entry[name]!r:.80}'
+    )
+  return entry[name]
+
+
+def _lists(answers: Any, where: str) -> dict[str, list] | None:
   """One cell of answers from either spelling: a list of objects, or lists."""
   if answers is None:
     return None
+  names = ('text', 'answer_start')
   if isinstance(answers, Mapping):
-    _need(answers, ('text', 'answer_start'), source)
-    return {name: list(answers[name]) for name in ('text', 'answer_start')}
-  for answer in answers:
-    _need(answer, ('text', 'answer_start'), source)
-  return {name: [a[name] for a in answers] for name in ('text', 'answer_start')}
+    found = _with(answers, names, where)
+  elif isinstance(answers, list):
+    objects = [_with(answer, names, where) for answer in answers]
+    found = {name: [answer[name] for answer in objects] for name in names}
+  else:
+    raise ValueError(
+      f"{where}: 'answers' must be a list of objects with {names}, got {answers!r:.80}"
+    )
+  texts, starts = (found[name] for name in names)
+  for name, values, kind in (('text', texts, str), ('answer_start', starts, int)):
+    if not isinstance(values, list) or not all(isinstance(v, kind) for v in values):
+      raise ValueError(
+        f'{where}: {name!r} of its answers must be of type {kind.__name__} each, got'
+        f' {values!r:.80}'
+      )
+  if len(texts) != len(starts):
+    raise ValueError(
+      f"{where}: there are {len(texts)} 'text' but {len(starts)} 'answer_start'"
+    )
+  return {'text': texts, 'answer_start': starts}

@@ -75,19 +75,43 @@ def run_all(tmp_path, config):
   return read_json(workdir / 'result.json'), answers, workdir
 
 
-@pytest.mark.slow
-def test_marked_spans(tmp_path):
+@pytest.fixture(scope='module')
+def tiny_bert(tmp_path_factory):
+  """A folder with MiniLM's tokenizer and the config of a tiny model."""
   try:
     package = sources.resolve(squad.MINILM, weights=False)
   except ValueError as error:
     pytest.skip(str(error))
-  source = tmp_path / 'tiny'
-  source.mkdir()
+  source = tmp_path_factory.mktemp('tiny_bert')
   for name in ('tokenizer.json', 'tokenizer_config.json', 'vocab.txt'):
     shutil.copy(package / name, source / name)
   (source / 'config.json').write_text(json.dumps(TINY_BERT))
+  return str(source)
+
+
+@pytest.fixture(scope='module')
+def tiny_qwen3(tmp_path_factory, shared):
+  """A folder with Qwen3's tokenizer and the config of a tiny model."""
+  source = tmp_path_factory.mktemp('tiny_qwen3')
+  for path in (shared / 'models' / 'qwen3-tokenizer').glob('tokenizer*.json'):
+    shutil.copy(path, source / path.name)
+  (source / 'config.json').write_text(json.dumps(TINY_QWEN3))
+  return str(source)
+
+
+def assert_eval_prints(capsys, workdir, result):
+  """`--mode=eval` gives what training has reported."""
+  capsys.readouterr()
+  run('eval', Request(None, workdir, OPTIONS))
+  printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+  last = result['last']
+  assert printed == {'checkpoint': 'latest', 'round': last['step'], **last['metrics']}
+
+
+@pytest.mark.slow
+def test_marked_spans(tmp_path, tiny_bert, capsys):
   data = {'max_length': 96, 'qa': {'overlap': 8, 'max_question': 16}}
-  config = config_of('v2,minilm', tmp_path, str(source), **data)
+  config = config_of('v2,minilm', tmp_path, tiny_bert, **data)
   result, answers, workdir = run_all(tmp_path, config)
   assert result['metric'] == 'f1' and result['last']['metrics']['total'] == 6.0
   assert result['head_parameters'] == 2 * 16 + 2
@@ -96,6 +120,34 @@ def test_marked_spans(tmp_path):
   assert (answers['a'] == '') == (odds > 0)
   best = read_json(workdir / 'nbest_predictions-mine.json')['a']
   assert sum(c['probability'] for c in best) == pytest.approx(1.0)
+  assert_eval_prints(capsys, workdir, result)
+
+
+@pytest.mark.slow
+def test_marked_spans_of_v1(tmp_path, tiny_bert, capsys):
+  data = {'max_length': 96, 'qa': {'overlap': 8, 'max_question': 16}}
+  config = config_of('v1,minilm', tmp_path, tiny_bert, **data)
+  result, answers, workdir = run_all(tmp_path, config)
+  assert set(result['last']['metrics']) == {'exact_match', 'f1'}
+  assert answers['a'] and answers['a'] in 'Fay is in Rome.'
+  best = read_json(workdir / 'nbest_predictions-mine.json')['a']
+  assert best[0]['text'] == answers['a'] and all(c['text'] for c in best)
+  assert not (workdir / 'null_odds-mine.json').exists()
+  assert_eval_prints(capsys, workdir, result)
+
+
+@pytest.mark.slow
+def test_a_decoder_marks_spans_too(tmp_path, tiny_qwen3, capsys):
+  data = {'max_length': 96, 'qa': {'overlap': 8, 'max_question': 16}}
+  config = config_of('v2,decoder,span', tmp_path, tiny_qwen3, **data)
+  result, answers, workdir = run_all(tmp_path, config)
+  assert result['head_parameters'] == 2 * 16 + 2
+  assert answers['a'] in 'Fay is in Rome.'
+  best = read_json(workdir / 'nbest_predictions-mine.json')['a']
+  assert {'start_logit', 'end_logit'} <= set(best[0]) and '' in {
+    candidate['text'] for candidate in best
+  }
+  assert_eval_prints(capsys, workdir, result)
 
 
 @pytest.mark.slow
@@ -113,14 +165,10 @@ def test_generated_answers(tmp_path, shared):
 
 
 @pytest.mark.slow
-def test_qwen3_with_its_chat_template(tmp_path, shared):
-  source = tmp_path / 'tiny'
-  source.mkdir()
-  for path in (shared / 'models' / 'qwen3-tokenizer').glob('tokenizer*.json'):
-    shutil.copy(path, source / path.name)
-  (source / 'config.json').write_text(json.dumps(TINY_QWEN3))
+def test_qwen3_with_its_chat_template(tmp_path, tiny_qwen3, capsys):
   qa = {'overlap': 16, 'max_question': 24, 'max_answer': 6}
-  config = config_of('v2,decoder', tmp_path, str(source), max_length=160, qa=qa)
+  config = config_of('v2,decoder', tmp_path, tiny_qwen3, max_length=160, qa=qa)
   config['model'] |= {'dtype': 'bfloat16', 'scan': True, 'remat': True}
-  result, answers, _ = run_all(tmp_path, config)
+  result, answers, workdir = run_all(tmp_path, config)
   assert result['last']['metrics']['total'] == 6.0 and set(answers) == {'a'}
+  assert_eval_prints(capsys, workdir, result)

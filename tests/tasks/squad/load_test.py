@@ -69,6 +69,35 @@ def test_a_users_own_questions_are_read_and_answered(tmp_path, tokenizer):
     task.evaluate(split, outputs)
 
 
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('mine.json', '[]'),
+    ('mine.json', '{"data": []}'),
+    ('mine.csv', 'id,question,context\n'),
+  ],
+)
+def test_a_file_without_questions_is_refused_by_name(
+  tmp_path, tokenizer, name, content
+):
+  (tmp_path / name).write_text(content)
+  with pytest.raises(ValueError, match=f'{name} has no rows'):
+    load(tmp_path, tokenizer).read(tmp_path / name)
+
+
+def test_questions_whose_lists_of_answers_are_empty_are_answered_in_v1_too(
+  tmp_path, tokenizer
+):
+  mine = tmp_path / 'mine.json'
+  asked = {'question': 'Who?', 'context': 'Ann saw Ben.', 'answers': []}
+  mine.write_text(json.dumps([asked]))
+  split = load(tmp_path, tokenizer).read(mine)
+  assert split.host.questions.golds == (None,) and not split.columns['weight_B'].any()
+  # In v2.0 the same says that there is no answer, which can be scored.
+  split = load(tmp_path, tokenizer, 'squad_v2').read(mine)
+  assert split.host.questions.golds == ((),) and split.columns['weight_B'].all()
+
+
 def test_one_output_per_row_is_needed(tmp_path, tokenizer):
   task = load(tmp_path, tokenizer)
   split = task.splits['validation']

@@ -67,7 +67,7 @@ def test_a_users_question_needs_only_a_passage(tmp_path):
   ('value', 'message'),
   [
     ({'rows': []}, "expected a list of questions or articles, or one under 'data'"),
-    (['text'], "expected an object with a question, got 'text'"),
+    (['text'], "expected an object with .*'question'.*, got 'text'"),
     ([{'question': 'Who?'}], "'context' is missing at 'Who\\?'"),
     ([{'paragraphs': [{'context': 'x'}]}], "'qas' is missing"),
     ([{'paragraphs': [{'context': 'x', 'qas': [{'id': 'z'}]}]}], "missing at 'z'"),
@@ -80,6 +80,67 @@ def test_a_users_question_needs_only_a_passage(tmp_path):
 def test_what_is_missing_is_named(tmp_path, value, message):
   with pytest.raises(ValueError, match=message):
     read_questions(write(tmp_path / 'bad.json', value))
+
+
+def answered(answers):
+  return [{'id': 'a', 'question': '?', 'context': 'c d'}, ASKED | {'answers': answers}]
+
+
+ASKED = {'id': 'z', 'question': '?', 'context': 'c d'}
+
+
+@pytest.mark.parametrize(
+  ('value', 'message'),
+  [
+    (answered(['c']), "question 'z': expected an object with .*'text'.*, got 'c'"),
+    (answered('c'), "question 'z': 'answers' must be a list of objects.*got 'c'"),
+    (answered(3), "question 'z': 'answers' must be a list"),
+    (
+      answered({'text': ['c'], 'answer_start': 0}),
+      "question 'z': 'answer_start' of its answers must be of type int each, got 0",
+    ),
+    (answered({'text': 'c', 'answer_start': [0]}), "question 'z': 'text'.*got 'c'"),
+    (answered([{'text': None, 'answer_start': 0}]), "question 'z': 'text'.*None"),
+    (
+      answered({'text': ['c', 'd'], 'answer_start': [0]}),
+      "question 'z': there are 2 'text' but 1 'answer_start'",
+    ),
+    ([{'paragraphs': None, 'title': 'T'}], "'paragraphs' at 'T' must be a list"),
+    ([{'paragraphs': ['p']}], "expected an object with .*'qas'.*, got 'p'"),
+    ([{'paragraphs': [{'context': 'c', 'qas': {}}]}], "'qas' at 'c' must be a list"),
+    (
+      [{'paragraphs': [{'context': 'c', 'qas': ['what']}]}],
+      "expected an object with .*'question'.*, got 'what'",
+    ),
+  ],
+)
+def test_what_is_malformed_is_refused_with_its_file_and_question(
+  tmp_path, value, message
+):
+  with pytest.raises(ValueError, match=f'bad.json: .*{message}'):
+    read_questions(write(tmp_path / 'bad.json', value))
+
+
+def test_answers_in_a_table_are_checked_alike(tmp_path):
+  cells = tmp_path / 'mine.csv'
+  cells.write_text('id,question,context,answers\nz,?,c d,c\n')
+  with pytest.raises(ValueError, match="mine.csv: question 'z': 'answers' must be"):
+    read_questions(cells)
+  lines = tmp_path / 'mine.jsonl'
+  lines.write_text('\n'.join(json.dumps(row) for row in answered(['c'])))
+  with pytest.raises(ValueError, match="mine.jsonl: question 'z': expected an object"):
+    read_questions(lines)
+
+
+def test_ids_that_are_made_up_are_none_that_are_given(tmp_path):
+  ids = [1, None, '2', None, None]
+  asked = [ASKED | {'id': name} for name in ids]
+  del asked[3]['id']
+  expected = ['1', '3', '2', '4', '5']
+  assert read_questions(write(tmp_path / 'mine.json', asked))['id'] == expected
+  lines = tmp_path / 'mine.jsonl'
+  lines.write_text('\n'.join(json.dumps(row) for row in asked))
+  assert read_questions(lines)['id'] == expected
 
 
 def test_a_folder_of_official_files(tmp_path):

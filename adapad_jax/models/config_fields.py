@@ -1,0 +1,47 @@
+"""The fields of config.json that a family has, as its frozen dataclass."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from adapad_jax.models.layers import ACTIVATIONS
+
+T = TypeVar('T')
+
+
+def pick(kind: type[T], raw: Mapping[str, Any], **derived: Any) -> T:
+  """Makes the dataclass of the fields that config.json has; `derived` ones win.
+
+  A field that is null counts as absent.
+
+  Raises:
+    ValueError: if a field without a default is absent, or an activation is not
+      implemented.
+  """
+  fields = dataclasses.fields(kind)
+  found = {f.name: raw[f.name] for f in fields if raw.get(f.name) is not None}
+  found |= derived
+  require(raw, *(f.name for f in fields if _needed(f) and f.name not in found))
+  for name, value in found.items():
+    if name.endswith('_act') and str(value) not in ACTIVATIONS:
+      raise ValueError(
+        f'{name} {value!r} in config.json; choose from {sorted(ACTIVATIONS)}'
+      )
+  return kind(**found)
+
+
+def _needed(field: dataclasses.Field) -> bool:
+  return field.default is dataclasses.MISSING
+
+
+def require(raw: Mapping[str, Any], *names: str) -> None:
+  """Checks that config.json has these fields.
+
+  Raises:
+    ValueError: with all that are absent or null.
+  """
+  lacking = [name for name in names if raw.get(name) is None]
+  if lacking:
+    raise ValueError(
+      f'config.json of model_type {raw.get("model_type")!r} lacks {lacking}'
+    )
