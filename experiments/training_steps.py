@@ -219,7 +219,7 @@ def our_step(
     params = put(params)
     inputs = put({name: x[None, rows.order_B] for name, x in batch.items()}, rows.spec)
     state = method.place(prepare(jax.jit(method.init)(head)), mesh)
-    return OurStep(method.make_round(mesh), state, params, inputs, mesh)
+    return OurStep(method.live_rounds(mesh), state, params, inputs, mesh)
 
 
 def row_loss(

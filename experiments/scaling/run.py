@@ -60,7 +60,10 @@ def main(argv: list[str]) -> None:
     wanted = turns.pairs(base, [int(rank) for rank in _RANKS.value])
     turns.compare(folder, wanted, _REPEATS.value, _GROUP.value, limit)
   elif _PART.value == 'growth':
+    from experiments.scaling.draw import draw  # Not where a card is measured.
+
     growth.grow(folder, growth.sizes(base), limit)
+    draw(folder)
   elif _PART.value == 'startup':
     growth.start_up(folder, _CONFIG.value, _OPTIONS.value)
   elif _PART.value == 'pinned':
