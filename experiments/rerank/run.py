@@ -1,4 +1,4 @@
-"""Re-ranks a LoRA of rank 16 and compares with singular values at equal budget.
+"""Re-ranks a LoRA of rank 16 and compares with singular values at equal size.
 
 python -m experiments.rerank.run --task=sst2 --data=FOLDER --lora=LORA_FOLDER
 """
@@ -20,6 +20,7 @@ from adapad_jax.interchange import read_peft
 from adapad_jax.reranking import (
   Ordered,
   Update,
+  felt_moments,
   from_adapter,
   input_moments,
   solve,
@@ -49,18 +50,32 @@ def open_task(args: argparse.Namespace) -> Session:
 
 
 def make_score(session: Session, like: Adapter) -> Score:
-  """Metrics of adapters of like's modules; compiles once for all of them."""
+  """Metrics of adapters of like's modules, and how near they are to `like`.
+
+  `logits kept` is 1 - E ||f' - f||^2 / E ||f_0 - f||^2 over the validation rows: f is
+  what the model says with `like`, f' with the adapter, f_0 with no update at all.
+  Compiles once for all of them.
+  """
   modules, rank = tuple(like.modules), max(like.ranks.values())
   plan = dataclasses.replace(
     session.plan, shapes={name: session.plan.shapes[name] for name in modules}
   )
   evaluator = dataclasses.replace(session, plan=plan).evaluator()
+  split = plan.task.splits['validation']
 
-  def score(adapter: Adapter) -> dict[str, float]:
+  def outputs(adapter: Adapter, prefix: int) -> dict[str, np.ndarray]:
     same = {name: padded(adapter.modules[name], rank) for name in modules}
     with jax.set_mesh(plan.mesh):
       deployed = deploy_adapter(Adapter(same, adapter.head), modules)
-      return evaluator.validate(session.params, deployed, rank)
+      return evaluator.outputs(session.params, deployed, split, prefix)
+
+  whole, none = outputs(like, rank), outputs(like, 0)
+  apart = lambda x, y: sum(float(np.sum(np.square(x[k] - y[k]))) for k in whole)
+
+  def score(adapter: Adapter) -> dict[str, float]:
+    found = outputs(adapter, rank)
+    kept = 1 - apart(found, whole) / apart(none, whole)
+    return plan.task.evaluate(split, found) | {'logits kept': kept}
 
   return score
 
@@ -75,20 +90,42 @@ def kept(adapter: Adapter, update: Update, moments: Mapping[str, np.ndarray]) ->
   return float(np.mean(shares))
 
 
-def candidates(
-  ours: Mapping[str, Ordered], svd: Mapping[str, Ordered], head: dict, budget: int
-) -> dict[str, Adapter]:
-  """Both orders of components, with a shared budget and with equal ranks."""
-  rank = budget // len(ours)
-  whole = lambda found: Adapter({n: o.update for n, o in found.items()}, head)
-  found = {
-    're-ranked': spend(ours, head, budget).adapter,
-    'svd, shared budget': spend(svd, head, budget).adapter,
+Orders = Mapping[str, Mapping[str, Ordered]]
+
+
+def orders(update: Update, text: Mapping[str, np.ndarray], rank: int) -> Orders:
+  """Every module's components in three ways; records the seconds of two of them."""
+  mesh, names = sharding.make_mesh(1, jax.device_count()), list(update.deltas)
+  started = time.monotonic()
+  felt = felt_moments(update.teacher, names, text, mesh)
+  looked = time.monotonic()
+  inputs = {name: one.s_II for name, one in felt.items()}
+  outputs = {name: one.f_OO for name, one in felt.items()}
+  ours = solve(update.deltas, inputs, rank, mesh, outputs=outputs)
+  details = {'rows': len(text['ids_BL']), 'looking': looked - started}
+  seconds = time.monotonic() - started
+  record(HERE, 'seconds of re-ranking', seconds, 's', **details)
+  moments = input_moments(update.teacher, names, text, mesh)
+  return {
+    're-ranked': ours,
+    're-ranked by inputs alone': solve(update.deltas, moments, rank, mesh),
+    'svd': truncate(update.deltas, rank),
   }
-  if rank:
-    found['re-ranked, equal ranks'] = cut_to_rank(whole(ours), rank)
-    found['svd, equal ranks'] = cut_to_rank(whole(svd), rank)
-  return found
+
+
+def candidates(found: Orders, head: dict, most: int) -> dict[str, Adapter]:
+  """The largest adapters of at most so many parameters, by order and sharing."""
+  small = {}
+  for name, own in found.items():
+    whole = Adapter({n: o.update for n, o in own.items()}, head)
+    fits = lambda adapter: adapter.parameters() <= most
+    shared = (
+      spend(own, head, n).adapter for n in range(sum(whole.ranks.values()), 0, -1)
+    )
+    equal = (cut_to_rank(whole, n) for n in range(max(whole.ranks.values()), 0, -1))
+    small[f'{name}, shared budget'] = next(filter(fits, shared), None)
+    small[f'{name}, equal ranks'] = next(filter(fits, equal), None)
+  return {name: adapter for name, adapter in small.items() if adapter}
 
 
 def main() -> None:
@@ -105,26 +142,20 @@ def main() -> None:
   session = open_task(args)
   adapter = read_peft(args.lora, session.pretrained).adapter
   rank, metric = max(adapter.ranks.values()), session.plan.task.metric
-  about = {'model': pathlib.Path(args.model).name, 'task': args.task, 'rows': args.rows}
+  about = {'model': args.model, 'task': args.task, 'rows': args.rows}
   if args.metric:
     score = make_score(session, adapter)
     full = 100 * score(adapter)[metric]
     record(HERE, f'{metric}, whole adapter', full, 'points', **about, rank=rank)
   update = from_adapter(session.pretrained, adapter)
   splits, mesh = session.plan.task.splits, sharding.make_mesh(1, jax.device_count())
-  text = {k: v[: args.rows] for k, v in splits['train'].columns.items()}
-  started = time.monotonic()
-  moments = input_moments(update.teacher, list(update.deltas), text, mesh)
-  looked = time.monotonic()
-  ours = solve(update.deltas, moments, rank, mesh)
-  seconds = time.monotonic() - started
-  record(HERE, 'seconds of re-ranking', seconds, 's', **about, looking=looked - started)
-  svd = truncate(update.deltas, rank)
-  unseen = {k: v[: args.rows] for k, v in splits['validation'].columns.items()}
+  some = lambda split: {k: v[: args.rows] for k, v in split.columns.items()}
+  found = orders(update, some(splits['train']), rank)
+  unseen = some(splits['validation'])
   held = input_moments(update.teacher, list(update.deltas), unseen, mesh)
   for share in args.shares:
-    budget = int(share * sum(adapter.ranks.values()))
-    for name, small in candidates(ours, svd, adapter.head, budget).items():
+    most = int(share * adapter.parameters())
+    for name, small in candidates(found, adapter.head, most).items():
       details = about | {
         'share': share,
         'components': sum(small.ranks.values()),
@@ -135,8 +166,9 @@ def main() -> None:
       reached = kept(small, update, held)
       record(HERE, f'outputs kept, {name}', reached, '', **details)
       if args.metric:
-        found = 100 * score(small)[metric]
-        record(HERE, f'{metric}, {name}', found, 'points', **details)
+        got = score(small)
+        record(HERE, f'{metric}, {name}', 100 * got[metric], 'points', **details)
+        record(HERE, f'logits kept, {name}', got['logits kept'], '', **details)
 
 
 if __name__ == '__main__':
