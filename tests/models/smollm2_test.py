@@ -1,5 +1,6 @@
 """A real instruction-tuned Llama against torch: SmolLM2-135M from a package."""
 
+import copy
 import importlib.util
 
 import numpy as np
@@ -64,11 +65,20 @@ def ask(folder):
 
 
 def test_logits_equal_torchs(folder, model, reference):
+  """As near to float64 as torch's own float32, which misses it by more than 1e-4 here.
+
+  Thirty layers and logits of up to 28 leave that much to the order of summation, and
+  how much it is depends on the processor.
+  """
   _, batch = ask(folder)
-  theirs = parity.outputs_of_torch(reference, batch)['logits'].detach().numpy()
-  ours = parity.run(model, batch)
   real = batch['mask_BL'] > 0
-  np.testing.assert_allclose(np.asarray(ours)[real], theirs[real], atol=1e-4, rtol=1e-5)
+  said = lambda torch_model: (
+    parity.outputs_of_torch(torch_model, batch)['logits'].detach().numpy()[real]
+  )
+  exact = said(copy.deepcopy(reference).double())
+  theirs = np.max(np.abs(said(reference) - exact))
+  ours = np.max(np.abs(np.asarray(parity.run(model, batch))[real] - exact))
+  assert 0 < theirs < 5e-4 and ours < 3 * theirs
 
 
 def test_answers_equal_transformers(folder, model, reference):
