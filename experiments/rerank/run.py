@@ -27,6 +27,7 @@ from adapad_jax.reranking import (
   truncate,
 )
 from adapad_jax.reranking.rerank import spend
+from adapad_jax.reranking.solve import RIDGE
 from adapad_jax.training import finetune_config, make_plan
 from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.session import Session, open_session
@@ -93,7 +94,9 @@ def kept(adapter: Adapter, update: Update, moments: Mapping[str, np.ndarray]) ->
 Orders = Mapping[str, Mapping[str, Ordered]]
 
 
-def orders(update: Update, text: Mapping[str, np.ndarray], rank: int) -> Orders:
+def orders(
+  update: Update, text: Mapping[str, np.ndarray], rank: int, ridge: float
+) -> Orders:
   """Every module's components in three ways; records the seconds of two of them."""
   mesh, names = sharding.make_mesh(1, jax.device_count()), list(update.deltas)
   started = time.monotonic()
@@ -101,14 +104,14 @@ def orders(update: Update, text: Mapping[str, np.ndarray], rank: int) -> Orders:
   looked = time.monotonic()
   inputs = {name: one.s_II for name, one in felt.items()}
   outputs = {name: one.f_OO for name, one in felt.items()}
-  ours = solve(update.deltas, inputs, rank, mesh, outputs=outputs)
-  details = {'rows': len(text['ids_BL']), 'looking': looked - started}
+  ours = solve(update.deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
+  details = {'rows': len(text['ids_BL']), 'ridge': ridge, 'looking': looked - started}
   seconds = time.monotonic() - started
   record(HERE, 'seconds of re-ranking', seconds, 's', **details)
   moments = input_moments(update.teacher, names, text, mesh)
   return {
     're-ranked': ours,
-    're-ranked by inputs alone': solve(update.deltas, moments, rank, mesh),
+    're-ranked by inputs alone': solve(update.deltas, moments, rank, mesh, ridge=ridge),
     'svd': truncate(update.deltas, rank),
   }
 
@@ -138,11 +141,13 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=1024, help='unlabelled, to look at')
   parser.add_argument('--metric', action=argparse.BooleanOptionalAction, default=True)
   parser.add_argument('--shares', type=float, nargs='+', default=[0.5, 0.25, 0.125])
+  parser.add_argument('--ridge', type=float, default=RIDGE, help='see `solve`')
   args = parser.parse_args()
   session = open_task(args)
   adapter = read_peft(args.lora, session.pretrained).adapter
   rank, metric = max(adapter.ranks.values()), session.plan.task.metric
   about = {'model': args.model, 'task': args.task, 'rows': args.rows}
+  about |= {'ridge': args.ridge}
   if args.metric:
     score = make_score(session, adapter)
     full = 100 * score(adapter)[metric]
@@ -150,7 +155,7 @@ def main() -> None:
   update = from_adapter(session.pretrained, adapter)
   splits, mesh = session.plan.task.splits, sharding.make_mesh(1, jax.device_count())
   some = lambda split: {k: v[: args.rows] for k, v in split.columns.items()}
-  found = orders(update, some(splits['train']), rank)
+  found = orders(update, some(splits['train']), rank, args.ridge)
   unseen = some(splits['validation'])
   held = input_moments(update.teacher, list(update.deltas), unseen, mesh)
   for share in args.shares:
