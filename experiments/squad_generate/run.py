@@ -26,10 +26,12 @@ from adapad_jax.training.session import (
 from experiments.record import record, recorded
 
 HERE = pathlib.Path(__file__).parent
-# AdaPaD's budget is 30 % below LoRA's two components in each of 210 modules.
+# AdaPaD's budget lies between LoRA's one and two components in each of 210 modules.
 METHODS = {
-  'lora': ('--config.lora.rank=2',),
+  'lora': ('--config.method=lora', '--config.lora.rank=2'),
+  'lora-1': ('--config.method=lora', '--config.lora.rank=1'),
   'adapad': (
+    '--config.method=adapad',
     '--config.adapad.budget=294',
     '--config.adapad.r_max=4',
     '--config.adapad.joint=0.75',
@@ -43,7 +45,7 @@ def main() -> None:
   parser.add_argument('--model', required=True)
   parser.add_argument('--data', type=pathlib.Path, required=True)
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/squad'))
-  parser.add_argument('--methods', default='adapad,lora')
+  parser.add_argument('--methods', default='adapad,lora,lora-1')
   parser.add_argument('--steps', type=int, default=100)
   parser.add_argument('--batch', type=int, default=16)
   parser.add_argument('--held', type=int, default=500)
@@ -75,7 +77,6 @@ def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> Opene
   flags = [
     '--config=configs/squad.py:v1,decoder',
     f'--workdir={workdir}',
-    f'--config.method={method}',
     f'--config.model.source={args.model}',
     '--config.model.dtype=float32',
     f'--config.data.train={args.data / "train-v1.1.json"}',

@@ -1,5 +1,6 @@
 """Tests ../../adapad_jax/deflation/round.py against a plain loop over workers."""
 
+import collections
 import dataclasses
 import functools
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.traffic import traffic
+from experiments import hlo
 from tests.deflation import toy
 
 CASES = {
@@ -24,6 +26,15 @@ CASES = {
   'joint_head_all': dict(feeding=dict(joint=0.25, shares='first'), head_rows='all'),
   'polish': dict(feeding=dict(joint=0.25, polish=0.4)),
   'sum_score': dict(discovery=dict(score='sum', grants=1, interval=1)),
+}
+
+# Of which the compiled program is read.
+PROGRAMS = {
+  name: CASES[name]
+  for name in ('split', 'local_steps', 'replicate', 'federated', 'joint', 'polish')
+} | {
+  'parts': dict(accumulate=2),
+  'parts_of_local_steps': dict(accumulate=2, local_steps=3),
 }
 
 
@@ -171,7 +182,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state():
 @functools.cache
 def lowered(case, mesh_shape):
   """A round before it is compiled."""
-  m = toy.method(**CASES[case])
+  m = toy.method(**PROGRAMS[case])
   devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
   with jax.set_mesh(mesh):
@@ -189,31 +200,19 @@ def compiled(case, mesh_shape):
   return lowered(case, mesh_shape).compile().as_text()
 
 
-def collectives(hlo):
-  """Names of the collectives in a compiled round, and which are in a loop."""
-  bodies = set(re.findall(r'body=%?([\w.\-]+)', hlo))
-  found, computation = [], ''
-  for line in hlo.splitlines():
-    if line.endswith('{'):
-      computation = line.removeprefix('ENTRY ').split()[0].lstrip('%')
-    for op in ('all-gather', 'all-reduce', 'all-to-all', 'collective-permute'):
-      if f' {op}(' in line or f' {op}-start(' in line:
-        found.append((op, computation in bodies))
-  return found
-
-
-@pytest.mark.parametrize('mesh', [(1, 1), (4, 1), (2, 2), (1, 4)])
-@pytest.mark.parametrize('case', ['split', 'local_steps'])
+@pytest.mark.parametrize('mesh', [(1, 1), (4, 1), (2, 2), (1, 2)])
+@pytest.mark.parametrize('case', PROGRAMS)
 def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, case):
-  found = collectives(compiled(case, mesh))
-  gathers = [inside for op, inside in found if op == 'all-gather']
-  assert gathers == ([False] if mesh[0] > 1 else [])
-  reduces = [inside for op, inside in found if op == 'all-reduce']
-  # Over data once a local step, over workers once a round.
-  in_loop = case == 'local_steps' and mesh[1] > 1
-  assert reduces.count(True) == (1 if in_loop else 0)
-  assert len(reduces) == (mesh[0] > 1) + (mesh[1] > 1)
-  assert {op for op, _ in found} <= {'all-gather', 'all-reduce'}
+  workers, rows = mesh[0] > 1, mesh[1] > 1
+  loops = int(PROGRAMS[case].get('local_steps', 1) > 1)
+  want = collections.Counter()
+  if workers:
+    want.update([('all-gather', 0), ('all-reduce', 0)])
+  if workers and 'joint' in PROGRAMS[case].get('feeding', {}):
+    want.update([('reduce-scatter', 0)])
+  if rows:  # Once a local step; parts of a batch are added up before.
+    want.update([('all-reduce', loops)])
+  assert collections.Counter(hlo.collectives(compiled(case, mesh))) == want
 
 
 @pytest.mark.parametrize('scope', ['broadcast', 'worker_step', 'discovery'])
@@ -227,11 +226,11 @@ def test_what_a_worker_sends_is_what_the_program_sends(case):
   _, state = toy.start(m)
   sent = traffic(m, state)
   # Results on one of four devices.
-  hlo = lowered(case, (4, 1)).as_text('hlo')
+  text = lowered(case, (4, 1)).as_text('hlo')
   pattern = r'= f32\[([\d,]+)\]\S* (all-gather|all-reduce|reduce-scatter|all-to-all)\('
   size = lambda shape: 4 * int(np.prod([int(n) for n in shape.split(',')]))
   want = [('all-gather', 4 * sent.components)]
   if case == 'joint':
     want.append(('reduce-scatter', sent.gradients / 4))
   want.append(('all-reduce', sent.head + sent.statistics))
-  assert [(op, size(shape)) for shape, op in re.findall(pattern, hlo)] == want
+  assert [(op, size(shape)) for shape, op in re.findall(pattern, text)] == want
