@@ -155,7 +155,9 @@ class Joint:
     """
     _check_mesh(mesh)
     put = lambda x: put_one(x, jax.NamedSharding(mesh, _whole(x)))
-    return jax.tree.map(put, jax.device_get(state))
+    # A CPU device reads the host's memory where it can, and what it does not own it
+    # cannot donate: the first step would hold the state twice.
+    return _copy(jax.tree.map(put, jax.device_get(state)))
 
   def outline(self, head: Any, mesh: jax.sharding.Mesh) -> State:
     """Shapes, dtypes and shardings of a placed state."""

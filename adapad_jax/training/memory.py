@@ -6,6 +6,8 @@ optimiser, batches. Where the device is the CPU, the process's own memory is wha
 out, and there the compiled programs lie too.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import math
 import pathlib
@@ -88,6 +90,7 @@ def estimate(plan: 'Plan') -> Memory:
 
   A run that follows finds both in the compilation cache.
   """
+  give_back()
   train, before = plan.config.train, resident_bytes()
   with jax.set_mesh(plan.mesh):
     evaluator = make_evaluator(
@@ -108,6 +111,7 @@ def estimate(plan: 'Plan') -> Memory:
     )
   if jax.default_backend() != 'cpu':
     return found
+  give_back()
   grown = max(resident_bytes() - before, 0)
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
@@ -157,6 +161,12 @@ def _temporary(lowered: Any) -> int:
   found = lowered.compile().memory_analysis()
   made = found.output_size_in_bytes - found.alias_size_in_bytes
   return found.temp_size_in_bytes + made
+
+
+def give_back() -> None:
+  """Lets the C library return what is free, such as a compiler's scratch memory."""
+  with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int:

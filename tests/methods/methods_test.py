@@ -85,6 +85,22 @@ def test_resumes_bit_for_bit(name):
     np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize('name', JOINT)
+def test_the_first_step_writes_where_the_placed_state_lies(name):
+  """Also after a checkpoint: nothing is held twice."""
+  m, saved = method(name), jax.tree.map(np.array, run(name).states[HALF])
+  mesh, (model, _) = toy.mesh_of((1, 1)), toy.network()
+  places = lambda tree: [x.unsafe_buffer_pointer() for x in jax.tree.leaves(tree)]
+  with jax.set_mesh(mesh):
+    model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
+    rows = jax.NamedSharding(mesh, jax.P(None, 'data'))
+    batch = {key: x[HALF][None] for key, x in toy.batches().items()}
+    state = m.place(saved, mesh)
+    before = places(state)
+    after, _ = toy.compiled(m, (1, 1))(state, model, jax.device_put(batch, rows))
+    assert set(places(after)) == set(before)
+
+
 @pytest.mark.parametrize('name', METHODS)
 def test_deployed_update_is_the_trained_one(name):
   """The loss of the last step, once before it by evaluation's forward pass."""
