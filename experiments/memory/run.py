@@ -12,8 +12,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
@@ -23,6 +21,7 @@ from absl import app, flags
 
 from experiments.memory.case import Case
 from experiments.record import record, recorded
+from experiments.subprocesses import call
 
 HERE = pathlib.Path(__file__).parent
 
@@ -49,18 +48,12 @@ def cases(base: Case) -> list[Case]:
 
 
 def in_process(case: Case, what: str, cache: str) -> dict[str, Any]:
-  """What `case.expect` or `case.measure` finds.
-
-  Raises:
-    RuntimeError: with the end of what the process wrote, if it failed.
-  """
-  command = [sys.executable, '-m', 'experiments.memory.case', what]
-  command.append(json.dumps(dataclasses.asdict(case)))
-  env = os.environ | {'JAX_COMPILATION_CACHE_DIR': cache}
-  done = subprocess.run(command, capture_output=True, text=True, env=env)
-  if done.returncode:
-    raise RuntimeError(f'{case} failed: {done.stderr.strip()[-2000:]}')
-  return json.loads(done.stdout.splitlines()[-1])
+  """What `case.expect` or `case.measure` finds."""
+  given, env = (
+    json.dumps(dataclasses.asdict(case)),
+    {'JAX_COMPILATION_CACHE_DIR': cache},
+  )
+  return call('experiments.memory.case', what, given, env=env)
 
 
 def measure(folder: pathlib.Path, case: Case) -> None:

@@ -4,10 +4,11 @@ import ctypes
 import gc
 import json
 import pathlib
-import subprocess
 import sys
 
 import numpy as np
+
+from experiments.subprocesses import call
 
 
 def _status(name: str) -> int:
@@ -51,10 +52,8 @@ def measure(examples: int, size: int, rank: int) -> dict[str, float]:
 
 def in_subprocess(examples: int, size: int, rank: int) -> dict[str, float]:
   """`measure` in a fresh process."""
-  command = [sys.executable, '-m', 'experiments.regression_speed.memory']
-  command += [str(examples), str(size), str(rank)]
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
-  return json.loads(done.stdout.splitlines()[-1])
+  sizes = map(str, (examples, size, rank))
+  return call('experiments.regression_speed.memory', *sizes)
 
 
 if __name__ == '__main__':

@@ -2,11 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import jax
 import numpy as np
+
+from experiments.subprocesses import call
 
 
 def measure(
@@ -25,10 +26,8 @@ def in_subprocess(
   devices: int, size: int, rank: int, local_steps: int, repeats: int
 ) -> float:
   """`measure` in a process pinned to as many cores as it has devices."""
-  command = [sys.executable, '-m', 'experiments.regression_speed.scaling']
-  command += [str(z) for z in (devices, size, rank, local_steps, repeats)]
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
-  return json.loads(done.stdout.splitlines()[-1])
+  sizes = map(str, (devices, size, rank, local_steps, repeats))
+  return call('experiments.regression_speed.scaling', *sizes)
 
 
 def compare(

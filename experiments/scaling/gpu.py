@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from experiments.record import record
 from experiments.scaling.case import Case
+from experiments.subprocesses import call
 
 _KEPT = (
   'tokens_per_second',
@@ -38,21 +36,15 @@ def cases(base: Case, models: list[str]) -> Iterator[Case]:
 
 
 def in_process(case: Case, timeout: float) -> dict[str, Any]:
-  """What `case.measure` finds, or an 'error'."""
-  command = [sys.executable, '-m', 'experiments.scaling.case']
-  command.append(json.dumps(dataclasses.asdict(case)))
-  env = dict(os.environ)
-  if case.method == 'peft':
-    env['JAX_PLATFORMS'] = 'cpu'  # Leaves all of the card's memory to torch.
-  try:
-    done = subprocess.run(
-      command, capture_output=True, text=True, timeout=timeout, env=env
-    )
-  except subprocess.TimeoutExpired:
-    return {'error': f'not done after {timeout:.0f} s'}
-  if done.returncode:
-    return {'error': done.stderr.strip()[-2000:]}
-  return json.loads(done.stdout.splitlines()[-1])
+  """What `case.measure` finds.
+
+  Raises:
+    RuntimeError: see `subprocesses.call`.
+  """
+  # Leaves all of the card's memory to torch.
+  env = {'JAX_PLATFORMS': 'cpu'} if case.method == 'peft' else {}
+  given = json.dumps(dataclasses.asdict(case))
+  return call('experiments.scaling.case', given, env=env, timeout=timeout)
 
 
 def name_of(case: Case) -> str:
@@ -74,9 +66,10 @@ def run(folder: pathlib.Path, base: Case, models: list[str], limit: float) -> No
     if left < 20:
       print(f'# no time left for {name_of(case)}', flush=True)
       continue
-    result = in_process(case, left)
-    if 'error' in result:
-      print(f'# {name_of(case)} failed: {result["error"]}', flush=True)
+    try:
+      result = in_process(case, left)
+    except RuntimeError as error:
+      print(f'# {name_of(case)}: {error}', flush=True)
       continue
     found[case] = result
     details = {name: result[name] for name in _KEPT}

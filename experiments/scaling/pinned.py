@@ -9,13 +9,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
 import sys
 from typing import Any
 
 import numpy as np
 
 from experiments.record import record, recorded
+from experiments.subprocesses import call
 
 # (feeding, mesh axis with two devices)
 SPREADS = (('replicate', 'worker'), ('split', 'worker'), ('split', 'data'))
@@ -56,12 +56,7 @@ def compare(folder: pathlib.Path, base: Any, turns: int) -> None:
 
 def in_process(case: Any) -> dict[str, Any]:
   """What `case.measure` finds in a pinned process of its own."""
-  command = [sys.executable, '-m', 'experiments.scaling.pinned']
-  command.append(json.dumps(dataclasses.asdict(case)))
-  done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    raise RuntimeError(f'{case} failed: {done.stderr.strip()[-2000:]}')
-  return json.loads(done.stdout.splitlines()[-1])
+  return call('experiments.scaling.pinned', json.dumps(dataclasses.asdict(case)))
 
 
 def main() -> None:

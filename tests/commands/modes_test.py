@@ -11,19 +11,11 @@ import pytest
 from adapad_jax.commands import Request
 from adapad_jax.commands.registry import run
 from tests import tiny
-
-OPTIONS = {
-  'dry_run': False,
-  'checkpoint': 'best',
-  'split': '',
-  'input': '',
-  'output': '',
-  'max_rank': 0,
-}
+from tests.commands.exchange import DEFAULTS
 
 
 def request(config=None, workdir=None, **options):
-  return Request(config, workdir, OPTIONS | options)
+  return Request(config, workdir, DEFAULTS | options)
 
 
 @pytest.fixture(scope='module')
