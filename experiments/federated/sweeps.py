@@ -102,6 +102,8 @@ def missing(folder: pathlib.Path, wanted: Iterable[Case]) -> list[Case]:
 def draw(folder: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   """A panel for each sweep; grey lines: every worker sees rows of all data."""
   fig, axes = panels(len(SWEEPS))
+  for axis in axes[1:]:
+    axis.sharey(axes[0])
   for axis, (name, values) in zip(axes, SWEEPS.items(), strict=True):
     others = {k: v for k, v in _CENTRE.items() if k != name}.items()
     mine = [x for x in rows if others <= x.items() and x[name] in values]
@@ -112,5 +114,5 @@ def draw(folder: pathlib.Path, rows: list[dict[str, Any]]) -> None:
         axis.axhline(x['value'], color='grey', lw=1)
     axis.set_xticks(range(len(values)), [f'{value:g}' for value in values])
     axis.set_xlabel(LABELS[name])
-  axes[0].set_ylabel(rows[0]['figure'])
+  axes[0].set_ylabel(rows[0]['figure'].replace(' after', '\nafter'))
   save(fig, folder)
