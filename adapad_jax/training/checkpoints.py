@@ -55,9 +55,11 @@ class Checkpoints:
     manager = self._managers[kind]
     if step in manager.all_steps():
       return
-    if kind == 'best':
-      # What a run goes on from is not older than the best state before this one.
-      self._managers['latest'].wait_until_finished()
+    if kind == 'best' or are_several():
+      # What a run goes on from is not older than the best state before this one. And
+      # several processes meet at barriers that orbax names by the step alone: there
+      # `best` and `latest` of one step must not be under way at once.
+      self.wait()
     manager.save(
       step,
       args=ocp.args.Composite(

@@ -92,3 +92,27 @@ def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):
   monkeypatch.setattr(saved._managers['best'], 'save', save)
   saved.save('best', 3, STATE, {})
   assert order == ['waited', 'saved']
+
+
+@pytest.mark.parametrize('several', [True, False])
+def test_of_several_processes_one_save_is_under_way(tmp_path, monkeypatch, several):
+  """Both kinds of one step would meet at the same barriers."""
+  there, under_way = Checkpoints(tmp_path), set()
+  monkeypatch.setattr(checkpoints, 'are_several', lambda: several)
+  together = []
+  for kind, manager in there._managers.items():
+
+    def save(*args, kind=kind, **kwargs):
+      under_way.add(kind)
+      together.append(len(under_way))
+
+    def wait(kind=kind):
+      under_way.discard(kind)
+
+    monkeypatch.setattr(manager, 'save', save)
+    monkeypatch.setattr(manager, 'wait_until_finished', wait)
+  for kind in ('best', 'latest', 'best', 'latest'):
+    there.save(kind, 60, STATE, {})
+  # Alone, `latest` need not wait for `best`.
+  assert together == ([1, 1, 1, 1] if several else [1, 2, 1, 2])
+  there.close()
