@@ -12,6 +12,7 @@ method on a task train at once in one process (`experiments.several_runs`).
 
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -29,9 +30,10 @@ from experiments.glue_table.settings import (
   FACTORS,
   LENGTHS,
   RATES,
-  TUNING_SEED,
+  TUNING_SEEDS,
   Job,
   Spec,
+  Tried,
 )
 from experiments.glue_table.single import best_rate
 from experiments.record import record, recorded, side_by_side
@@ -54,6 +56,9 @@ _TRAIN_ROWS = flags.DEFINE_integer('train_rows', 0, 'Training rows; 0: all.')
 _EVAL_ROWS = flags.DEFINE_integer('eval_rows', 0, 'Rows to evaluate on; 0: all.')
 _TUNE = flags.DEFINE_bool(
   'tune', False, 'First search rates on a part of the training set.'
+)
+_TUNING_SEEDS = flags.DEFINE_list(
+  'tuning_seeds', list(map(str, TUNING_SEEDS)), 'Of that search.'
 )
 _COST = flags.DEFINE_bool('cost', False, 'Time a step and note the peak memory.')
 _TABLE = flags.DEFINE_bool('table', False, 'Only print and draw what is there.')
@@ -101,11 +106,12 @@ def spec(
 
 def tuned(
   done: list[dict[str, Any]], task: str, method: str, budget: int
-) -> list[tuple[float, float | None]]:
-  """(rate, value) of the tuning runs so far."""
-  like = spec('tune', task, method, TUNING_SEED, budget, 0.0).details()
-  del like['rate']
-  return [(row['rate'], row['value']) for row in done if like.items() <= row.items()]
+) -> list[Tried]:
+  """The tuning runs so far."""
+  like = spec('tune', task, method, 0, budget, 0.0).details()
+  del like['rate'], like['seed']
+  found = [row for row in done if like.items() <= row.items()]
+  return [(row['rate'], row['seed'], row['value']) for row in found]
 
 
 def chosen_rate(
@@ -114,6 +120,10 @@ def chosen_rate(
   """The best rate that was searched, or the method's own."""
   known = tuned(done, task, method, budget)
   return best_rate(known) if known else RATES[method]
+
+
+def _tuning() -> list[int]:
+  return [int(seed) for seed in _TUNING_SEEDS.value]
 
 
 def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
@@ -129,9 +139,13 @@ def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
 def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> Job:
   """All that is missing of one method on one task."""
   known = tuned(done, task, method, budget)
-  rates = [factor * RATES[method] for factor in FACTORS if _TUNE.value]
-  rates = [rate for rate in rates if rate not in dict(known)]
-  tune = [spec('tune', task, method, TUNING_SEED, budget, rate) for rate in rates]
+  there = {(rate, seed) for rate, seed, _ in known}
+  wanted = itertools.product([factor * RATES[method] for factor in FACTORS], _tuning())
+  tune = [
+    spec('tune', task, method, seed, budget, rate)
+    for rate, seed in wanted
+    if _TUNE.value and (rate, seed) not in there
+  ]
   rate = chosen_rate(done, task, method, budget)
   kind, seeds = ('cost', _SEEDS.value[:1]) if _COST.value else ('run', _SEEDS.value)
   runs = [spec(kind, task, method, int(seed), budget, rate) for seed in seeds]

@@ -32,9 +32,9 @@ RATES = {
   'head': 2e-3,
 }
 # Tuning tries each of these times the rate above: the same effort for every method.
-FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0)
-# No seed of the table: what is tuned must not meet what is reported.
-TUNING_SEED, HOLDOUT = 1000, 0.2
+FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+# No seeds of the table: what is tuned must not meet what is reported.
+TUNING_SEEDS, HOLDOUT = (1000, 1001, 1002), 0.2
 # Steps of a run that is timed.
 COST_STEPS = 40
 # A worker needs a row of its own: a quarter of a batch is not joint.
@@ -76,18 +76,23 @@ class Spec:
     return dataclasses.asdict(self)
 
 
+# Rate, seed and value of a run that searched; the value of one that was not finite is
+# None.
+Tried = tuple[float, int, float | None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
   """Runs of one method on one task, which one process makes one after the other.
 
   Attributes:
     tune: runs that search the rate first.
-    known: (rate, value) of such runs that are there already.
+    known: (rate, seed, value) of such runs that are there already.
     runs: what is asked for; at the best rate, where one is searched.
   """
 
   tune: tuple[Spec, ...]
-  known: tuple[tuple[float, float], ...]
+  known: tuple[Tried, ...]
   runs: tuple[Spec, ...]
 
 

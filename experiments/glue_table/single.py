@@ -5,18 +5,27 @@ python -m experiments.glue_table.single JOB.json DATA ROWS.jsonl TOGETHER
 Rows are written as they come, so that a process which is stopped loses few.
 """
 
+import collections
 import dataclasses
 import json
 import pathlib
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 
 from adapad_jax.training import FinetuneConfig, train
-from experiments.glue_table.settings import COST_STEPS, Job, Spec, config_of, run_of
+from experiments.glue_table.settings import (
+  COST_STEPS,
+  Job,
+  Spec,
+  Tried,
+  config_of,
+  run_of,
+)
 from experiments.several_runs import Trained, train_runs
 from experiments.timing import peak_bytes
 
@@ -24,12 +33,12 @@ from experiments.timing import peak_bytes
 def main(job_path: str, data: str, rows_path: str, together: str) -> None:
   written = json.loads(pathlib.Path(job_path).read_text())
   specs = lambda name: tuple(Spec(**one) for one in written[name])
-  known = tuple((rate, value) for rate, value in written['known'])
+  known = tuple((rate, seed, value) for rate, seed, value in written['known'])
   job, size = Job(specs('tune'), known, specs('runs')), int(together)
   tried = [*job.known]
   with pathlib.Path(rows_path).open('w') as file:
     for row in execute(job.tune, pathlib.Path(data), size):
-      tried.append((row['rate'], row['value']))
+      tried.append((row['rate'], row['seed'], row['value']))
       print(json.dumps(row), file=file, flush=True)
     runs = job.runs
     if job.tune:
@@ -39,12 +48,15 @@ def main(job_path: str, data: str, rows_path: str, together: str) -> None:
       print(json.dumps(row), file=file, flush=True)
 
 
-def best_rate(tried: list[tuple[float, float | None]]) -> float:
-  """The rate with the best value; None is that of a run that was not finite."""
-  finite = [(value, rate) for rate, value in tried if value is not None]
+def best_rate(tried: Sequence[Tried]) -> float:
+  """The rate with the best mean over its seeds, all of which stayed finite."""
+  values = collections.defaultdict(list)
+  for rate, _, value in tried:
+    values[rate].append(value)
+  finite = {rate: found for rate, found in values.items() if None not in found}
   if not finite:
-    raise FloatingPointError(f'no rate of {tried} stayed finite')
-  return max(finite)[1]
+    raise FloatingPointError(f'no rate of {list(values)} stayed finite')
+  return max((statistics.fmean(found), rate) for rate, found in finite.items())[1]
 
 
 def execute(
