@@ -72,9 +72,9 @@ def run(folder: pathlib.Path, base: Case, models: list[str], limit: float) -> No
       print(f'# {name_of(case)}: {error}', flush=True)
       continue
     found[case] = result
-    details = {name: result[name] for name in _KEPT}
-    device = result['device']
-    record(folder, name_of(case), result['step_ms'], 'ms', device=device, **details)
+    details = {name: result[name] for name in ('device', *_KEPT)}
+    details |= {'scan': case.scan}
+    record(folder, name_of(case), result['step_ms'], 'ms', **details)
     _ratios(folder, case, base.rank, found)
 
 
@@ -94,4 +94,5 @@ def _ratios(
       '',
       device=found[case]['device'],
       other_device=found[beside]['device'],
+      scan=case.scan,
     )
