@@ -225,7 +225,7 @@ def run_missing() -> int:
 
 
 def report() -> None:
-  """Prints both tables of the first budget and draws both figures."""
+  """Prints the tables of the first budget and of all, and draws both figures."""
   from experiments.glue_table import figures, summary
 
   like = spec('run', '', '', 0, int(_BUDGETS.value[0]), 0.0).details()
@@ -245,13 +245,20 @@ def report() -> None:
   if not shown:
     print('no such runs yet')
     return
-  tasks = [task for task in _TASKS.value if any(r['task'] == task for r in shown)]
+  tasks = _tasks_of(shown)
   print(summary.main_table(shown, costs, _METHODS.value, tasks))
   print()
   print(summary.difference_table(shown, _METHODS.value, tasks))
+  if len(_BUDGETS.value) > 1:
+    asked = [row for row in mine if str(row['budget']) in _BUDGETS.value]
+    print(f'\n{summary.budget_table(asked, _METHODS.value, _tasks_of(asked))}')
   figures.draw_truncation(shown, _METHODS.value, tasks, HERE / 'truncation.png')
   best = figures.draw_front(mine, tasks, HERE / 'front.png')
   print(f'\non the front of metric against parameters: {", ".join(best)}')
+
+
+def _tasks_of(shown: list[dict[str, Any]]) -> list[str]:
+  return [task for task in _TASKS.value if any(r['task'] == task for r in shown)]
 
 
 if __name__ == '__main__':

@@ -83,6 +83,29 @@ def main_table(
   return _markdown(lines)
 
 
+def budget_table(
+  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
+) -> str:
+  """A Markdown table: a row for each method and budget, by growing budget."""
+  head = ['method', 'average rank', *tasks, 'average', 'adapter']
+  lines = [head, ['---'] * len(head)]
+  for method in methods:
+    for budget in sorted({row['budget'] for row in rows}):
+      own = [
+        row
+        for row in finite(rows)
+        if row['method'] == method and row['budget'] == budget
+      ]
+      if not own:
+        continue
+      found = [list(scores(own, method, task).values()) for task in tasks]
+      found.append(list(averages(own, method, tasks).values()))
+      cells = [mean_sd(values) if values else '' for values in found]
+      size = f'{median(own, "adapter_parameters"):,.0f}'
+      lines.append([method, str(budget), *cells, size])
+  return _markdown(lines)
+
+
 def median(rows: Sequence[Row], key: str) -> float:
   """Of one figure over rows."""
   return float(np.median([row[key] for row in rows]))

@@ -168,6 +168,14 @@ def test_the_table_holds_runs_at_the_chosen_rate_alone(table, tmp_path, capsys):
   assert '| lora | 80.0 |' in capsys.readouterr().out, 'seed 1 has another rate'
 
 
+def test_budgets_have_a_table_of_their_own(table, capsys):
+  table('--methods=lora,head', '--seeds=0,1', '--budget=8,1')
+  out = capsys.readouterr().out
+  assert '| lora | 1 | 80.5 ± 0.7 | 80.5 ± 0.7 | 10 |\n| lora | 8 | 80.5' in out
+  table('--methods=lora', '--seeds=0,1', '--budget=1')
+  assert 'average rank' not in capsys.readouterr().out
+
+
 def test_rows_outlive_the_process_that_made_them(table, tmp_path, monkeypatch):
   table('--methods=head', '--seeds=0')  # Parses the flags.
 
