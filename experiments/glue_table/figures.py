@@ -52,7 +52,7 @@ def draw_front(
     groups[row['method'], row['budget']].append(row)
   points = {}
   for (method, budget), own in groups.items():
-    whole = averages(own, method, tasks)
+    whole = averages(own, tasks)
     if whole:
       size = float(np.median([row['adapter_parameters'] for row in own]))
       points[f'{method} {budget}'] = size, float(np.mean(list(whole.values())))

@@ -251,7 +251,8 @@ def report() -> None:
   print(summary.difference_table(shown, _METHODS.value, tasks))
   if len(_BUDGETS.value) > 1:
     asked = [row for row in mine if str(row['budget']) in _BUDGETS.value]
-    print(f'\n{summary.budget_table(asked, _METHODS.value, _tasks_of(asked))}')
+    for table in (summary.budget_table, summary.growth_table):
+      print(f'\n{table(asked, _METHODS.value, _tasks_of(asked))}')
   figures.draw_truncation(shown, _METHODS.value, tasks, HERE / 'truncation.png')
   best = figures.draw_front(mine, tasks, HERE / 'front.png')
   print(f'\non the front of metric against parameters: {", ".join(best)}')

@@ -21,26 +21,25 @@ def finite(rows: Sequence[Row]) -> list[Row]:
   return [row for row in rows if row['value'] is not None]
 
 
-def scores(rows: Sequence[Row], method: str, task: str) -> dict[int, float]:
-  """Metric in points by seed, of the runs that stayed finite."""
-  return {
-    row['seed']: 100 * row['value']
-    for row in finite(rows)
-    if row['method'] == method and row['task'] == task
-  }
+def of(rows: Sequence[Row], method: str, budget: int | None = None) -> list[Row]:
+  """The rows of one method, and of one budget if it is given."""
+  own = [row for row in rows if row['method'] == method]
+  return own if budget is None else [row for row in own if row['budget'] == budget]
 
 
-def broken(rows: Sequence[Row], method: str, task: str) -> int:
-  """Runs that did not stay finite."""
-  own = [row for row in rows if row['method'] == method and row['task'] == task]
-  return len(own) - len(finite(own))
+def scores(rows: Sequence[Row], task: str) -> dict[int, float]:
+  """Metric in points by seed, of one method's runs that stayed finite."""
+  return {r['seed']: 100 * r['value'] for r in finite(rows) if r['task'] == task}
 
 
-def averages(
-  rows: Sequence[Row], method: str, tasks: Sequence[str]
-) -> dict[int, float]:
-  """Mean over the tasks by seed, of the seeds that have them all."""
-  found = [scores(rows, method, task) for task in tasks]
+def broken(rows: Sequence[Row], task: str) -> int:
+  """Runs of one method that did not stay finite."""
+  return sum(row['task'] == task and row['value'] is None for row in rows)
+
+
+def averages(rows: Sequence[Row], tasks: Sequence[str]) -> dict[int, float]:
+  """Mean over the tasks by seed, of one method's seeds that have them all."""
+  found = [scores(rows, task) for task in tasks]
   seeds = set.intersection(*(set(by_seed) for by_seed in found))
   return {s: float(np.mean([by_seed[s] for by_seed in found])) for s in sorted(seeds)}
 
@@ -54,56 +53,51 @@ def main_table(
   """A Markdown table: a row for each method; costs are medians over their tasks."""
   head = ['method', *tasks, 'average', 'adapter', 'with head, MiB']
   head += ['s a step', 'peak MiB']
-  lines = [head, ['---'] * len(head)]
+  lines = []
   for method in methods:
-    own = [row for row in finite(rows) if row['method'] == method]
-    if not own:
+    own, timed = of(rows, method), of(costs, method)
+    if not finite(own):
       continue
-    cells = []
-    for task in tasks:
-      values = list(scores(rows, method, task).values())
-      lost = broken(rows, method, task)
-      cell = mean_sd(values) if values else ''
-      cells.append(f'{cell} ({lost} not finite)' if lost else cell)
-    whole = list(averages(rows, method, tasks).values())
-    adapter = median(own, 'adapter_parameters')
-    size = 4 * (adapter + median(own, 'head_parameters')) / MIB
-    timed = [row for row in costs if row['method'] == method]
+    adapter = median(finite(own), 'adapter_parameters')
+    size = 4 * (adapter + median(finite(own), 'head_parameters')) / MIB
     lines.append(
       [
         method,
-        *cells,
-        mean_sd(whole) if whole else '',
+        *_cells(own, tasks),
         f'{adapter:,.0f}',
         f'{size:.2f}',
         f'{median(timed, "value"):.3f}' if timed else '',
         f'{median(timed, "peak_mib"):.0f}' if timed else '',
       ]
     )
-  return _markdown(lines)
+  return _markdown(_headed(head, lines))
 
 
 def budget_table(
   rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
 ) -> str:
   """A Markdown table: a row for each method and budget, by growing budget."""
-  head = ['method', 'average rank', *tasks, 'average', 'adapter']
-  lines = [head, ['---'] * len(head)]
+  lines = []
   for method in methods:
     for budget in sorted({row['budget'] for row in rows}):
-      own = [
-        row
-        for row in finite(rows)
-        if row['method'] == method and row['budget'] == budget
-      ]
-      if not own:
-        continue
-      found = [list(scores(own, method, task).values()) for task in tasks]
-      found.append(list(averages(own, method, tasks).values()))
-      cells = [mean_sd(values) if values else '' for values in found]
-      size = f'{median(own, "adapter_parameters"):,.0f}'
-      lines.append([method, str(budget), *cells, size])
-  return _markdown(lines)
+      own = of(rows, method, budget)
+      if finite(own):
+        size = f'{median(finite(own), "adapter_parameters"):,.0f}'
+        lines.append([method, str(budget), *_cells(own, tasks), size])
+  return _markdown(
+    _headed(['method', 'average rank', *tasks, 'average', 'adapter'], lines)
+  )
+
+
+def _cells(own: Sequence[Row], tasks: Sequence[str]) -> list[str]:
+  """One method's mean and spread on every task and on average."""
+  cells = []
+  for task in tasks:
+    values, lost = list(scores(own, task).values()), broken(own, task)
+    cell = mean_sd(values) if values else ''
+    cells.append(f'{cell} ({lost} not finite)' if lost else cell)
+  whole = list(averages(own, tasks).values())
+  return [*cells, mean_sd(whole) if whole else '']
 
 
 def median(rows: Sequence[Row], key: str) -> float:
@@ -135,17 +129,34 @@ def difference_table(
   rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
 ) -> str:
   """AdaPaD minus every peer, by task and on average, with intervals."""
-  head = ['adapad minus', *tasks, 'average']
-  lines = [head, ['---'] * len(head)]
+  peers = [method for method in methods if method != 'adapad']
+  mine = of(rows, 'adapad')
+  lines = [[peer, *_intervals(mine, of(rows, peer), tasks)] for peer in peers]
+  return _markdown(_headed(['adapad minus', *tasks, 'average'], lines))
+
+
+def growth_table(
+  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
+) -> str:
+  """Every method's largest budget minus its smaller ones, with intervals."""
+  lines = []
   for method in methods:
-    if method == 'adapad':
-      continue
-    pairs = [
-      paired(scores(rows, 'adapad', task), scores(rows, method, task)) for task in tasks
-    ]
-    pairs.append(paired(averages(rows, 'adapad', tasks), averages(rows, method, tasks)))
-    lines.append([method, *(_interval(pair) for pair in pairs)])
-  return _markdown(lines)
+    own = of(rows, method)
+    budgets = sorted({row['budget'] for row in own})
+    for budget in budgets[:-1]:
+      name = f'{method} {budgets[-1]} minus {budget}'
+      more, less = (of(own, method, size) for size in (budgets[-1], budget))
+      lines.append([name, *_intervals(more, less, tasks)])
+  return _markdown(_headed(['larger budget', *tasks, 'average'], lines))
+
+
+def _intervals(
+  first: Sequence[Row], second: Sequence[Row], tasks: Sequence[str]
+) -> list[str]:
+  """First minus second, each of one method, by task and on average."""
+  sides = [(scores(first, task), scores(second, task)) for task in tasks]
+  sides.append((averages(first, tasks), averages(second, tasks)))
+  return [_interval(paired(*pair)) for pair in sides]
 
 
 def _interval(pair: Mapping[str, float]) -> str:
@@ -168,6 +179,10 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
       best = metric
       kept.append(name)
   return kept
+
+
+def _headed(head: list[str], lines: list[list[str]]) -> list[list[str]]:
+  return [head, ['---'] * len(head), *lines]
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -172,6 +172,7 @@ def test_budgets_have_a_table_of_their_own(table, capsys):
   table('--methods=lora,head', '--seeds=0,1', '--budget=8,1')
   out = capsys.readouterr().out
   assert '| lora | 1 | 80.5 ± 0.7 | 80.5 ± 0.7 | 10 |\n| lora | 8 | 80.5' in out
+  assert '| lora 8 minus 1 | +0.0 [+0.0, +0.0] | +0.0 [+0.0, +0.0] |' in out
   table('--methods=lora', '--seeds=0,1', '--budget=1')
   assert 'average rank' not in capsys.readouterr().out
 
