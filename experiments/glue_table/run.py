@@ -122,10 +122,6 @@ def chosen_rate(
   return best_rate(known) if known else RATES[method]
 
 
-def _tuning() -> list[int]:
-  return [int(seed) for seed in _TUNING_SEEDS.value]
-
-
 def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
   """What is asked for and not done yet."""
   for budget in map(int, _BUDGETS.value):
@@ -140,7 +136,8 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   """All that is missing of one method on one task."""
   known = tuned(done, task, method, budget)
   there = {(rate, seed) for rate, seed, _ in known}
-  wanted = itertools.product([factor * RATES[method] for factor in FACTORS], _tuning())
+  rates = [factor * RATES[method] for factor in FACTORS]
+  wanted = itertools.product(rates, map(int, _TUNING_SEEDS.value))
   tune = [
     spec('tune', task, method, seed, budget, rate)
     for rate, seed in wanted

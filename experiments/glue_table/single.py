@@ -33,7 +33,7 @@ from experiments.timing import peak_bytes
 def main(job_path: str, data: str, rows_path: str, together: str) -> None:
   written = json.loads(pathlib.Path(job_path).read_text())
   specs = lambda name: tuple(Spec(**one) for one in written[name])
-  known = tuple((rate, seed, value) for rate, seed, value in written['known'])
+  known = tuple(tuple(one) for one in written['known'])
   job, size = Job(specs('tune'), known, specs('runs')), int(together)
   tried = [*job.known]
   with pathlib.Path(rows_path).open('w') as file:

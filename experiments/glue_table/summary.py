@@ -70,7 +70,7 @@ def main_table(
         f'{median(timed, "peak_mib"):.0f}' if timed else '',
       ]
     )
-  return _markdown(_headed(head, lines))
+  return _markdown(head, lines)
 
 
 def budget_table(
@@ -84,9 +84,7 @@ def budget_table(
       if finite(own):
         size = f'{median(finite(own), "adapter_parameters"):,.0f}'
         lines.append([method, str(budget), *_cells(own, tasks), size])
-  return _markdown(
-    _headed(['method', 'average rank', *tasks, 'average', 'adapter'], lines)
-  )
+  return _markdown(['method', 'average rank', *tasks, 'average', 'adapter'], lines)
 
 
 def _cells(own: Sequence[Row], tasks: Sequence[str]) -> list[str]:
@@ -132,7 +130,7 @@ def difference_table(
   peers = [method for method in methods if method != 'adapad']
   mine = of(rows, 'adapad')
   lines = [[peer, *_intervals(mine, of(rows, peer), tasks)] for peer in peers]
-  return _markdown(_headed(['adapad minus', *tasks, 'average'], lines))
+  return _markdown(['adapad minus', *tasks, 'average'], lines)
 
 
 def growth_table(
@@ -147,7 +145,7 @@ def growth_table(
       name = f'{method} {budgets[-1]} minus {budget}'
       more, less = (of(own, method, size) for size in (budgets[-1], budget))
       lines.append([name, *_intervals(more, less, tasks)])
-  return _markdown(_headed(['larger budget', *tasks, 'average'], lines))
+  return _markdown(['larger budget', *tasks, 'average'], lines)
 
 
 def _intervals(
@@ -181,9 +179,6 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
   return kept
 
 
-def _headed(head: list[str], lines: list[list[str]]) -> list[list[str]]:
-  return [head, ['---'] * len(head), *lines]
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+  whole = [head, ['---'] * len(head), *lines]
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in whole)

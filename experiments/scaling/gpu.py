@@ -72,8 +72,7 @@ def run(folder: pathlib.Path, base: Case, models: list[str], limit: float) -> No
       print(f'# {name_of(case)}: {error}', flush=True)
       continue
     found[case] = result
-    details = {name: result[name] for name in ('device', *_KEPT)}
-    details |= {'scan': case.scan}
+    details = {name: result[name] for name in ('device', *_KEPT)} | {'scan': case.scan}
     record(folder, name_of(case), result['step_ms'], 'ms', **details)
     _ratios(folder, case, base.rank, found)
 
