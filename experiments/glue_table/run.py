@@ -60,6 +60,9 @@ _TUNE = flags.DEFINE_bool(
 _TUNING_SEEDS = flags.DEFINE_list(
   'tuning_seeds', list(map(str, TUNING_SEEDS)), 'Of that search.'
 )
+_FACTORS = flags.DEFINE_list(
+  'factors', list(map(str, FACTORS)), 'Rates of that search, times the default.'
+)
 _COST = flags.DEFINE_bool('cost', False, 'Time a step and note the peak memory.')
 _TABLE = flags.DEFINE_bool('table', False, 'Only print and draw what is there.')
 _JOBS = flags.DEFINE_integer('jobs', 1, 'Processes side by side; one thread each.')
@@ -136,7 +139,7 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   """All that is missing of one method on one task."""
   known = tuned(done, task, method, budget)
   there = {(rate, seed) for rate, seed, _ in known}
-  rates = [factor * RATES[method] for factor in FACTORS]
+  rates = [factor * RATES[method] for factor in map(float, _FACTORS.value)]
   wanted = itertools.product(rates, map(int, _TUNING_SEEDS.value))
   tune = [
     spec('tune', task, method, seed, budget, rate)
