@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from adapad_jax.models.products import dense_dot_general
+
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
@@ -97,7 +99,13 @@ def linear(
 ) -> nnx.Linear:
   """A dense layer whose parameters and arithmetic are in `dtype`."""
   return nnx.Linear(
-    in_features, out_features, use_bias=bias, dtype=dtype, param_dtype=dtype, rngs=rngs
+    in_features,
+    out_features,
+    use_bias=bias,
+    dtype=dtype,
+    param_dtype=dtype,
+    dot_general=dense_dot_general(dtype, jax.default_backend()),
+    rngs=rngs,
   )
 
 

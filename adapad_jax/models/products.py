@@ -1,0 +1,82 @@
+"""Products of dense layers in bfloat16 on a CPU.
+
+XLA's CPU compiler has kernels for a processor's bfloat16 units, but takes them only for
+products whose result is float32. For a bfloat16 result it widens both operands and
+multiplies in float32, in no less time than float32 weights take. So both passes ask for
+float32 here and round it, which is what a bfloat16 result means anyway.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def dense_dot_general(dtype: Any, backend: str) -> Callable[..., jax.Array]:
+  """The `dot_general` of a dense layer that computes in `dtype`.
+
+  Args:
+    dtype: of activations and weights.
+    backend: 'gpu', 'cpu' or 'tpu'.
+  """
+  slow = backend == 'cpu' and jnp.dtype(dtype) == jnp.bfloat16
+  return narrow_dot_general if slow else jax.lax.dot_general
+
+
+def narrow_dot_general(
+  x: jax.Array,
+  kernel_IO: jax.Array,
+  dimension_numbers: Any,
+  *,
+  precision: Any = None,
+  out_sharding: Any = None,
+) -> jax.Array:
+  """x W for x (..., I) in bfloat16, summed in float32 and rounded to bfloat16.
+
+  Args:
+    x: activations.
+    kernel_IO: W.
+    dimension_numbers: of `jax.lax.dot_general`; those of x W.
+    precision: not read, since bfloat16 has one.
+    out_sharding: None.
+
+  Raises:
+    ValueError: for another product than x W, or a sharding of the result.
+  """
+  expected = ((x.ndim - 1,), (0,)), ((), ())
+  if dimension_numbers != expected or out_sharding is not None:
+    raise ValueError(
+      f'only x W is known here, {expected}; got {dimension_numbers} and out_sharding'
+      f' {out_sharding}'
+    )
+  return _product(x, kernel_IO)
+
+
+@jax.custom_vjp
+def _product(x: jax.Array, kernel_IO: jax.Array) -> jax.Array:
+  return _rounded(x, kernel_IO, (x.ndim - 1,), (0,))
+
+
+def _forward(x: jax.Array, kernel_IO: jax.Array) -> tuple[jax.Array, Any]:
+  return _product(x, kernel_IO), (x, kernel_IO)
+
+
+def _backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, kernel_IO = saved
+  rows = tuple(range(dy.ndim - 1))
+  dx = _rounded(dy, kernel_IO, (dy.ndim - 1,), (1,))
+  return dx, _rounded(x, dy, rows, rows)
+
+
+_product.defvjp(_forward, _backward)
+
+
+def _rounded(
+  x: jax.Array, y: jax.Array, axes_x: tuple[int, ...], axes_y: tuple[int, ...]
+) -> jax.Array:
+  """The product over these axes, summed in float32, in the dtype of x."""
+  wide = jax.lax.dot_general(
+    x, y, ((axes_x, axes_y), ((), ())), preferred_element_type=jnp.float32
+  )
+  return wide.astype(x.dtype)
