@@ -166,6 +166,9 @@ def _device_round(
   live = live_workers(live_MS)
   own_rows = method.feeding.own_rows_at(state.step, method.rounds)
   slots = method.feeding.slots(live, own_rows, blocks, shards, w, d, capacity)
+  # While no row is a worker's own, what trains in advance rests: a gradient of zero
+  # would let Adam's momentum carry it on.
+  live_MS = jnp.where(own_rows > 0, live_MS, active_MS)
   workers = width // blocks
   view = worker.View(
     layout=method.layout,

@@ -217,6 +217,8 @@ class Loop:
         grad = jax.tree.map(lambda g: g * min(1.0, m.optimizer.clip / norm), grad)  # noqa: B023
         for name, g in grad.items():
           key = name, k
+          if polishing and k >= self.rank[name]:
+            continue
           step = self.t * H + h
           rate = self.rate(m.optimizer, self.age[key], step, m.rounds * H)
           params = (self.a[key], self.b[key])
