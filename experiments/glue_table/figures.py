@@ -1,8 +1,9 @@
 """The two figures: truncation curves, and metric against parameters."""
 
 import collections
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib
 
@@ -10,7 +11,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from experiments.glue_table.summary import Row, averages, finite, front  # noqa: E402
+from experiments.glue_table.summary import Row, averages, finite, front, scores  # noqa: E402
 
 
 def draw_truncation(
@@ -44,28 +45,81 @@ def draw_truncation(
 
 
 def draw_front(
-  rows: Sequence[Row], tasks: Sequence[str], path: pathlib.Path
+  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str], path: pathlib.Path
 ) -> list[str]:
-  """Average metric against adapter parameters; returns the names on the front."""
+  """Metric against adapter parameters over budgets, by task and on average.
+
+  Filled: on the front. Full fine-tuning is a line across; the head alone, which would
+  flatten everything else, is left out.
+
+  Returns:
+    the names on the front of the average.
+  """
+  named = {'average': lambda own: averages(own, tasks)}
+  named |= {task: functools.partial(scores, task=task) for task in tasks}
+  across = min(len(named), 3)
+  down = -(-len(named) // across)
+  figure, panels = plt.subplots(
+    down, across, figsize=(4 * across, 3.5 * down), squeeze=False
+  )
+  fronts = {}
+  for panel, (name, values_of) in zip(panels.flat, named.items(), strict=False):
+    points = _points(rows, values_of)
+    fronts[name] = front({f'{m} {b}': point for (m, b), point in points.items()})
+    for i, method in enumerate(methods):
+      own = {f'{m} {b}': p for (m, b), p in sorted(points.items()) if m == method}
+      _draw_method(panel, method, own, fronts[name], f'C{i}')
+    panel.set(title=name, xscale='log')
+    panel.set(xlabel='adapter parameters', ylabel='metric, points')
+  for unused in panels.flat[len(named) :]:
+    unused.remove()
+  _legend(panels)
+  _save(figure, path)
+  return fronts['average']
+
+
+def _points(
+  rows: Sequence[Row], values_of: Callable[[Sequence[Row]], Mapping[int, float]]
+) -> dict[tuple[str, int], tuple[float, float]]:
+  """(method, budget) -> parameters of the adapter and mean metric."""
   groups = collections.defaultdict(list)
   for row in finite(rows):
     groups[row['method'], row['budget']].append(row)
   points = {}
-  for (method, budget), own in groups.items():
-    whole = averages(own, tasks)
-    if whole:
+  for key, own in groups.items():
+    if values := list(values_of(own).values()):
       size = float(np.median([row['adapter_parameters'] for row in own]))
-      points[f'{method} {budget}'] = size, float(np.mean(list(whole.values())))
-  best = front(points)
-  figure, panel = plt.subplots(figsize=(5, 4))
-  for name, (size, metric) in points.items():
-    panel.plot(size, metric, 'o' if name in best else 'x', color='C0')
-    panel.annotate(name, (size, metric), fontsize=7)
-  panel.plot(*zip(*[points[name] for name in best], strict=True), color='C0', lw=0.8)
-  panel.set_xscale('symlog', linthresh=1e4)
-  panel.set(xlabel='adapter parameters', ylabel=f'average over {", ".join(tasks)}')
-  _save(figure, path)
-  return best
+      points[key] = size, float(np.mean(values))
+  return points
+
+
+def _draw_method(
+  panel: plt.Axes,
+  method: str,
+  points: Mapping[str, tuple[float, float]],
+  best: Sequence[str],
+  colour: str,
+) -> None:
+  """One method's budgets as a line; see `draw_front`."""
+  if method == 'head':
+    return
+  if method == 'full':
+    for _, metric in points.values():
+      panel.axhline(metric, color=colour, ls=':', lw=1, label=method)
+    return
+  panel.plot(*np.transpose([*points.values()]).reshape(2, -1), color=colour, lw=0.8)
+  for i, (name, (size, metric)) in enumerate(points.items()):
+    fill = colour if name in best else 'white'
+    label = None if i else method
+    panel.plot(size, metric, 'o', color=colour, mfc=fill, label=label)
+
+
+def _legend(panels: np.ndarray) -> None:
+  """Names what any of the panels shows, in the first."""
+  lines = [panel.get_legend_handles_labels() for panel in panels.flat]
+  named = {name: line for part in lines for line, name in zip(*part, strict=True)}
+  if named:
+    panels.flat[0].legend(named.values(), named.keys(), fontsize=7)
 
 
 def _save(figure: plt.Figure, path: pathlib.Path) -> None:

@@ -254,7 +254,7 @@ def report() -> None:
     for table in (summary.budget_table, summary.growth_table):
       print(f'\n{table(asked, _METHODS.value, _tasks_of(asked))}')
   figures.draw_truncation(shown, _METHODS.value, tasks, HERE / 'truncation.png')
-  best = figures.draw_front(mine, tasks, HERE / 'front.png')
+  best = figures.draw_front(mine, _METHODS.value, tasks, HERE / 'front.png')
   print(f'\non the front of metric against parameters: {", ".join(best)}')
 
 
