@@ -20,6 +20,7 @@ from adapad_jax.models.config_fields import pick, require
 from adapad_jax.models.encoder import span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.models.products import token_product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,10 +268,7 @@ class DecoderModel(nnx.Module):
     """Next-token logits (B, L, V) in float32, from a head that may be tied."""
     if not self.config.tie_word_embeddings:
       return self.lm_head(hidden_BLD).astype(jnp.float32)
-    table_VD = self.model.embed_tokens.embedding[...]
-    return jnp.einsum(
-      'BLD,VD->BLV', hidden_BLD, table_VD, preferred_element_type=jnp.float32
-    )
+    return token_product(hidden_BLD, self.model.embed_tokens.embedding[...])
 
 
 def last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:

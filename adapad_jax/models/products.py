@@ -1,9 +1,10 @@
-"""Products of dense layers in bfloat16 on a CPU.
+"""Products in bfloat16 whose both passes take the units that a device has for them.
 
 XLA's CPU compiler has kernels for a processor's bfloat16 units, but takes them only for
 products whose result is float32. For a bfloat16 result it widens both operands and
 multiplies in float32, in no less time than float32 weights take. So both passes ask for
-float32 here and round it, which is what a bfloat16 result means anyway.
+float32 here and round it, which is what a bfloat16 result means anyway. A float32
+cotangent would widen the weights just so, on any device, and is rounded too.
 """
 
 from collections.abc import Callable
@@ -70,6 +71,32 @@ def _backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 _product.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def token_product(x: jax.Array, table_VD: jax.Array) -> jax.Array:
+  """x E^T in float32, for x (..., D) and a table E of tokens; gives (..., V).
+
+  The gradient of the result is rounded to the dtype of x before it goes on.
+  """
+  axes = (x.ndim - 1,), (1,)
+  return jax.lax.dot_general(
+    x, table_VD, (axes, ((), ())), preferred_element_type=jnp.float32
+  )
+
+
+def _token_forward(x: jax.Array, table_VD: jax.Array) -> tuple[jax.Array, Any]:
+  return token_product(x, table_VD), (x, table_VD)
+
+
+def _token_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, table_VD = saved
+  dy, rows = dy.astype(x.dtype), tuple(range(dy.ndim - 1))
+  dx = _rounded(dy, table_VD, (dy.ndim - 1,), (0,))
+  return dx, _rounded(dy, x, rows, rows).astype(table_VD.dtype)
+
+
+token_product.defvjp(_token_forward, _token_backward)
 
 
 def _rounded(

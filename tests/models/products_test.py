@@ -1,4 +1,4 @@
-"""Products in bfloat16 on a CPU beside the same ones in float32."""
+"""Products in bfloat16 beside the same ones in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,33 @@ def test_both_passes_are_the_float32_ones_rounded(operands):
     assert found.dtype == jnp.bfloat16
     # Half a unit in the last of eight bits; a sum may end beside such a border.
     np.testing.assert_allclose(found.astype('float32'), expected, rtol=2**-7, atol=1e-5)
+
+
+def test_logits_of_tokens_are_float32_and_their_gradients_bfloat16(operands):
+  x, kernel, _ = operands
+  table = kernel.T
+  y, pull = jax.vjp(products.token_product, x, table)
+  wide = [z.astype('float32') for z in (x, table)]
+  wide_y, wide_pull = jax.vjp(lambda x, table: x @ table.T, *wide)
+  assert y.dtype == jnp.float32
+  np.testing.assert_allclose(y, wide_y, rtol=1e-5, atol=1e-5)
+  for found, expected in zip(pull(y), wide_pull(wide_y), strict=True):
+    assert found.dtype == jnp.bfloat16
+    scale = jnp.abs(expected).max()
+    np.testing.assert_allclose(found.astype('float32'), expected, atol=scale / 128)
+  loss = lambda *xy: jnp.sum(products.token_product(*xy) ** 2)
+  dots = [*_dots(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, table).jaxpr)]
+  assert len(dots) == 3
+  for dot in dots:
+    assert {v.aval.dtype for v in dot.invars} == {jnp.dtype('bfloat16')}
+
+
+def test_logits_of_tokens_in_float32_are_the_plain_product(operands):
+  x, table = operands[0].astype('float32'), operands[1].T.astype('float32')
+  y, pull = jax.vjp(products.token_product, x, table)
+  wide_y, wide_pull = jax.vjp(lambda x, table: x @ table.T, x, table)
+  for found, expected in zip((y, *pull(y)), (wide_y, *wide_pull(wide_y)), strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
 
 
 def _dots(jaxpr):
