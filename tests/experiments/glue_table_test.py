@@ -114,6 +114,18 @@ def test_the_search_counts_every_seed(table, capsys):
   assert not table('--methods=lora', '--tune', '--seeds=0,1')
 
 
+def test_a_search_may_be_narrower_and_widened_later(table):
+  narrow = ['--methods=lora', '--seeds=0', '--tune', '--tuning_seeds=1000']
+  ran = table(*narrow, '--factors=0.5,1')
+  assert [(one.kind, one.rate) for one in ran] == [
+    ('tune', 1e-3),
+    ('tune', 2e-3),
+    ('run', 2e-3),
+  ]
+  more = table(*narrow)
+  assert [one.rate for one in more] == [2.5e-4, 5e-4, 4e-3, 8e-3, 8e-3]
+
+
 def test_the_best_rate_is_one_that_stayed_finite():
   tried = [(1e-3, 0, 0.5), (2e-3, 0, None), (2e-3, 1, 0.9), (4e-3, 0, 0.4)]
   assert single.best_rate(tried) == 1e-3
