@@ -56,7 +56,7 @@ def narrow_dot_general(
 
 @jax.custom_vjp
 def _product(x: jax.Array, kernel_IO: jax.Array) -> jax.Array:
-  return _rounded(x, kernel_IO, (x.ndim - 1,), (0,))
+  return _wide(x, kernel_IO, (x.ndim - 1,), (0,)).astype(x.dtype)
 
 
 def _forward(x: jax.Array, kernel_IO: jax.Array) -> tuple[jax.Array, Any]:
@@ -66,8 +66,8 @@ def _forward(x: jax.Array, kernel_IO: jax.Array) -> tuple[jax.Array, Any]:
 def _backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
   x, kernel_IO = saved
   rows = tuple(range(dy.ndim - 1))
-  dx = _rounded(dy, kernel_IO, (dy.ndim - 1,), (1,))
-  return dx, _rounded(x, dy, rows, rows)
+  dx = _wide(dy, kernel_IO, (dy.ndim - 1,), (1,))
+  return dx.astype(x.dtype), _wide(x, dy, rows, rows).astype(kernel_IO.dtype)
 
 
 _product.defvjp(_forward, _backward)
@@ -79,10 +79,7 @@ def token_product(x: jax.Array, table_VD: jax.Array) -> jax.Array:
 
   The gradient of the result is rounded to the dtype of x before it goes on.
   """
-  axes = (x.ndim - 1,), (1,)
-  return jax.lax.dot_general(
-    x, table_VD, (axes, ((), ())), preferred_element_type=jnp.float32
-  )
+  return _wide(x, table_VD, (x.ndim - 1,), (1,))
 
 
 def _token_forward(x: jax.Array, table_VD: jax.Array) -> tuple[jax.Array, Any]:
@@ -92,18 +89,17 @@ def _token_forward(x: jax.Array, table_VD: jax.Array) -> tuple[jax.Array, Any]:
 def _token_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
   x, table_VD = saved
   dy, rows = dy.astype(x.dtype), tuple(range(dy.ndim - 1))
-  dx = _rounded(dy, table_VD, (dy.ndim - 1,), (0,))
-  return dx, _rounded(dy, x, rows, rows).astype(table_VD.dtype)
+  dx = _wide(dy, table_VD, (dy.ndim - 1,), (0,))
+  return dx.astype(x.dtype), _wide(dy, x, rows, rows).astype(table_VD.dtype)
 
 
 token_product.defvjp(_token_forward, _token_backward)
 
 
-def _rounded(
+def _wide(
   x: jax.Array, y: jax.Array, axes_x: tuple[int, ...], axes_y: tuple[int, ...]
 ) -> jax.Array:
-  """The product over these axes, summed in float32, in the dtype of x."""
-  wide = jax.lax.dot_general(
+  """The product over these axes, in float32."""
+  return jax.lax.dot_general(
     x, y, ((axes_x, axes_y), ((), ())), preferred_element_type=jnp.float32
   )
-  return wide.astype(x.dtype)

@@ -65,17 +65,16 @@ def draw_front(
   fronts = {}
   for panel, (name, values_of) in zip(panels.flat, named.items(), strict=False):
     points = _points(rows, values_of)
-    fronts[name] = front({f'{m} {b}': point for (m, b), point in points.items()})
+    fronts[name] = front(points)
     for i, method in enumerate(methods):
-      own = {f'{m} {b}': p for (m, b), p in sorted(points.items()) if m == method}
-      _draw_method(panel, method, own, fronts[name], f'C{i}')
+      _draw_method(panel, method, points, fronts[name], f'C{i}')
     panel.set(title=name, xscale='log')
     panel.set(xlabel='adapter parameters', ylabel='metric, points')
   for unused in panels.flat[len(named) :]:
     unused.remove()
   _legend(panels)
   _save(figure, path)
-  return fronts['average']
+  return [f'{method} {budget}' for method, budget in fronts['average']]
 
 
 def _points(
@@ -96,22 +95,22 @@ def _points(
 def _draw_method(
   panel: plt.Axes,
   method: str,
-  points: Mapping[str, tuple[float, float]],
-  best: Sequence[str],
+  points: Mapping[tuple[str, int], tuple[float, float]],
+  best: Sequence[tuple[str, int]],
   colour: str,
 ) -> None:
   """One method's budgets as a line; see `draw_front`."""
-  if method == 'head':
+  own = [key for key in sorted(points) if key[0] == method]
+  if method == 'head' or not own:
     return
+  sizes, metrics = zip(*[points[key] for key in own], strict=True)
   if method == 'full':
-    for _, metric in points.values():
+    for metric in metrics:
       panel.axhline(metric, color=colour, ls=':', lw=1, label=method)
     return
-  panel.plot(*np.transpose([*points.values()]).reshape(2, -1), color=colour, lw=0.8)
-  for i, (name, (size, metric)) in enumerate(points.items()):
-    fill = colour if name in best else 'white'
-    label = None if i else method
-    panel.plot(size, metric, 'o', color=colour, mfc=fill, label=label)
+  panel.plot(sizes, metrics, color=colour, lw=0.8)
+  fills = [colour if key in best else 'white' for key in own]
+  panel.scatter(sizes, metrics, c=fills, edgecolors=colour, zorder=2, label=method)
 
 
 def _legend(panels: np.ndarray) -> None:

@@ -165,17 +165,17 @@ def _interval(pair: Mapping[str, float]) -> str:
   return f'{pair["mean"]:+.1f} [{pair["low"]:+.1f}, {pair["high"]:+.1f}]'
 
 
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-  """Names that no other point beats with fewer parameters or a higher metric.
+def front(points: Mapping[Any, tuple[float, float]]) -> list[Any]:
+  """Keys that no other point beats with fewer parameters or a higher metric.
 
   Args:
-    points: name -> (parameters, metric).
+    points: key -> (parameters, metric).
   """
   best, kept = -np.inf, []
-  for name, (_, metric) in sorted(points.items(), key=lambda p: (p[1][0], -p[1][1])):
+  for key, (_, metric) in sorted(points.items(), key=lambda p: (p[1][0], -p[1][1])):
     if metric > best:
       best = metric
-      kept.append(name)
+      kept.append(key)
   return kept
 
 
