@@ -13,12 +13,19 @@ import matplotlib.pyplot as plt  # noqa: E402
 BAND = (0.1, 0.9)
 
 
-def panels(count: int, width: float = 4.6, height: float = 3.6) -> tuple[Any, Any]:
-  """A figure and its axes, side by side."""
+def panels(
+  count: int, width: float = 4.6, height: float = 3.6, across: int = 0
+) -> tuple[Any, list[Any]]:
+  """A figure and its axes; `across` in a row, or all of them side by side."""
+  across = min(across or count, count)
+  down = -(-count // across)
+  size = (width * across, height * down)
   fig, axes = plt.subplots(
-    1, count, figsize=(width * count, height), layout='constrained', squeeze=False
+    down, across, figsize=size, layout='constrained', squeeze=False
   )
-  return fig, axes[0]
+  for unused in axes.flat[count:]:
+    unused.remove()
+  return fig, list(axes.flat[:count])
 
 
 def band(

@@ -4,27 +4,31 @@ import collections
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import matplotlib
+import numpy as np
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+from experiments.figures import panels, save
+from experiments.glue_table.summary import Row, averages, finite, front, scores
 
-from experiments.glue_table.summary import Row, averages, finite, front, scores  # noqa: E402
+# Inches of a panel.
+_SIZE = 4.0, 3.5
 
 
 def draw_truncation(
-  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str], path: pathlib.Path
+  rows: Sequence[Row],
+  methods: Sequence[str],
+  tasks: Sequence[str],
+  folder: pathlib.Path,
 ) -> None:
-  """Metric of adapters cut to their first components, one panel a task.
+  """truncation.png: metric of adapters cut to their first components, a panel a task.
 
   Solid: by singular values of the update, the best cut there is. Dashed: the method's
   own order, where it has one. The model without any component is left out: it would
   flatten everything else.
   """
-  figure, panels = plt.subplots(1, len(tasks), figsize=(4 * len(tasks), 3.5))
-  for panel, task in zip(np.atleast_1d(panels), tasks, strict=True):
+  figure, axes = panels(len(tasks), *_SIZE)
+  for panel, task in zip(axes, tasks, strict=True):
     for i, method in enumerate(methods):
       own = [r for r in finite(rows) if r['method'] == method and r['task'] == task]
       if not own or len(own[0]['prefixes']) < 2:
@@ -38,16 +42,18 @@ def draw_truncation(
         label = method if style == '-' else f'{method}, own order'
         panel.plot(kept, curve, style, color=colour, marker='.', label=label)
     panel.set(title=task, xlabel='components kept in a module')
-  np.atleast_1d(panels)[0].set_ylabel('metric, points')
-  handles, labels = np.atleast_1d(panels)[0].get_legend_handles_labels()
-  np.atleast_1d(panels)[0].legend(handles, labels, fontsize=7)
-  _save(figure, path)
+  axes[0].set_ylabel('metric, points')
+  axes[0].legend(fontsize=7)
+  save(figure, folder, 'truncation.png')
 
 
 def draw_front(
-  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str], path: pathlib.Path
+  rows: Sequence[Row],
+  methods: Sequence[str],
+  tasks: Sequence[str],
+  folder: pathlib.Path,
 ) -> list[str]:
-  """Metric against adapter parameters over budgets, by task and on average.
+  """front.png: metric against adapter parameters over budgets, by task and on average.
 
   Filled: on the front. Full fine-tuning is a line across; the head alone, which would
   flatten everything else, is left out.
@@ -57,23 +63,17 @@ def draw_front(
   """
   named = {'average': lambda own: averages(own, tasks)}
   named |= {task: functools.partial(scores, task=task) for task in tasks}
-  across = min(len(named), 3)
-  down = -(-len(named) // across)
-  figure, panels = plt.subplots(
-    down, across, figsize=(4 * across, 3.5 * down), squeeze=False
-  )
+  figure, axes = panels(len(named), *_SIZE, across=3)
   fronts = {}
-  for panel, (name, values_of) in zip(panels.flat, named.items(), strict=False):
+  for panel, (name, values_of) in zip(axes, named.items(), strict=True):
     points = _points(rows, values_of)
     fronts[name] = front(points)
     for i, method in enumerate(methods):
       _draw_method(panel, method, points, fronts[name], f'C{i}')
     panel.set(title=name, xscale='log')
     panel.set(xlabel='adapter parameters', ylabel='metric, points')
-  for unused in panels.flat[len(named) :]:
-    unused.remove()
-  _legend(panels)
-  _save(figure, path)
+  _legend(axes)
+  save(figure, folder, 'front.png')
   return [f'{method} {budget}' for method, budget in fronts['average']]
 
 
@@ -93,7 +93,7 @@ def _points(
 
 
 def _draw_method(
-  panel: plt.Axes,
+  panel: Any,
   method: str,
   points: Mapping[tuple[str, int], tuple[float, float]],
   best: Sequence[tuple[str, int]],
@@ -113,15 +113,9 @@ def _draw_method(
   panel.scatter(sizes, metrics, c=fills, edgecolors=colour, zorder=2, label=method)
 
 
-def _legend(panels: np.ndarray) -> None:
+def _legend(axes: Sequence[Any]) -> None:
   """Names what any of the panels shows, in the first."""
-  lines = [panel.get_legend_handles_labels() for panel in panels.flat]
+  lines = [panel.get_legend_handles_labels() for panel in axes]
   named = {name: line for part in lines for line, name in zip(*part, strict=True)}
   if named:
-    panels.flat[0].legend(named.values(), named.keys(), fontsize=7)
-
-
-def _save(figure: plt.Figure, path: pathlib.Path) -> None:
-  figure.tight_layout()
-  figure.savefig(path, dpi=120)
-  plt.close(figure)
+    axes[0].legend(named.values(), named.keys(), fontsize=7)

@@ -253,8 +253,8 @@ def report() -> None:
     asked = [row for row in mine if str(row['budget']) in _BUDGETS.value]
     for table in (summary.budget_table, summary.growth_table):
       print(f'\n{table(asked, _METHODS.value, _tasks_of(asked))}')
-  figures.draw_truncation(shown, _METHODS.value, tasks, HERE / 'truncation.png')
-  best = figures.draw_front(mine, _METHODS.value, tasks, HERE / 'front.png')
+  figures.draw_truncation(shown, _METHODS.value, tasks, HERE)
+  best = figures.draw_front(mine, _METHODS.value, tasks, HERE)
   print(f'\non the front of metric against parameters: {", ".join(best)}')
 
 
