@@ -107,21 +107,21 @@ def spec(
   )
 
 
-def tuned(
-  done: list[dict[str, Any]], task: str, method: str, budget: int
+def found(
+  done: list[dict[str, Any]], kind: str, task: str, method: str, budget: int
 ) -> list[Tried]:
-  """The tuning runs so far."""
-  like = spec('tune', task, method, 0, budget, 0.0).details()
+  """The runs of a kind so far, whatever their rates and seeds."""
+  like = spec(kind, task, method, 0, budget, 0.0).details()
   del like['rate'], like['seed']
-  found = [row for row in done if like.items() <= row.items()]
-  return [(row['rate'], row['seed'], row['value']) for row in found]
+  rows = [row for row in done if like.items() <= row.items()]
+  return [(row['rate'], row['seed'], row['value']) for row in rows]
 
 
 def chosen_rate(
   done: list[dict[str, Any]], task: str, method: str, budget: int
 ) -> float:
   """The best rate that was searched, or the method's own."""
-  known = tuned(done, task, method, budget)
+  known = found(done, 'tune', task, method, budget)
   return best_rate(known) if known else RATES[method]
 
 
@@ -137,7 +137,7 @@ def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
 
 def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> Job:
   """All that is missing of one method on one task."""
-  known = tuned(done, task, method, budget)
+  known = found(done, 'tune', task, method, budget)
   there = {(rate, seed) for rate, seed, _ in known}
   rates = [factor * RATES[method] for factor in map(float, _FACTORS.value)]
   wanted = itertools.product(rates, map(int, _TUNING_SEEDS.value))
@@ -149,10 +149,10 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   rate = chosen_rate(done, task, method, budget)
   kind, seeds = ('cost', _SEEDS.value[:1]) if _COST.value else ('run', _SEEDS.value)
   runs = [spec(kind, task, method, int(seed), budget, rate) for seed in seeds]
+  finished = {(rate, seed) for rate, seed, _ in found(done, kind, task, method, budget)}
   if not tune:
-    is_done = lambda one: any(one.details().items() <= row.items() for row in done)
-    runs = [one for one in runs if not is_done(one)]
-  return Job(tuple(tune), tuple(known), tuple(runs))
+    runs = [one for one in runs if (one.rate, one.seed) not in finished]
+  return Job(tuple(tune), tuple(known), tuple(runs), tuple(finished))
 
 
 def execute(job: Job) -> tuple[list[dict[str, Any]], Exception | None]:
@@ -212,12 +212,12 @@ def run_missing() -> int:
   with concurrent.futures.ThreadPoolExecutor(_JOBS.value) as pool:
     running = {pool.submit(execute, job): job for job in jobs(rows())}
     for future in concurrent.futures.as_completed(running):
-      found, error = future.result()
+      made, error = future.result()
       if error:
         one = running[future].runs[0]
         print(f'# {one.method} on {one.task} failed: {error}', file=sys.stderr)
         failed += 1
-      for row in found:
+      for row in made:
         value = row.pop('value')
         value = None if value is None else round(value, 5)
         record(HERE, 'glue_table', value, row['metric'], **row)

@@ -89,11 +89,13 @@ class Job:
     tune: runs that search the rate first.
     known: (rate, seed, value) of such runs that are there already.
     runs: what is asked for; at the best rate, where one is searched.
+    finished: (rate, seed) of such runs that are there already.
   """
 
   tune: tuple[Spec, ...]
   known: tuple[Tried, ...]
   runs: tuple[Spec, ...]
+  finished: tuple[tuple[float, int], ...] = ()
 
 
 def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:

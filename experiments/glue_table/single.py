@@ -31,21 +31,31 @@ from experiments.timing import peak_bytes
 
 
 def main(job_path: str, data: str, rows_path: str, together: str) -> None:
-  written = json.loads(pathlib.Path(job_path).read_text())
-  specs = lambda name: tuple(Spec(**one) for one in written[name])
-  known = tuple(tuple(one) for one in written['known'])
-  job, size = Job(specs('tune'), known, specs('runs')), int(together)
+  job, size = read_job(pathlib.Path(job_path)), int(together)
   tried = [*job.known]
   with pathlib.Path(rows_path).open('w') as file:
     for row in execute(job.tune, pathlib.Path(data), size):
       tried.append((row['rate'], row['seed'], row['value']))
       print(json.dumps(row), file=file, flush=True)
-    runs = job.runs
-    if job.tune:
-      rate = best_rate(tried)
-      runs = tuple(dataclasses.replace(one, rate=rate) for one in runs)
-    for row in execute(runs, pathlib.Path(data), size):
+    for row in execute(missing(job, tried), pathlib.Path(data), size):
       print(json.dumps(row), file=file, flush=True)
+
+
+def read_job(path: pathlib.Path) -> Job:
+  """The job that `run` wrote."""
+  written = json.loads(path.read_text())
+  specs = lambda name: tuple(Spec(**one) for one in written[name])
+  pairs = lambda name: tuple(tuple(one) for one in written[name])
+  return Job(specs('tune'), pairs('known'), specs('runs'), pairs('finished'))
+
+
+def missing(job: Job, tried: Sequence[Tried]) -> tuple[Spec, ...]:
+  """The runs that are not there yet; at the best rate, where one is searched."""
+  runs = job.runs
+  if job.tune:
+    rate = best_rate(tried)
+    runs = tuple(dataclasses.replace(one, rate=rate) for one in runs)
+  return tuple(one for one in runs if (one.rate, one.seed) not in job.finished)
 
 
 def best_rate(tried: Sequence[Tried]) -> float:

@@ -38,8 +38,7 @@ def table(tmp_path, monkeypatch):
     assert len({(one.task, one.method) for one in (*job.tune, *job.runs)}) == 1
     rows = [one.details() | result(one) for one in job.tune]
     tried = [*job.known, *((row['rate'], row['seed'], row['value']) for row in rows)]
-    rate = single.best_rate(tried) if tried else job.runs[0].rate
-    runs = [dataclasses.replace(one, rate=rate) for one in job.runs]
+    runs = single.missing(job, tried)
     return rows + [one.details() | result(one) for one in runs], None
 
   monkeypatch.setattr(run, 'HERE', tmp_path)
@@ -124,6 +123,17 @@ def test_a_search_may_be_narrower_and_widened_later(table):
   ]
   more = table(*narrow)
   assert [one.rate for one in more] == [2.5e-4, 5e-4, 4e-3, 8e-3, 8e-3]
+
+
+def test_a_wider_search_repeats_no_run(table):
+  search = ['--methods=lora', '--tune', '--factors=0.5,1']
+  table(*search, '--seeds=0,1', '--tuning_seeds=1000')
+  more = table(*search, '--seeds=0,1,2', '--tuning_seeds=1000,1001')
+  assert [(one.kind, one.rate, one.seed) for one in more] == [
+    ('tune', 1e-3, 1001),
+    ('tune', 2e-3, 1001),
+    ('run', 2e-3, 2),
+  ]
 
 
 def test_the_best_rate_is_one_that_stayed_finite():
