@@ -35,7 +35,7 @@ from experiments.glue_table.settings import (
   Spec,
   Tried,
 )
-from experiments.glue_table.single import best_rate
+from experiments.glue_table.single import best_rate, missing
 from experiments.record import record, recorded, side_by_side
 
 HERE = pathlib.Path(__file__).parent
@@ -150,9 +150,9 @@ def job_of(done: list[dict[str, Any]], task: str, method: str, budget: int) -> J
   kind, seeds = ('cost', _SEEDS.value[:1]) if _COST.value else ('run', _SEEDS.value)
   runs = [spec(kind, task, method, int(seed), budget, rate) for seed in seeds]
   finished = {(rate, seed) for rate, seed, _ in found(done, kind, task, method, budget)}
-  if not tune:
-    runs = [one for one in runs if (one.rate, one.seed) not in finished]
-  return Job(tuple(tune), tuple(known), tuple(runs), tuple(finished))
+  job = Job(tuple(tune), tuple(known), tuple(runs), tuple(finished))
+  # What a search will leave to do is known only when it has chosen a rate.
+  return job if tune else dataclasses.replace(job, runs=missing(job, known))
 
 
 def execute(job: Job) -> tuple[list[dict[str, Any]], Exception | None]:
