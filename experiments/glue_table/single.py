@@ -59,14 +59,22 @@ def missing(job: Job, tried: Sequence[Tried]) -> tuple[Spec, ...]:
 
 
 def best_rate(tried: Sequence[Tried]) -> float:
-  """The rate with the best mean over its seeds, all of which stayed finite."""
+  """The rate with the best mean over its seeds, all of which stayed finite.
+
+  Only rates with the most seeds compete: where a search went on with some rates, one
+  lucky seed of another is no match for their means.
+  """
   values = collections.defaultdict(list)
   for rate, _, value in tried:
     values[rate].append(value)
   finite = {rate: found for rate, found in values.items() if None not in found}
   if not finite:
     raise FloatingPointError(f'no rate of {list(values)} stayed finite')
-  return max((statistics.fmean(found), rate) for rate, found in finite.items())[1]
+  most = max(map(len, finite.values()))
+  means = {
+    r: statistics.fmean(found) for r, found in finite.items() if len(found) == most
+  }
+  return max(means, key=lambda rate: (means[rate], rate))
 
 
 def execute(

@@ -139,9 +139,17 @@ def test_a_wider_search_repeats_no_run(table):
 def test_the_best_rate_is_one_that_stayed_finite():
   tried = [(1e-3, 0, 0.5), (2e-3, 0, None), (2e-3, 1, 0.9), (4e-3, 0, 0.4)]
   assert single.best_rate(tried) == 1e-3
-  assert single.best_rate([*tried, (1e-3, 1, 0.1)]) == 4e-3
+  assert single.best_rate([*tried, (8e-3, 0, 0.6)]) == 8e-3
   with pytest.raises(FloatingPointError, match='no rate'):
     single.best_rate([(1e-3, 0, None)])
+
+
+def test_the_best_rate_is_one_of_those_with_the_most_seeds():
+  lucky = [(4e-3, 0, 0.9), (1e-3, 0, 0.5), (1e-3, 1, 0.6), (2e-3, 0, 0.7)]
+  assert single.best_rate([*lucky, (2e-3, 1, 0.5)]) == 2e-3, (
+    'on the means, 0.60 to 0.55'
+  )
+  assert single.best_rate([*lucky, (2e-3, 1, None)]) == 1e-3, 'the only finite pair'
 
 
 def test_every_task_may_have_its_own_steps(table):
