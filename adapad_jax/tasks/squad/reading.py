@@ -39,7 +39,7 @@ def find_tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
     instead = (
       'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
     )
-    found |= hub_tables(HUB[config.task], None, instead)
+    found |= _completed(hub_tables(HUB[config.task], None, instead))
   if 'train' not in found:
     raise ValueError(
       f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
@@ -77,11 +77,8 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
   if not folder.is_dir():
     raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
-    return saved_tables(folder)
-  tables = folder_tables(folder, _SPLITS)
-  found = {
-    name: lambda read=read: _with_columns(read()) for name, read in tables.items()
-  }
+    return _completed(saved_tables(folder))
+  found = _completed(folder_tables(folder, _SPLITS))
   official = {'train': 'train', 'validation': 'dev'}
   for name in _SPLITS:
     stems = (f'{official.get(name, name)}-{_VERSION[task]}', name)
@@ -90,6 +87,15 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
         found[name] = functools.partial(read_questions, path)
         break
   return found
+
+
+def _completed(
+  tables: Mapping[str, Callable[[], Table]],
+) -> dict[str, Callable[[], Table]]:
+  """Readers of the same splits, whose rows are checked and have all columns."""
+  return {
+    name: lambda read=read: _with_columns(read()) for name, read in tables.items()
+  }
 
 
 def _with_columns(table: Table) -> Table:

@@ -7,6 +7,7 @@ import pytest
 from adapad_jax.tasks import DataConfig
 from adapad_jax.tasks.squad import reading
 from adapad_jax.tasks.squad.reading import COLUMNS, find_tables, read_questions
+from adapad_jax.tasks.table import Table
 
 ANSWERED = {
   'id': 'q1',
@@ -169,13 +170,17 @@ def test_a_folder_of_files_named_after_splits_and_a_file_that_is_named(tmp_path)
 
 def test_the_hub_is_asked_last(monkeypatch):
   asked = []
+  plain = {'context': ['x'], 'question': ['?'], 'answers': [['x']]}
 
   def hub(repo, name, instead):
     asked.append((repo, name))
-    return {'train': lambda: None, 'validation': lambda: None}
+    return {'train': lambda: Table(ROWS, repo), 'test': lambda: Table(plain, repo)}
 
   monkeypatch.setattr(reading, 'hub_tables', hub)
-  assert sorted(find_tables(DataConfig(task='squad'))) == ['train', 'validation']
+  found = find_tables(DataConfig(task='squad'))
+  assert found['train']().columns == ROWS
+  with pytest.raises(ValueError, match="rajpurkar/squad: question '0': expected an"):
+    found['test']()
   find_tables(DataConfig(task='squad_v2'))
   assert asked == [('rajpurkar/squad', None), ('rajpurkar/squad_v2', None)]
 
@@ -183,6 +188,9 @@ def test_the_hub_is_asked_last(monkeypatch):
 def test_a_saved_dataset(tmp_path):
   datasets = pytest.importorskip('datasets')
   rows = datasets.Dataset.from_dict(ROWS)
-  datasets.DatasetDict(train=rows, validation=rows).save_to_disk(tmp_path / 'saved')
+  saved = datasets.DatasetDict(train=rows, test=rows.remove_columns(['id', 'title']))
+  saved.save_to_disk(tmp_path / 'saved')
   found = find_tables(DataConfig(task='squad_v2', path=str(tmp_path / 'saved')))
   assert found['train']().columns == ROWS
+  assert found['test']()['id'] == ['0', '1']
+  assert found['test']()['title'] == ROWS['context']
