@@ -174,13 +174,15 @@ def test_the_hub_is_asked_last(monkeypatch):
 
   def hub(repo, name, instead):
     asked.append((repo, name))
-    return {'train': lambda: Table(ROWS, repo), 'test': lambda: Table(plain, repo)}
+    answered, bare = Table(ROWS, repo), Table(plain, repo)
+    return {'train': lambda: answered, 'validation': lambda: bare}
 
   monkeypatch.setattr(reading, 'hub_tables', hub)
   found = find_tables(DataConfig(task='squad'))
+  assert sorted(found) == ['train', 'validation']
   assert found['train']().columns == ROWS
   with pytest.raises(ValueError, match="rajpurkar/squad: question '0': expected an"):
-    found['test']()
+    found['validation']()
   find_tables(DataConfig(task='squad_v2'))
   assert asked == [('rajpurkar/squad', None), ('rajpurkar/squad_v2', None)]
 
