@@ -42,9 +42,10 @@ def grow(folder: pathlib.Path, cases: list[Case], limit: float) -> None:
     if left < 20:
       print('# --limit reached; the same command goes on', flush=True)
       return
-    found = in_process(case, left)
-    if 'error' in found:
-      print(f'# {name_of(case)} failed: {found["error"]}', flush=True)
+    try:
+      found = in_process(case, left)
+    except RuntimeError as error:
+      print(f'# {name_of(case)}: {error}', flush=True)
       continue
     record(
       folder,

@@ -14,11 +14,11 @@ import jax
 from absl import app, flags
 
 from adapad_jax.compilation import keep_compiled
-from experiments.scaling import collectives, gpu, growth, pinned, turns
+from experiments.scaling import allocator, collectives, gpu, growth, pinned, turns
 from experiments.scaling.case import Case
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ('gpu', 'turns', 'growth', 'startup', 'pinned', 'collectives')
+PARTS = ('gpu', 'turns', 'growth', 'startup', 'pinned', 'allocator', 'collectives')
 
 _PART = flags.DEFINE_enum('part', 'gpu', PARTS, 'What to measure.')
 _OUT = flags.DEFINE_string('out', str(HERE), 'Folder of results.jsonl.')
@@ -68,6 +68,8 @@ def main(argv: list[str]) -> None:
     growth.start_up(folder, _CONFIG.value, _OPTIONS.value)
   elif _PART.value == 'pinned':
     pinned.compare(folder, base, _REPEATS.value)
+  elif _PART.value == 'allocator':
+    allocator.compare(folder, allocator.sizes(base), _REPEATS.value)
   else:
     _collectives(folder, models, base)
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from experiments.record import record, recorded
-from experiments.scaling import collectives, growth, turns
+from experiments.scaling import allocator, collectives, growth, turns
 from experiments.scaling.case import Case
 from experiments.scaling.collectives import NETWORK, NVLINK, Cost, Shape, payloads
 from experiments.scaling.gpu import cases, name_of
@@ -81,3 +81,40 @@ def test_what_is_recorded_is_not_measured_again(tmp_path, monkeypatch):
   record(tmp_path, turns.figure_of(*pair), 1.0, '', device=device)
   turns.compare(tmp_path, [pair], repeats=1, group=1, limit=0.0)
   assert json.loads((tmp_path / 'results.jsonl').read_text().splitlines()[-1])
+
+
+def test_a_case_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+  first, *rest = growth.sizes(Case())[:3]
+
+  def in_process(case, timeout):
+    if case == first:
+      raise RuntimeError('out of memory')
+    return dict(
+      tokens_per_second=1.0, step_ms=1.0, peak_gib=1.0, peak_of='process', device='x'
+    )
+
+  monkeypatch.setattr(growth, 'in_process', in_process)
+  growth.grow(tmp_path, [first, *rest], 100.0)
+  assert f'# {name_of(first)}: out of memory' in capsys.readouterr().out
+  assert [row['length'] for row in recorded(tmp_path)] == [case.length for case in rest]
+
+
+def test_kept_memory_is_timed_by_turns_with_the_usual_way(tmp_path, monkeypatch):
+  ran = []
+
+  def call(module, given, env):
+    ran.append((json.loads(given)['length'], env))
+    kept = env == allocator.KEPT
+    return {
+      'step_ms': 6.0 if kept else 8.0,
+      'peak_gib': 3.0 if kept else 1.0,
+      'device': 'x',
+    }
+
+  monkeypatch.setattr(allocator, 'call', call)
+  case, longer, _ = allocator.sizes(Case(length=64))
+  allocator.compare(tmp_path, [case], 2)
+  allocator.compare(tmp_path, [case, longer], 2)
+  assert ran == [(n, env) for n in (64, 256) for env in (allocator.KEPT, {}) * 2]
+  assert [row['value'] for row in recorded(tmp_path)] == [0.75, 0.75]
+  assert [row['kept_peak_gib'] for row in recorded(tmp_path)] == [3.0, 3.0]
