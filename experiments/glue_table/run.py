@@ -131,7 +131,7 @@ def jobs(done: list[dict[str, Any]]) -> Iterator[Job]:
     for task in _TASKS.value:
       for method in _METHODS.value:
         job = job_of(done, task, method, budget)
-        if job.runs:
+        if job.tune or job.runs:
           yield job
 
 

@@ -125,6 +125,13 @@ def test_a_search_may_be_narrower_and_widened_later(table):
   assert [one.rate for one in more] == [2.5e-4, 5e-4, 4e-3, 8e-3, 8e-3]
 
 
+def test_a_search_needs_no_runs(table):
+  search = ['--methods=lora', '--seeds=', '--tune', '--tuning_seeds=1000']
+  ran = table(*search, '--factors=0.5,1')
+  assert [(one.kind, one.rate) for one in ran] == [('tune', 1e-3), ('tune', 2e-3)]
+  assert not table(*search, '--factors=0.5,1')
+
+
 def test_a_wider_search_repeats_no_run(table):
   search = ['--methods=lora', '--tune', '--factors=0.5,1']
   table(*search, '--seeds=0,1', '--tuning_seeds=1000')
