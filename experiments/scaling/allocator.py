@@ -7,6 +7,7 @@ and more at once, so the next step's pages have to be cleared anew by the kernel
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -46,20 +47,23 @@ def compare(folder: pathlib.Path, cases: list[Case], turns: int) -> None:
     figure = f'{name_of(case)}: time with freed memory kept beside without'
     if any(row['figure'] == figure for row in recorded(folder)):
       continue
-    given = json.dumps(dataclasses.asdict(case))
-    run = lambda env: call('experiments.scaling.case', given, env=env)  # noqa: B023
-    pairs = [(run(KEPT), run({})) for _ in range(turns)]
-    of = lambda key: np.array([[side[key] for side in pair] for pair in pairs])  # noqa: B023
-    milliseconds, peaks = of('step_ms'), np.median(of('peak_gib'), 0)
+    pairs = [(in_process(case, KEPT), in_process(case, {})) for _ in range(turns)]
+    steps = np.array([[side['step_ms'] for side in pair] for pair in pairs])
+    peaks = np.median([[side['peak_gib'] for side in pair] for pair in pairs], 0)
     record(
       folder,
       figure,
-      float(np.median(milliseconds[:, 0] / milliseconds[:, 1])),
+      float(np.median(steps[:, 0] / steps[:, 1])),
       '',
-      kept_ms=milliseconds[:, 0].tolist(),
-      ms=milliseconds[:, 1].tolist(),
+      kept_ms=steps[:, 0].tolist(),
+      ms=steps[:, 1].tolist(),
       kept_peak_gib=float(peaks[0]),
       peak_gib=float(peaks[1]),
       environment=KEPT,
       device=pairs[0][0]['device'],
     )
+
+
+def in_process(case: Case, env: dict[str, str]) -> dict[str, Any]:
+  """What `case.measure` finds with these variables in its environment."""
+  return call('experiments.scaling.case', json.dumps(dataclasses.asdict(case)), env=env)
