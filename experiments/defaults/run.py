@@ -45,6 +45,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'recipe': RECIPE,
   'recipe with polish a quarter': RECIPE | {'adapad.polish': 0.25},
   'recipe with polish half': RECIPE | {'adapad.polish': 0.5},
+  'recipe with polish three quarters': RECIPE | {'adapad.polish': 0.75},
+  'recipe with polish half and full by a quarter': RECIPE
+  | EARLY
+  | {'adapad.polish': 0.5},
+  'recipe with polish half and seven eighths joint': RECIPE
+  | {'adapad.polish': 0.5, 'adapad.joint': 0.875},
+  'recipe with polish half and gaussian start': RECIPE
+  | {'adapad.polish': 0.5, 'adapter.init': 'gaussian'},
+  'recipe with polish half and r_max 2': RECIPE
+  | {'adapad.polish': 0.5, 'adapad.r_max': 2},
+  'recipe with polish half and r_max 3': RECIPE
+  | {'adapad.polish': 0.5, 'adapad.r_max': 3},
+  'recipe with polish half and slow averages': RECIPE
+  | {'adapad.polish': 0.5, 'adapad.beta1': 0.98, 'adapad.beta2': 0.98},
   'recipe with seven eighths joint': RECIPE | {'adapad.joint': 0.875},
   'recipe with full by a quarter': RECIPE | EARLY,
   'recipe with r_max 2': RECIPE | {'adapad.r_max': 2},
