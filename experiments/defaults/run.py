@@ -55,10 +55,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
   | {'adapad.polish': 0.5, 'adapter.init': 'gaussian'},
   'recipe with polish half and r_max 2': RECIPE
   | {'adapad.polish': 0.5, 'adapad.r_max': 2},
-  'recipe with polish half and r_max 3': RECIPE
-  | {'adapad.polish': 0.5, 'adapad.r_max': 3},
   'recipe with polish half and slow averages': RECIPE
   | {'adapad.polish': 0.5, 'adapad.beta1': 0.98, 'adapad.beta2': 0.98},
+  'recipe with polish half and clip a quarter': RECIPE
+  | {'adapad.polish': 0.5, 'optimizer.clip': 0.25},
+  'recipe with polish throughout': RECIPE | {'adapad.polish': 0.999},
+  # What LoRA of rank 2 is, but by workers: nothing deflates after the first round.
+  'all joint and full at once': RECIPE
+  | {
+    'adapad.polish': 0.999,
+    'adapad.r_max': 2,
+    'adapad.start': 0.001,
+    'adapad.interval': 0.001,
+    'adapad.grants': 36,
+  },
   'recipe with seven eighths joint': RECIPE | {'adapad.joint': 0.875},
   'recipe with full by a quarter': RECIPE | EARLY,
   'recipe with r_max 2': RECIPE | {'adapad.r_max': 2},
