@@ -29,6 +29,7 @@ HERE = pathlib.Path(__file__).parent
 # Where all start: the method as published, every row deflating.
 BASE = {'adapad.joint': 0.0, 'adapad.polish': 0.0, 'adapad.head_rows': 'last'}
 RECIPE = {'adapad.joint': 0.75, 'adapad.head_rows': 'all'}
+POLISHED = RECIPE | {'adapad.polish': 0.5}
 # Growth done after a quarter of the run, as shares of it.
 EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants': 4}
 # What is tried instead, as dotted fields of the config.
@@ -44,21 +45,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'polish half and head by all': {'adapad.polish': 0.5, 'adapad.head_rows': 'all'},
   'recipe': RECIPE,
   'recipe with polish a quarter': RECIPE | {'adapad.polish': 0.25},
-  'recipe with polish half': RECIPE | {'adapad.polish': 0.5},
+  'recipe with polish half': POLISHED,
   'recipe with polish three quarters': RECIPE | {'adapad.polish': 0.75},
-  'recipe with polish half and full by a quarter': RECIPE
-  | EARLY
-  | {'adapad.polish': 0.5},
-  'recipe with polish half and seven eighths joint': RECIPE
-  | {'adapad.polish': 0.5, 'adapad.joint': 0.875},
-  'recipe with polish half and gaussian start': RECIPE
-  | {'adapad.polish': 0.5, 'adapter.init': 'gaussian'},
-  'recipe with polish half and r_max 2': RECIPE
-  | {'adapad.polish': 0.5, 'adapad.r_max': 2},
-  'recipe with polish half and slow averages': RECIPE
-  | {'adapad.polish': 0.5, 'adapad.beta1': 0.98, 'adapad.beta2': 0.98},
-  'recipe with polish half and clip a quarter': RECIPE
-  | {'adapad.polish': 0.5, 'optimizer.clip': 0.25},
+  'recipe with polish half and full by a quarter': POLISHED | EARLY,
+  'recipe with polish half and seven eighths joint': POLISHED | {'adapad.joint': 0.875},
+  'recipe with polish half and gaussian start': POLISHED | {'adapter.init': 'gaussian'},
+  'recipe with polish half and r_max 2': POLISHED | {'adapad.r_max': 2},
+  'recipe with polish half and slow averages': POLISHED
+  | {'adapad.beta1': 0.98, 'adapad.beta2': 0.98},
+  'recipe with polish half and clip a quarter': POLISHED | {'optimizer.clip': 0.25},
   'recipe with polish throughout': RECIPE | {'adapad.polish': 0.999},
   # What LoRA of rank 2 is, but by workers: nothing deflates after the first round.
   'all joint and full at once': RECIPE
