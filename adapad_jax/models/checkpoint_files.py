@@ -76,13 +76,18 @@ def open_tensors(folder: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
   """
   with contextlib.ExitStack() as stack:
     tensors: dict[str, StoredTensor] = {}
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
       opener = _open_bin if path.suffix == '.bin' else _open_safetensors
       tensors |= stack.enter_context(opener(path))
     yield tensors
 
 
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files that a folder's weights are read from.
+
+  Raises:
+    ValueError: if there is none, or a shard is missing.
+  """
   for name in _SINGLE:
     if (folder / name).is_file():
       return [folder / name]

@@ -36,12 +36,17 @@ def resolve(source: str, *, weights: bool = True) -> pathlib.Path:
   """
   if source.startswith('package:'):
     return _in_package(source)
-  path = pathlib.Path(source).expanduser()
-  if path.is_dir():
-    return path
+  if is_folder(source):
+    return pathlib.Path(source).expanduser()
   if not _HUB_ID.fullmatch(source) or source.startswith('.'):
     raise ValueError(f'there is no directory {source!r}; {_CHOICES}')
   return _from_hub(source, weights)
+
+
+def is_folder(source: str) -> bool:
+  """Whether a source is a directory, and so depends on where the program runs."""
+  is_named = source.startswith('package:')
+  return not is_named and pathlib.Path(source).expanduser().is_dir()
 
 
 def _in_package(source: str) -> pathlib.Path:

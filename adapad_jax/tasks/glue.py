@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable
 
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
 from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
 from adapad_jax.tasks.labels import Classes
+from adapad_jax.tasks.reader import Read, Reader, Readers
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
 
@@ -115,7 +115,10 @@ TASKS = {
 
 
 def load(config: DataConfig) -> Source:
-  """The source of a GLUE task, from `config.path` or else from the hub."""
+  """The source of a GLUE task, from `config.path` or else from the hub.
+
+  Both are looked at when the first table is asked for.
+  """
   glue = TASKS[config.task]
   classes = None
   if glue.labels:
@@ -123,7 +126,7 @@ def load(config: DataConfig) -> Source:
     classes = Classes(glue.labels, codes)
   return Source(
     name=config.task,
-    tables=_tables(config, glue),
+    tables=Readers(functools.partial(_tables, config, glue)),
     text=glue.text,
     label='label',
     classes=classes,
@@ -167,7 +170,7 @@ def _has_header(path: pathlib.Path) -> bool:
     return 'sentence' in file.readline().rstrip('\n').split('\t')
 
 
-def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]]:
+def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
   if config.path:
     return _folder_tables(pathlib.Path(config.path).expanduser(), glue)
   instead = (
@@ -182,9 +185,7 @@ def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]
   return {name: tables[hub] for name, hub in names.items()}
 
 
-def _folder_tables(
-  folder: pathlib.Path, glue: GlueTask
-) -> dict[str, Callable[[], Table]]:
+def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if not folder.is_dir():
     raise ValueError(f'data.path={folder}: there is no such folder')
@@ -192,7 +193,7 @@ def _folder_tables(
     return saved_tables(folder)
   for place in (folder, folder / glue.folder):
     found = {
-      name: functools.partial(official_table, glue, place / f'{stem}.tsv')
+      name: Reader.of(place / f'{stem}.tsv', functools.partial(official_table, glue))
       for name, stem in glue.files.items()
       if (place / f'{stem}.tsv').is_file()
     }

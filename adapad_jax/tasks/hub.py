@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
 
@@ -37,7 +38,9 @@ def saved_tables(folder: pathlib.Path) -> dict[str, Callable[[], Table]]:
   """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote."""
   import datasets
 
-  return _tables(datasets.load_from_disk(str(folder)), str(folder))
+  read = _tables(datasets.load_from_disk(str(folder)), str(folder))
+  files = lambda split: tuple(sorted((folder / split).glob('*.arrow')))
+  return {split: Reader(one, files(split)) for split, one in read.items()}
 
 
 def is_saved(folder: pathlib.Path) -> bool:

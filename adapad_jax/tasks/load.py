@@ -1,11 +1,13 @@
 """Loads a task by name."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 from typing import Any
 
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.facts import Facts
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.squad import load as squad
 from adapad_jax.tasks.task import Task
@@ -20,14 +22,20 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
 
 
 def load_task(
-  config: DataConfig, tokenizer: Any, max_positions: int | None = None
+  config: DataConfig,
+  tokenizer: Any,
+  max_positions: int | None = None,
+  facts: Facts | None = None,
 ) -> Task:
   """Reads a task's data and checks it; tokenises a split when it is first used.
+
+  With what a run has recorded of its data, nothing is read before it is asked for.
 
   Args:
     config: the task and its data.
     tokenizer: a fast `transformers` tokenizer.
     max_positions: longest row that the model takes; None trusts the tokenizer.
+    facts: of a run that is opened again.
 
   Raises:
     ValueError: for an unknown task, a missing file or column, labels that do not
@@ -40,5 +48,9 @@ def load_task(
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if config.task in squad.TASKS:
-    return squad.build(config, tokenizer)
-  return text_task.build(SOURCES[config.task](config), config, tokenizer)
+    return squad.build(config, tokenizer, facts)
+  if facts is None:
+    return text_task.build(SOURCES[config.task](config), config, tokenizer)
+  # With labels that are given no source looks for them in its data.
+  known = dataclasses.replace(config, labels=facts.classes or ())
+  return text_task.recall(SOURCES[config.task](known), config, tokenizer, facts)

@@ -1,15 +1,15 @@
 """Anyone's own classification or regression data, in files with named columns."""
 
+import functools
 import pathlib
-from collections.abc import Callable
 
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import existing, folder_tables, read_table
+from adapad_jax.tasks.files import folder_tables, read_table
 from adapad_jax.tasks.hub import is_saved, saved_tables
 from adapad_jax.tasks.labels import Classes, discover
+from adapad_jax.tasks.reader import Read, Reader, Readers
 from adapad_jax.tasks.source import Source
-from adapad_jax.tasks.table import Table
 
 _SPLITS = ('train', 'validation', 'test')
 
@@ -17,36 +17,34 @@ _SPLITS = ('train', 'validation', 'test')
 def load(config: DataConfig) -> Source:
   """The source of the files that the configuration names.
 
+  They are looked for when the first table is asked for: with `data.labels`, or for
+  regression, not here.
+
   Raises:
     ValueError: if there is no training file, or a file or column is missing.
   """
-  tables = _tables(config)
-  if 'train' not in tables:
-    raise ValueError(
-      f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
-      ' such as train.csv'
-    )
+  tables = Readers(functools.partial(_tables, config))
   regress = config.task == 'regression'
   return Source(
     name=config.task,
     tables=tables,
     text=config.text,
     label=config.label,
-    classes=None if regress else _classes(config, tables['train']),
+    classes=None if regress else _classes(config, tables),
     metrics=metrics.regression if regress else metrics.classification,
     metric='r2' if regress else 'accuracy',
     read=read_table,
   )
 
 
-def _classes(config: DataConfig, train: Callable[[], Table]) -> Classes:
+def _classes(config: DataConfig, tables: Readers) -> Classes:
   if config.labels:
     return Classes(tuple(str(label) for label in config.labels))
-  return discover(train(), config.label)
+  return discover(tables['train'](), config.label)
 
 
-def _tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
-  found: dict[str, Callable[[], Table]] = {}
+def _tables(config: DataConfig) -> dict[str, Read]:
+  found: dict[str, Read] = {}
   if config.path:
     folder = pathlib.Path(config.path).expanduser()
     if not folder.is_dir():
@@ -56,6 +54,10 @@ def _tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
   for name in _SPLITS:
     path = getattr(config, name)
     if path:
-      path = existing(path)
-      found[name] = lambda path=path: read_table(path)
+      found[name] = Reader.of(pathlib.Path(path).expanduser(), read_table)
+  if 'train' not in found:
+    raise ValueError(
+      f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
+      ' such as train.csv'
+    )
   return found

@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.metrics import Metric
+from adapad_jax.tasks.reader import Read
 from adapad_jax.tasks.table import Table
 
 
@@ -15,7 +16,8 @@ class Source:
 
   Attributes:
     name: the task's name.
-    tables: readers by split; 'train' and 'validation' are always there.
+    tables: readers by split; 'train' and 'validation' are always there. A `Reader`
+      says which files it reads, and a run then knows when one has changed.
     text: the one or two text columns.
     label: the label column.
     classes: the label set; None means regression.
@@ -29,7 +31,7 @@ class Source:
   """
 
   name: str
-  tables: dict[str, Callable[[], Table]]
+  tables: Mapping[str, Read]
   text: Sequence[str]
   label: str
   classes: Classes | None

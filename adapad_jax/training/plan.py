@@ -15,6 +15,7 @@ from adapad_jax.methods import METHODS, Method, Problem
 from adapad_jax.models import Pretrained
 from adapad_jax.tasks import Task, load_task
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
+from adapad_jax.training.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Plan:
     shapes: (in, out) features of the adapted modules.
     method: bound to all of this.
     mesh: the devices.
+    train_rows: rows of the training split.
   """
 
   config: FinetuneConfig
@@ -38,6 +40,7 @@ class Plan:
   shapes: dict[str, tuple[int, int]]
   method: Method
   mesh: jax.sharding.Mesh
+  train_rows: int
 
   @property
   def modules(self) -> tuple[str, ...]:
@@ -54,15 +57,20 @@ class Plan:
     )
 
 
-def make_plan(config: FinetuneConfig) -> Plan:
+def make_plan(config: FinetuneConfig, record: Record | None = None) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
+
+  Args:
+    config: the run.
+    record: of a run that is opened again: what it says of its data is then taken from
+      there, and data are read only where they are used.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read.
   """
   tokenizer = models.load_tokenizer(config.model.source)
   longest = models.max_length(config.model.source)
-  task = load_task(config.data, tokenizer, longest)
+  task = load_task(config.data, tokenizer, longest, record and record.data)
   outlined = _outline(config, task)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
@@ -80,7 +88,8 @@ def make_plan(config: FinetuneConfig) -> Plan:
     )
   attachment = Attachment.of(outlined.model, divided)
   loss = functools.partial(task_loss, task, attachment)
-  steps = config.train.total_steps(len(task.splits['train']))
+  rows_in_all = record.train_rows if record else len(task.splits['train'])
+  steps = config.train.total_steps(rows_in_all)
   problem = Problem(
     shapes=shapes,
     params=params,
@@ -97,7 +106,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
   method = METHODS[config.method][1](config.settings, problem)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
-  return Plan(config, task, outlined, attachment, shapes, method, mesh)
+  return Plan(config, task, outlined, attachment, shapes, method, mesh, rows_in_all)
 
 
 def task_loss(

@@ -5,16 +5,16 @@ of the lists 'text' and 'answer_start', empty where there is no answer and None
 where the answers are not known. Without a title the passage is its own.
 """
 
-import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapad_jax.files import read_json
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import existing, folder_tables, read_table
 from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
+from adapad_jax.tasks.reader import Read, Reader, files_of
 from adapad_jax.tasks.table import Table
 
 HUB = {'squad': 'rajpurkar/squad', 'squad_v2': 'rajpurkar/squad_v2'}
@@ -23,18 +23,18 @@ _VERSION = {'squad': 'v1.1', 'squad_v2': 'v2.0'}
 _SPLITS = ('train', 'validation', 'test')
 
 
-def find_tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
+def find_tables(config: DataConfig) -> dict[str, Read]:
   """Readers by split: of the files that are named, or else of the hub.
 
   Raises:
     ValueError: if there is no training data, or a file is missing.
   """
-  found: dict[str, Callable[[], Table]] = {}
+  found: dict[str, Read] = {}
   if config.path:
     found |= _folder(pathlib.Path(config.path).expanduser(), config.task)
   for name in _SPLITS:
     if path := getattr(config, name):
-      found[name] = functools.partial(read_questions, existing(path))
+      found[name] = Reader.of(pathlib.Path(path).expanduser(), read_questions)
   if not found:
     instead = (
       'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
@@ -72,7 +72,7 @@ def read_questions(path: str | pathlib.Path) -> Table:
   return _checked(columns, str(path))
 
 
-def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
+def _folder(folder: pathlib.Path, task: str) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if not folder.is_dir():
     raise ValueError(f'data.path={folder}: there is no such folder')
@@ -84,17 +84,16 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
     stems = (f'{official.get(name, name)}-{_VERSION[task]}', name)
     for path in (folder / f'{stem}.json' for stem in stems):
       if path.is_file():
-        found[name] = functools.partial(read_questions, path)
+        found[name] = Reader.of(path, read_questions)
         break
   return found
 
 
-def _completed(
-  tables: Mapping[str, Callable[[], Table]],
-) -> dict[str, Callable[[], Table]]:
+def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   """Readers of the same splits, whose rows are checked and have all columns."""
   return {
-    name: lambda read=read: _with_columns(read()) for name, read in tables.items()
+    name: Reader(read, files_of(read)).then(_with_columns)
+    for name, read in tables.items()
   }
 
 
