@@ -13,10 +13,11 @@ from adapad_jax.commands import Request
 from adapad_jax.interchange import names_of_config, read_peft, require_same_labels
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import MeshConfig, finetune_config
+from adapad_jax.training.cutting import require_counts
 from adapad_jax.training.exports import (
   Destination,
+  real_batch,
   release_of,
-  require_counts,
   score,
   write,
 )
@@ -57,7 +58,8 @@ def run(request: Request) -> None:
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
   release = release_of(session, small.adapter, metrics, destination)
-  found = write(release, plan.task.splits['validation'], destination)
+  batch = real_batch(plan.task.splits['validation'])
+  found = write(release, batch, destination)
   kept = sum(small.explained.values()) / len(small.explained)
   say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
 
