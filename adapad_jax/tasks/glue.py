@@ -6,10 +6,11 @@ import logging
 import pathlib
 from collections.abc import Callable
 
+from adapad_jax import hub
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
-from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
+from adapad_jax.tasks.hub import hub_data, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
@@ -121,9 +122,10 @@ def load(config: DataConfig) -> Source:
   if glue.labels:
     codes = {str(i): name for i, name in enumerate(glue.labels)}
     classes = Classes(glue.labels, codes)
+  tables, pin = _tables(config, glue)
   return Source(
     name=config.task,
-    tables=_tables(config, glue),
+    tables=tables,
     text=glue.text,
     label='label',
     classes=classes,
@@ -132,6 +134,7 @@ def load(config: DataConfig) -> Source:
     read=functools.partial(_read, glue),
     blank_ok=True,
     missing=('-1',),
+    pin=pin,
   )
 
 
@@ -167,27 +170,36 @@ def _has_header(path: pathlib.Path) -> bool:
     return 'sentence' in file.readline().rstrip('\n').split('\t')
 
 
-def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]]:
-  if config.path:
-    return _folder_tables(pathlib.Path(config.path).expanduser(), glue)
+def _tables(
+  config: DataConfig, glue: GlueTask
+) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
+  place = place_of(config)
+  if isinstance(place, pathlib.Path):
+    return _folder_tables(place, glue), None
+  repository = place or hub.parse(HUB, 'dataset', config.revision)
   instead = (
     f'give a folder with the official files: data.path=FOLDER, where {glue.folder}/'
     f'{glue.files["train"]}.tsv lies'
   )
-  tables = hub_tables(HUB, config.task, instead)
+  subset = config.subset or config.task
+  data = hub_data(repository, subset, instead)
+  tables = dict(data.tables)
   if 'validation_matched' in tables:
     tables['validation'] = tables['validation_matched']
     tables['test'] = tables['test_matched']
   names = {name: _HUB_NAMES.get(name, name) for name in glue.files}
-  return {name: tables[hub] for name, hub in names.items()}
+  lacking = [theirs for theirs in names.values() if theirs not in tables]
+  if lacking:
+    raise ValueError(
+      f'{repository} ({subset}) lacks the splits {lacking}; it has {list(data.tables)}'
+    )
+  return {name: tables[theirs] for name, theirs in names.items()}, data.pin
 
 
 def _folder_tables(
   folder: pathlib.Path, glue: GlueTask
 ) -> dict[str, Callable[[], Table]]:
   """Reads a saved dataset, official files, or files named after splits."""
-  if not folder.is_dir():
-    raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
     return saved_tables(folder)
   for place in (folder, folder / glue.folder):

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.source import Source
@@ -17,6 +18,13 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
   'classification': own_data.load,
   'regression': own_data.load,
 }
+
+
+def expected_head(config: DataConfig) -> Head:
+  """The head of a task before its data are read: the kind, not the number of labels."""
+  if config.task in squad.TASKS:
+    return Head('lm' if config.qa.answer == 'generate' else 'span')
+  return Head('classification')
 
 
 def load_task(
@@ -40,5 +48,13 @@ def load_task(
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if config.task in squad.TASKS:
-    return squad.build(config, tokenizer)
-  return text_task.build(SOURCES[config.task](config), config, tokenizer)
+    task = squad.build(config, tokenizer)
+  else:
+    task = text_task.build(SOURCES[config.task](config), config, tokenizer)
+  unused = {'revision': config.revision, 'subset': config.subset}
+  for name, value in unused.items():
+    if value and task.pin is None:
+      raise ValueError(
+        f'data.{name}={value!r} is of a data set on the hub, but the data are files'
+      )
+  return task

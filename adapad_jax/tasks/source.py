@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
+from adapad_jax.hub import Pin
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.metrics import Metric
 from adapad_jax.tasks.table import Table
@@ -26,6 +27,7 @@ class Source:
       rows; None where rows stand alone.
     blank_ok: whether empty text is accepted, as official data has it.
     missing: spellings of 'no label' beside empty cells.
+    pin: the commit of the hub that the tables are from; None for files.
   """
 
   name: str
@@ -39,3 +41,4 @@ class Source:
   group: str | None = None
   blank_ok: bool = False
   missing: tuple[str, ...] = ()
+  pin: Pin | None = None

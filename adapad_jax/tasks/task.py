@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from adapad_jax.hub import Pin
 from adapad_jax.models.head import Head
 
 Outputs = dict[str, np.ndarray]
@@ -105,6 +106,7 @@ class Task:
     write_predictions: (split, outputs, path) writes them; the suffix of the path
       tells the format.
     suffix: of the file that predictions go to if the user names none.
+    pin: the commit of the hub that the data are from; None for files.
   """
 
   name: str
@@ -119,3 +121,4 @@ class Task:
   read: Callable[[str | pathlib.Path], Split]
   write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
   suffix: str = '.tsv'
+  pin: Pin | None = None

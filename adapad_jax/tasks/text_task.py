@@ -98,6 +98,7 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
     baseline=_baseline(source, labels),
     read=lambda path: unlabelled('input', lambda: source.read(pathlib.Path(path))),
     write_predictions=functools.partial(_write, names),
+    pin=source.pin,
   )
 
 

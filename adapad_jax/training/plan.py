@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,9 +12,10 @@ from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, choose
 from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import METHODS, Method, Problem
-from adapad_jax.models import Pretrained
-from adapad_jax.tasks import Task, load_task
+from adapad_jax.models import Head, Pretrained, Source
+from adapad_jax.tasks import Task, expected_head, load_task
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
+from adapad_jax.training.pins import NO_PINS, Pins, at_pins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Plan:
     shapes: (in, out) features of the adapted modules.
     method: bound to all of this.
     mesh: the devices.
+    pins: the commits of the hub that were read.
+    to_download: bytes of each weight file that is not here yet, None where unknown.
   """
 
   config: FinetuneConfig
@@ -38,6 +41,8 @@ class Plan:
   shapes: dict[str, tuple[int, int]]
   method: Method
   mesh: jax.sharding.Mesh
+  pins: Pins
+  to_download: Mapping[str, int | None]
 
   @property
   def modules(self) -> tuple[str, ...]:
@@ -54,23 +59,23 @@ class Plan:
     )
 
 
-def make_plan(config: FinetuneConfig) -> Plan:
+def make_plan(config: FinetuneConfig, pins: Pins = NO_PINS) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
+  Args:
+    config: what to train.
+    pins: commits of the hub to read, of a run that has begun.
+
   Raises:
-    ValueError: for whatever cannot work, before weights are read.
+    ValueError: for whatever cannot work, before weights are read or downloaded, and
+      for what does not depend on the data before these are.
   """
-  tokenizer = models.load_tokenizer(config.model.source)
-  longest = models.max_length(config.model.source)
-  task = load_task(config.data, tokenizer, longest)
-  outlined = _outline(config, task)
+  task, outlined, to_download = _read(at_pins(config, pins))
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
   parts = devices_of_model(config.mesh, rows, nbytes(params))
-  shapes = choose(
-    outlined.model, config.adapter.choice(), outlined.targets, outlined.head_modules
-  )
+  shapes = choose_modules(config, outlined)
   family = models.family_of(outlined.family)
   divided = models.division(family, params, parts)
   if divided and config.method == 'full':
@@ -97,7 +102,64 @@ def make_plan(config: FinetuneConfig) -> Plan:
   method = METHODS[config.method][1](config.settings, problem)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
-  return Plan(config, task, outlined, attachment, shapes, method, mesh)
+  return Plan(
+    config=config,
+    task=task,
+    outlined=outlined,
+    attachment=attachment,
+    shapes=shapes,
+    method=method,
+    mesh=mesh,
+    pins=pins.over(Pins.of(outlined.source.pin, task.pin)),
+    to_download=to_download,
+  )
+
+
+def _read(
+  config: FinetuneConfig,
+) -> tuple[Task, Pretrained, Mapping[str, int | None]]:
+  """The task, the model's outline, and what is to be downloaded of its weights.
+
+  The cheapest comes first: config.json, the tokenizer, then the data.
+  """
+  source, head = find_model(config), expected_head(config.data)
+  outlined = _outline(config, source, head)
+  choose_modules(config, outlined)
+  to_download = {} if config.model.random_weights else source.to_download()
+  tokenizer = models.load_tokenizer(source)
+  task = load_task(config.data, tokenizer, models.max_length(source))
+  if task.head != head:
+    outlined = _outline(config, source, task.head)
+  if not config.model.random_weights:
+    models.require_head(outlined)
+  return task, outlined, to_download
+
+
+def find_model(config: FinetuneConfig) -> Source:
+  """The model of a config; of the hub, all but its weights is fetched.
+
+  Raises:
+    ValueError: if there is none, or a folder is asked for by revision.
+  """
+  name, revision = config.model.source, config.model.revision
+  source = models.find(name, revision)
+  if revision and source.pin is None:
+    raise ValueError(
+      f'model.revision={revision!r} is of a model on the hub, {name} is a folder'
+    )
+  return source
+
+
+def choose_modules(
+  config: FinetuneConfig, outlined: Pretrained
+) -> dict[str, tuple[int, int]]:
+  """(in, out) features of the modules that the config adapts.
+
+  Raises:
+    ValueError: if a pattern matches none.
+  """
+  choice, heads = config.adapter.choice(), outlined.head_modules
+  return choose(outlined.model, choice, outlined.targets, heads)
 
 
 def task_loss(
@@ -181,11 +243,11 @@ def _free(config: MeshConfig) -> int:
   return max(jax.device_count() // (config.worker or 1), 1)
 
 
-def _outline(config: FinetuneConfig, task: Task) -> Pretrained:
+def _outline(config: FinetuneConfig, source: Source, head: Head) -> Pretrained:
   model = config.model
-  head = dataclasses.replace(task.head, dropout=model.head_dropout)
+  head = dataclasses.replace(head, dropout=model.head_dropout)
   return models.outline(
-    model.source,
+    source,
     head,
     dtype=model.dtype,
     hidden_dropout=model.hidden_dropout,
@@ -193,5 +255,4 @@ def _outline(config: FinetuneConfig, task: Task) -> Pretrained:
     scan=model.scan,
     remat=model.remat,
     fused=model.fused,
-    weights=not model.random_weights,
   )

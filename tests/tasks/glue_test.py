@@ -1,4 +1,4 @@
-"""GLUE from the official files, a saved dataset and the hub's door; real files too."""
+"""GLUE from the official files, a saved dataset and the hub; real files too."""
 
 import csv
 import logging
@@ -6,8 +6,11 @@ import logging
 import numpy as np
 import pytest
 
+from adapad_jax.hub import Pin
 from adapad_jax.tasks import DataConfig, load_task
 from adapad_jax.tasks.glue import TASKS, official_table
+from tests.hub import repositories
+from tests.hub.client import connected
 
 # The header, two labelled lines and a test file of every official layout.
 OFFICIAL = {
@@ -179,35 +182,25 @@ def test_files_named_after_splits(tmp_path, tokenizer):
   np.testing.assert_array_equal(task.splits['train'].columns['label_B'], [0, 1])
 
 
-def test_hub_splits_get_our_names(monkeypatch, tokenizer):
-  """The hub's door, with a dataset made here in the place of the download."""
-  datasets = pytest.importorskip('datasets')
-  features = datasets.Features(
-    premise=datasets.Value('string'),
-    hypothesis=datasets.Value('string'),
-    label=datasets.ClassLabel(names=['entailment', 'neutral', 'contradiction']),
-  )
-  asked = []
-
-  def load_dataset(repo, name):
-    asked.append((repo, name))
-    rows = {'premise': ['a', 'b'], 'hypothesis': ['c', 'd']}
-    return datasets.DatasetDict(
-      {
-        split: datasets.Dataset.from_dict({**rows, 'label': label}, features=features)
-        for split, label in [
-          ('train', [0, 2]),
-          ('validation_matched', [1, 1]),
-          ('validation_mismatched', [2, 2]),
-          ('test_matched', [-1, -1]),
-          ('test_mismatched', [-1, -1]),
-        ]
-      }
-    )
-
-  monkeypatch.setattr(datasets, 'load_dataset', load_dataset)
-  task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
-  assert asked == [('nyu-mll/glue', 'mnli')]
+def test_hub_splits_get_our_names(tmp_path, monkeypatch, tokenizer):
+  names = ('entailment', 'neutral', 'contradiction')
+  rows = {'premise': ['a', 'b'], 'hypothesis': ['c', 'd']}
+  split = lambda label: (rows | {'label': label}, names)
+  splits = {
+    'train': split([0, 2]),
+    'validation_matched': split([1, 1]),
+    'validation_mismatched': split([2, 2]),
+    'test_matched': split([-1, -1]),
+    'test_mismatched': split([-1, -1]),
+  }
+  other = {'train': split([0, 1]), 'validation': split([0, 1])}
+  with connected(tmp_path, monkeypatch) as hub:
+    # The card's first subset is another, which `datasets` would look at.
+    files = repositories.data_set({'ax': other, 'mnli': splits})
+    commit = hub.put('dataset', 'nyu-mll/glue', files)
+    task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
+    assert not any('/ax/' in request for request in hub.asked)
+  assert task.pin == Pin('nyu-mll/glue', '', commit)
   assert set(task.splits) == set(TASKS['mnli'].files)
   for name, label in [('validation', 1), ('validation_mm', 2)]:
     assert task.splits[name].columns['label_B'].tolist() == [label] * 2

@@ -41,7 +41,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
     ValueError: for data that is missing or cannot be used, see `check_questions`.
   """
   unanswerable = config.task == 'squad_v2'
-  readers = find_tables(config)
+  readers, pin = find_tables(config)
   check = functools.partial(check_questions, unanswerable=unanswerable)
   tables = cut_tables(config.task, readers, 'title', config)
   asked = {name: check(table) for name, table in tables.items()}
@@ -73,6 +73,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
       answers(split, outputs), pathlib.Path(path)
     ),
     suffix='.json',
+    pin=pin,
   )
 
 

@@ -11,10 +11,11 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from adapad_jax import hub
 from adapad_jax.files import read_json
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import existing, folder_tables, read_table
-from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
+from adapad_jax.tasks.hub import hub_data, is_saved, place_of, saved_tables
 from adapad_jax.tasks.table import Table
 
 HUB = {'squad': 'rajpurkar/squad', 'squad_v2': 'rajpurkar/squad_v2'}
@@ -23,29 +24,35 @@ _VERSION = {'squad': 'v1.1', 'squad_v2': 'v2.0'}
 _SPLITS = ('train', 'validation', 'test')
 
 
-def find_tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
+def find_tables(
+  config: DataConfig,
+) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
   """Readers by split: of the files that are named, or else of the hub.
+
+  Returns:
+    They, and the commit of the hub that they are from; None for files.
 
   Raises:
     ValueError: if there is no training data, or a file is missing.
   """
   found: dict[str, Callable[[], Table]] = {}
-  if config.path:
-    found |= _folder(pathlib.Path(config.path).expanduser(), config.task)
+  place, pin = place_of(config), None
+  if isinstance(place, pathlib.Path):
+    found |= _folder(place, config.task)
+  elif place is not None:
+    found, pin = _from_hub(place, config.subset)
   for name in _SPLITS:
     if path := getattr(config, name):
       found[name] = functools.partial(read_questions, existing(path))
   if not found:
-    instead = (
-      'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
-    )
-    found |= _completed(hub_tables(HUB[config.task], None, instead))
+    repository = hub.parse(HUB[config.task], 'dataset', config.revision)
+    found, pin = _from_hub(repository, config.subset)
   if 'train' not in found:
     raise ValueError(
       f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
       f' such as train-{_VERSION[config.task]}.json'
     )
-  return found
+  return found, pin
 
 
 def read_questions(path: str | pathlib.Path) -> Table:
@@ -72,10 +79,18 @@ def read_questions(path: str | pathlib.Path) -> Table:
   return _checked(columns, str(path))
 
 
+def _from_hub(
+  repository: hub.Repository, subset: str
+) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
+  instead = (
+    'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
+  )
+  data = hub_data(repository, subset, instead)
+  return _completed(data.tables), data.pin
+
+
 def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
   """Reads a saved dataset, official files, or files named after splits."""
-  if not folder.is_dir():
-    raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
     return _completed(saved_tables(folder))
   found = _completed(folder_tables(folder, _SPLITS))

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from adapad_jax.hub import Pin
 from adapad_jax.tasks import DataConfig
+from adapad_jax.tasks.hub import HubData
 from adapad_jax.tasks.squad import reading
-from adapad_jax.tasks.squad.reading import COLUMNS, find_tables, read_questions
+from adapad_jax.tasks.squad.reading import COLUMNS, read_questions
 from adapad_jax.tasks.table import Table
 
 ANSWERED = {
@@ -30,6 +32,10 @@ ROWS = {
     {'text': [], 'answer_start': []},
   ],
 }
+
+
+def find_tables(config):
+  return reading.find_tables(config)[0]
 
 
 def write(path, value):
@@ -172,19 +178,22 @@ def test_the_hub_is_asked_last(monkeypatch):
   asked = []
   plain = {'context': ['x'], 'question': ['?'], 'answers': [['x']]}
 
-  def hub(repo, name, instead):
-    asked.append((repo, name))
-    answered, bare = Table(ROWS, repo), Table(plain, repo)
-    return {'train': lambda: answered, 'validation': lambda: bare}
+  def hub(repository, subset, instead):
+    asked.append((repository.name, subset))
+    answered, bare = Table(ROWS, repository.name), Table(plain, repository.name)
+    pin = Pin(repository.name, '', '0' * 40)
+    tables = {'train': lambda: answered, 'validation': lambda: bare}
+    return HubData(tables, pin, {})
 
-  monkeypatch.setattr(reading, 'hub_tables', hub)
+  monkeypatch.setattr(reading, 'hub_data', hub)
   found = find_tables(DataConfig(task='squad'))
   assert sorted(found) == ['train', 'validation']
   assert found['train']().columns == ROWS
   with pytest.raises(ValueError, match="rajpurkar/squad: question '0': expected an"):
     found['validation']()
   find_tables(DataConfig(task='squad_v2'))
-  assert asked == [('rajpurkar/squad', None), ('rajpurkar/squad_v2', None)]
+  assert asked == [('rajpurkar/squad', ''), ('rajpurkar/squad_v2', '')]
+  assert reading.find_tables(DataConfig(task='squad'))[1].repo == 'rajpurkar/squad'
 
 
 def test_a_saved_dataset(tmp_path):
