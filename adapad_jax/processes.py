@@ -11,6 +11,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from adapad_jax.sharding import put_one
+
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,31 @@ def require_same(text: str, what: str) -> None:
       f'{len(sums)} processes were started with different {what}s (checksums'
       f' {sums.tolist()}); give all of them the same command but for --process_id'
     )
+
+
+def first_does(what: Callable[[], T]) -> T | None:
+  """Does in the first process what one alone may do; the others wait for it.
+
+  Returns:
+    In the first process what `what` does, None in the others.
+
+  Raises:
+    Exception: in the first process what `what` raises, in the others ValueError.
+  """
+  if not are_several():
+    return what()
+  found, failure = None, None
+  if is_first():
+    try:
+      found = what()
+    except Exception as error:  # whatever it is, the others must not wait for ever
+      failure = error
+  failed = multihost_utils.process_allgather(np.int32(failure is not None)).any()
+  if failure is not None:
+    raise failure
+  if failed:
+    raise ValueError('the first process could not go on, and has said why')
+  return found
 
 
 class Vote:

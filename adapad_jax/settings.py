@@ -45,6 +45,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, Mapping):
       raise ValueError(f'{where} must be a group of fields, got {value!r}')
     return build(kind, value, where)
+  if kind is Any:
+    return value
   origin, args = typing.get_origin(kind), typing.get_args(kind)
   if origin in (types.UnionType, typing.Union):
     return _convert_optional(args, value, where)
@@ -53,6 +55,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
       value = tuple(part.strip() for part in value.split(',') if part.strip())
     # An empty flag, --config.train.buckets=, arrives as one empty string.
     return tuple(_convert(args[0], item, where) for item in value if item != '')
+  if origin is dict and isinstance(value, Mapping):
+    return {
+      key: _convert(args[1], item, f'{where}.{key}') for key, item in value.items()
+    }
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -5,8 +5,8 @@ import json
 from adapad_jax.commands import Request
 from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.training.saved import restore
-from adapad_jax.training.session import is_regression
 from adapad_jax.training.terminal import say
+from adapad_jax.training.workdir import is_regression
 
 
 def run(request: Request) -> None:

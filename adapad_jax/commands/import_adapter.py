@@ -10,18 +10,15 @@ from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
+from adapad_jax.training.claim import claim_workdir
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.exports import score
 from adapad_jax.training.hosted import adopt
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import (
-  CHECKPOINTS,
-  CONFIG,
-  Session,
-  claim_workdir,
-  open_session,
-)
+from adapad_jax.training.record import make_record
+from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.terminal import say
+from adapad_jax.training.workdir import CHECKPOINTS, CONFIG, locked, require_usable
 
 
 def run(request: Request) -> None:
@@ -40,6 +37,7 @@ def run(request: Request) -> None:
       'import needs --config=FILE for the task and --adapter=FOLDER, or the id of an'
       ' adapter on the hub'
     )
+  require_usable(workdir)
   if (workdir / CONFIG).exists():
     raise ValueError(f'{workdir} holds a run already; choose another --workdir')
   config = finetune_config(request.config)
@@ -95,8 +93,9 @@ def save(
   state = plan.method.portable(plan.method.place(state, plan.mesh))
   here = {'step': 0, 'metrics': metrics}
   meta = {'best': here, 'last': here, 'stale': 0, 'seconds': 0.0, 'first_step': 0.0}
-  claim_workdir(workdir, config)
-  checkpoints = Checkpoints(workdir / CHECKPOINTS)
-  for kind in KINDS:
-    checkpoints.save(kind, 0, state, meta)
-  checkpoints.close()
+  with locked(workdir):
+    claim_workdir(workdir, config, make_record(plan))
+    checkpoints = Checkpoints(workdir / CHECKPOINTS)
+    for kind in KINDS:
+      checkpoints.save(kind, 0, state, meta)
+    checkpoints.close()

@@ -11,16 +11,15 @@ import jax
 from flax import nnx
 
 from adapad_jax.commands import Request
-from adapad_jax.files import read_json
 from adapad_jax.models import Head, max_length, outline, sources
 from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.settings import build
 from adapad_jax.sharding import make_mesh
+from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.plan import choose_mesh, devices_of_model, nbytes
-from adapad_jax.training.result import versions
-from adapad_jax.training.session import CONFIG, is_regression, read_workdir
 from adapad_jax.training.terminal import say
+from adapad_jax.training.workdir import config_of, is_regression, versions
 
 
 def run(request: Request) -> None:
@@ -72,7 +71,7 @@ def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
   if values is None and workdir is not None:
     if not is_regression(workdir):
       return read_workdir(workdir)
-    values = read_json(workdir / CONFIG)
+    values = config_of(workdir)
   if values is None:
     return None
   if values.get('program') == 'regression':

@@ -10,14 +10,17 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
+from adapad_jax.training.claim import read_workdir, require_same_run
+from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.result import RESULT, summarise
-from adapad_jax.training.session import read_workdir
+from adapad_jax.training.record import make_record, read_record, require_same_record
+from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
 from adapad_jax.training.train import train
+from adapad_jax.training.workdir import RESULT, require_usable
 
 
 def run(request: Request) -> None:
@@ -43,13 +46,18 @@ def _finetune(request: Request) -> None:
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:
-    plan = make_plan(config)
+    there = request.workdir
+    plan = make_plan(config, commits=begun_with(there) if there else LATEST)
     say(dry_run(plan))
     say('compiling, to tell what it takes of memory ...')
     say(str(estimate(plan)))
     return
   workdir = request.workdir or default_workdir(config)
+  require_usable(workdir)
+  require_same_run(workdir, config)
   if (workdir / RESULT).is_file():
+    if request.config is not None:
+      _require_same_data(workdir, config)
     say(f'{workdir} holds a finished run; its outcome was:')
     result = read_json(workdir / RESULT)
   else:
@@ -57,6 +65,14 @@ def _finetune(request: Request) -> None:
   if is_first():
     say(summarise(result, str(workdir)))
     say(_report(workdir))
+
+
+def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
+  """Refuses to show the outcome of a run for data or a model that are others now."""
+  then = read_record(workdir)
+  if then is not None:
+    plan = make_plan(config, commits=recorded(then))
+    require_same_record(workdir, then, make_record(plan))
 
 
 def _report(workdir: pathlib.Path) -> str:

@@ -5,12 +5,11 @@ Nothing else in this project talks to the hub or knows the exceptions of its lib
 
 from adapad_jax.hub.faults import HubError
 from adapad_jax.hub.push import check_token, push
-from adapad_jax.hub.repository import Pin, Repository, is_id, parse
+from adapad_jax.hub.repository import Repository, is_id, parse
 from adapad_jax.hub.snapshot import Snapshot, take
 
 __all__ = [
   'HubError',
-  'Pin',
   'Repository',
   'Snapshot',
   'check_token',

@@ -1,4 +1,4 @@
-"""Repositories of the hub as users name them, and the commits that were read."""
+"""Repositories of the hub, as users name them."""
 
 import dataclasses
 import re
@@ -44,24 +44,6 @@ class Repository:
     """Its page."""
     middle = 'datasets/' if self.kind == 'dataset' else ''
     return f'{huggingface_hub.constants.ENDPOINT}/{middle}{self.name}'
-
-
-@dataclasses.dataclass(frozen=True)
-class Pin:
-  """A commit that was read.
-
-  Attributes:
-    repo: name of the repository.
-    revision: what was asked for; '' for the main branch.
-    commit: what that was at the time, 40 hexadecimal digits.
-  """
-
-  repo: str
-  revision: str
-  commit: str
-
-  def __str__(self) -> str:
-    return f'{self.repo} at commit {self.commit[:12]} of {self.revision or DEFAULT}'
 
 
 def is_id(text: str, *, owner: bool = False) -> bool:

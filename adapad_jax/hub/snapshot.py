@@ -12,7 +12,8 @@ from huggingface_hub import constants, utils
 
 from adapad_jax.hub import cache, faults
 from adapad_jax.hub.faults import HubError
-from adapad_jax.hub.repository import Pin, Repository
+from adapad_jax.hub.repository import Repository
+from adapad_jax.origins import HubCommit
 
 T = TypeVar('T')
 
@@ -37,9 +38,9 @@ class Snapshot:
   failure: str = ''
 
   @property
-  def pin(self) -> Pin:
+  def origin(self) -> HubCommit:
     """What to write down, to read the same again."""
-    return Pin(self.repository.name, self.repository.revision, self.commit)
+    return HubCommit(self.repository.name, self.repository.asked, self.commit)
 
   @property
   def folder(self) -> pathlib.Path:

@@ -6,6 +6,7 @@ import pathlib
 from adapad_jax import hub
 from adapad_jax.interchange.notes import NOTES
 from adapad_jax.interchange.peft_format import CONFIG, TENSORS
+from adapad_jax.origins import HubCommit
 
 # Tensors as torch saved them, where there are no others.
 BIN = 'adapter_model.bin'
@@ -17,14 +18,14 @@ class FoundAdapter:
 
   Attributes:
     folder: where they are.
-    pin: the commit of the hub that it is; None for a folder.
+    commit: the commit of the hub that it is; None for a folder.
   """
 
   folder: pathlib.Path
-  pin: hub.Pin | None = None
+  commit: HubCommit | None = None
 
   def __str__(self) -> str:
-    return str(self.pin or self.folder)
+    return str(self.commit or self.folder)
 
 
 def find_adapter(given: str) -> FoundAdapter:
@@ -61,4 +62,4 @@ def _fetch(snapshot: hub.Snapshot) -> FoundAdapter:
   notes = [NOTES] if NOTES in there else []
   folder = snapshot.fetch([CONFIG, *notes, *tensors])
   snapshot.keep()
-  return FoundAdapter(folder, snapshot.pin)
+  return FoundAdapter(folder, snapshot.origin)

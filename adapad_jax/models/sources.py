@@ -8,6 +8,7 @@ import pathlib
 from adapad_jax import hub
 from adapad_jax.files import read_json
 from adapad_jax.models import checkpoint_files
+from adapad_jax.origins import HubCommit
 
 # Everything that a tokenizer may consist of, and how a decoder is to speak.
 BESIDE = (
@@ -44,12 +45,12 @@ class Source:
   weights: tuple[str, ...] = ()
 
   @property
-  def pin(self) -> hub.Pin | None:
+  def commit(self) -> HubCommit | None:
     """The commit; None where it is a folder."""
-    return self.snapshot and self.snapshot.pin
+    return self.snapshot and self.snapshot.origin
 
   def __str__(self) -> str:
-    return str(self.pin or f'folder {self.folder}')
+    return str(self.commit or f'folder {self.folder}')
 
   def to_download(self) -> dict[str, int | None]:
     """Bytes of each weight file that is not here yet; None where unknown.
@@ -101,9 +102,8 @@ def find(source: str | Source, revision: str = '') -> Source:
     return source
   if source.startswith('package:'):
     return Source(source, _in_package(source))
-  path = pathlib.Path(source).expanduser()
-  if path.is_dir():
-    return Source(source, path)
+  if is_folder(source):
+    return Source(source, pathlib.Path(source).expanduser())
   if not hub.is_id(source):
     raise ValueError(f'there is no directory {source!r}; {_CHOICES}')
   repository = hub.parse(source, 'model', revision)
@@ -111,6 +111,12 @@ def find(source: str | Source, revision: str = '') -> Source:
     return hub.take(repository, lambda snapshot: _small_files(source, snapshot))
   except hub.HubError as error:
     raise _refused(source, error) from error
+
+
+def is_folder(source: str) -> bool:
+  """Whether a source is a directory, and so depends on where the program runs."""
+  is_named = source.startswith('package:')
+  return not is_named and pathlib.Path(source).expanduser().is_dir()
 
 
 def resolve(source: str | Source, *, weights: bool = True) -> pathlib.Path:

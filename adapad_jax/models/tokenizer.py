@@ -1,5 +1,6 @@
 """Tokenizers, through transformers."""
 
+import pathlib
 from typing import Any
 
 from adapad_jax.models import sources
@@ -14,6 +15,22 @@ _VOCABULARIES = (
   'tokenizer.model',
   'sentencepiece.bpe.model',
 )
+
+
+# What else a tokenizer is read from.
+_SETTINGS = (
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'merges.txt',
+  'chat_template.jinja',
+  'chat_template.json',
+)
+
+
+def is_tokenizer_file(path: pathlib.Path) -> bool:
+  """Whether a tokenizer is read from a file of that name."""
+  return path.name in (*_VOCABULARIES, *_SETTINGS)
 
 
 def load_tokenizer(source: str | sources.Source) -> Any:

@@ -10,8 +10,7 @@ from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.regression.data import less, load
 from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
 from adapad_jax.settings import build
-from adapad_jax.training.result import RESULT
-from adapad_jax.training.session import CONFIG
+from adapad_jax.training.workdir import CONFIG, RESULT
 
 
 def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from adapad_jax.regression.relatives import (
 )
 from adapad_jax.settings import as_dict, build
 from adapad_jax.training.logs import METRICS, JsonLines
-from adapad_jax.training.result import RESULT, versions
+from adapad_jax.training.workdir import RESULT, versions
 
 COMPONENTS = 'components.npz'
 

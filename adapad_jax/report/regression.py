@@ -14,8 +14,7 @@ from adapad_jax.report.page import Picture, cards, code, figures, heading, page,
 from adapad_jax.report.run import Series, read_series
 from adapad_jax.report.theme import Theme, legend
 from adapad_jax.training.logs import METRICS
-from adapad_jax.training.result import RESULT
-from adapad_jax.training.session import CONFIG
+from adapad_jax.training.workdir import CONFIG, RESULT
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

@@ -9,8 +9,7 @@ import numpy as np
 
 from adapad_jax.files import read_json
 from adapad_jax.training.logs import METRICS, RANKS, read_lines
-from adapad_jax.training.result import RESULT, SPECTRA
-from adapad_jax.training.session import CONFIG
+from adapad_jax.training.workdir import CONFIG, RESULT, SPECTRA
 
 
 @dataclasses.dataclass(frozen=True)

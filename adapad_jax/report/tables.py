@@ -8,7 +8,7 @@ from typing import Any
 from adapad_jax.report.curves import short
 from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
-from adapad_jax.training.result import RESULT
+from adapad_jax.training.workdir import RESULT
 
 MAIN = 'python -m adapad_jax.main'
 

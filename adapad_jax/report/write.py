@@ -12,8 +12,7 @@ from adapad_jax.report.drawings import SECTIONS
 from adapad_jax.report.page import Picture, figures, heading, page, section
 from adapad_jax.report.regression import regression_page
 from adapad_jax.report.run import Run, read_run
-from adapad_jax.training.result import RESULT
-from adapad_jax.training.session import is_regression
+from adapad_jax.training.workdir import RESULT, at, is_regression
 
 REPORT = 'report.html'
 FIGURES = 'figures'
@@ -39,7 +38,7 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     ValueError: if there is no finished run, or matplotlib is missing.
   """
   _check()
-  workdir = pathlib.Path(workdir)
+  workdir = at(workdir)
   if is_regression(workdir) and (workdir / RESULT).is_file():
     return _write(workdir / REPORT, *regression_page(workdir))
   run = read_run(workdir)

@@ -6,6 +6,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterable
 
+from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
 
@@ -113,13 +114,11 @@ def existing(path: str | pathlib.Path) -> pathlib.Path:
   raise ValueError(f'no file {path}; {folder} has {beside[:20]}')
 
 
-def folder_tables(
-  folder: pathlib.Path, names: Iterable[str]
-) -> dict[str, Callable[[], Table]]:
+def folder_tables(folder: pathlib.Path, names: Iterable[str]) -> dict[str, Reader]:
   """Readers of the files of a folder that are named after splits."""
   found = {}
   for name in names:
     paths = [folder / f'{name}{suffix}' for suffix in READERS]
     for path in filter(pathlib.Path.is_file, paths):
-      found[name] = lambda path=path: read_table(path)
+      found[name] = Reader.of(path, read_table)
   return found

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable
 
 from adapad_jax import hub
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
-from adapad_jax.tasks.hub import hub_data, is_saved, place_of, saved_tables
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes
+from adapad_jax.tasks.reader import Read, Reader, Readers
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
 
@@ -116,16 +116,18 @@ TASKS = {
 
 
 def load(config: DataConfig) -> Source:
-  """The source of a GLUE task, from `config.path` or else from the hub."""
+  """The source of a GLUE task, from `config.path` or else from the hub.
+
+  Both are looked at when the first table is asked for.
+  """
   glue = TASKS[config.task]
   classes = None
   if glue.labels:
     codes = {str(i): name for i, name in enumerate(glue.labels)}
     classes = Classes(glue.labels, codes)
-  tables, pin = _tables(config, glue)
   return Source(
     name=config.task,
-    tables=tables,
+    tables=Readers(functools.partial(_tables, config, glue)),
     text=glue.text,
     label='label',
     classes=classes,
@@ -134,7 +136,6 @@ def load(config: DataConfig) -> Source:
     read=functools.partial(_read, glue),
     blank_ok=True,
     missing=('-1',),
-    pin=pin,
   )
 
 
@@ -170,20 +171,17 @@ def _has_header(path: pathlib.Path) -> bool:
     return 'sentence' in file.readline().rstrip('\n').split('\t')
 
 
-def _tables(
-  config: DataConfig, glue: GlueTask
-) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
+def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
   place = place_of(config)
   if isinstance(place, pathlib.Path):
-    return _folder_tables(place, glue), None
+    return _folder_tables(place, glue)
   repository = place or hub.parse(HUB, 'dataset', config.revision)
   instead = (
     f'give a folder with the official files: data.path=FOLDER, where {glue.folder}/'
     f'{glue.files["train"]}.tsv lies'
   )
   subset = config.subset or config.task
-  data = hub_data(repository, subset, instead)
-  tables = dict(data.tables)
+  tables = hub_tables(repository, subset, instead)
   if 'validation_matched' in tables:
     tables['validation'] = tables['validation_matched']
     tables['test'] = tables['test_matched']
@@ -191,20 +189,18 @@ def _tables(
   lacking = [theirs for theirs in names.values() if theirs not in tables]
   if lacking:
     raise ValueError(
-      f'{repository} ({subset}) lacks the splits {lacking}; it has {list(data.tables)}'
+      f'{repository} ({subset}) lacks the splits {lacking}; it has {list(tables)}'
     )
-  return {name: tables[theirs] for name, theirs in names.items()}, data.pin
+  return {name: tables[theirs] for name, theirs in names.items()}
 
 
-def _folder_tables(
-  folder: pathlib.Path, glue: GlueTask
-) -> dict[str, Callable[[], Table]]:
+def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if is_saved(folder):
     return saved_tables(folder)
   for place in (folder, folder / glue.folder):
     found = {
-      name: functools.partial(official_table, glue, place / f'{stem}.tsv')
+      name: Reader.of(place / f'{stem}.tsv', functools.partial(official_table, glue))
       for name, stem in glue.files.items()
       if (place / f'{stem}.tsv').is_file()
     }

@@ -2,16 +2,19 @@
 
 import dataclasses
 import fnmatch
+import functools
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import huggingface_hub
 
 from adapad_jax import hub
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
 _CARD, _INFOS = 'README.md', 'dataset_infos.json'
@@ -19,23 +22,8 @@ _CARD, _INFOS = 'README.md', 'dataset_infos.json'
 _SUFFIXES = ('.parquet', '.csv', '.tsv', '.json', '.jsonl', '.ndjson', '.txt', '.arrow')
 _PACKED = ('', '.gz', '.bz2', '.xz', '.zst')
 
-Readers = dict[str, Callable[[], Table]]
+Readers = dict[str, Reader]
 Card = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class HubData:
-  """A data set of the hub, or one that `datasets` saved.
-
-  Attributes:
-    tables: readers by split.
-    pin: the commit; None for a folder.
-    names: names of the classes of each column that has such, in their order.
-  """
-
-  tables: Readers
-  pin: hub.Pin | None
-  names: Mapping[str, tuple[str, ...]]
 
 
 def place_of(config: DataConfig) -> pathlib.Path | hub.Repository | None:
@@ -46,16 +34,22 @@ def place_of(config: DataConfig) -> pathlib.Path | hub.Repository | None:
   """
   if not config.path:
     return None
+  if is_on_hub(config.path):
+    return hub.parse(config.path, 'dataset', config.revision)
   folder = pathlib.Path(config.path).expanduser()
-  if folder.is_dir():
-    return folder
-  if not hub.is_id(config.path, owner=True):
+  if not folder.is_dir():
     raise ValueError(f'data.path={folder}: there is no such folder')
-  return hub.parse(config.path, 'dataset', config.revision)
+  return folder
 
 
-def hub_data(repository: hub.Repository, subset: str, instead: str) -> HubData:
-  """A data set of the hub: one commit, and of it the files of one subset.
+def is_on_hub(path: str) -> bool:
+  """Whether a path is the id of a data set: no folder, and of the form OWNER/NAME."""
+  is_folder = pathlib.Path(path).expanduser().is_dir()
+  return hub.is_id(path, owner=True) and not is_folder
+
+
+def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers:
+  """Readers of every split of one subset of a data set on the hub, at one commit.
 
   Args:
     repository: e.g. 'nyu-mll/glue'.
@@ -79,7 +73,11 @@ def saved_tables(folder: pathlib.Path) -> Readers:
   """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote."""
   import datasets  # Takes seconds to import, and few runs need it.
 
-  return _tables(datasets.load_from_disk(str(folder)), str(folder))
+  read = _tables(datasets.load_from_disk(str(folder)), str(folder))
+  files = lambda split: tuple(sorted((folder / split).glob('*.arrow')))
+  return {
+    split: dataclasses.replace(one, files=files(split)) for split, one in read.items()
+  }
 
 
 def is_saved(folder: pathlib.Path) -> bool:
@@ -87,7 +85,7 @@ def is_saved(folder: pathlib.Path) -> bool:
   return (folder / 'dataset_dict.json').is_file()
 
 
-def _read(found: hub.Snapshot, subset: str, what: str) -> HubData:
+def _read(found: hub.Snapshot, subset: str, what: str) -> Readers:
   """Fetches what a subset consists of, and reads it."""
   described = [name for name in (_CARD, _INFOS) if name in found.sizes]
   folder = found.fetch(described)
@@ -101,9 +99,7 @@ def _read(found: hub.Snapshot, subset: str, what: str) -> HubData:
   found.fetch(names)
   found.keep()
   loaded = _load(folder, [*names, *described], card, chosen, what)
-  columns = next(iter(loaded.values())).features.items()
-  classes = {n: tuple(f.names) for n, f in columns if getattr(f, 'names', None)}
-  return HubData(_tables(loaded, what), found.pin, classes)
+  return _tables(loaded, what, found.origin)
 
 
 def _card(path: pathlib.Path) -> Card:
@@ -227,19 +223,27 @@ def _cause(error: BaseException) -> str:
   return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
-def _tables(loaded: Any, source: str) -> Readers:
+def _tables(loaded: Any, source: str, commit: HubCommit | None = None) -> Readers:
   return {
-    split: lambda split=split: _table(loaded[split], f'{source} [{split}]')
-    for split in loaded
+    split: Reader(
+      functools.partial(_table, dataset, f'{source} [{split}]'),
+      hub=commit,
+      names=_class_names(dataset) if commit else {},
+    )
+    for split, dataset in loaded.items()
   }
+
+
+def _class_names(dataset: Any) -> dict[str, tuple[str, ...]]:
+  found = {name: getattr(x, 'names', None) for name, x in dataset.features.items()}
+  return {name: tuple(names) for name, names in found.items() if names}
 
 
 def _table(dataset: Any, source: str) -> Table:
   """The columns of a dataset, with class numbers spelled as names; -1 is None."""
   columns = dataset.to_dict()
   for name, feature in dataset.features.items():
-    names = getattr(feature, 'names', None)
-    if names:
+    if names := getattr(feature, 'names', None):
       columns[name] = [
         None if value is None or value < 0 else names[value] for value in columns[name]
       ]

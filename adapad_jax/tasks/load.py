@@ -1,5 +1,6 @@
 """Loads a task by name."""
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.facts import Facts
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.squad import load as squad
 from adapad_jax.tasks.task import Task
@@ -20,22 +22,21 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
 }
 
 
-def expected_head(config: DataConfig) -> Head:
-  """The head of a task before its data are read: the kind, not the number of labels."""
-  if config.task in squad.TASKS:
-    return Head('lm' if config.qa.answer == 'generate' else 'span')
-  return Head('classification')
-
-
 def load_task(
-  config: DataConfig, tokenizer: Any, max_positions: int | None = None
+  config: DataConfig,
+  tokenizer: Any,
+  max_positions: int | None = None,
+  facts: Facts | None = None,
 ) -> Task:
   """Reads a task's data and checks it; tokenises a split when it is first used.
+
+  With what a run has recorded of its data, nothing is read before it is asked for.
 
   Args:
     config: the task and its data.
     tokenizer: a fast `transformers` tokenizer.
     max_positions: longest row that the model takes; None trusts the tokenizer.
+    facts: of a run that is opened again.
 
   Raises:
     ValueError: for an unknown task, a missing file or column, labels that do not
@@ -47,14 +48,35 @@ def load_task(
     hint = f'; did you mean {near[0]!r}?' if near else ''
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
+  if facts is None:
+    task = _build(config, tokenizer)
+    _require_used(config, task)
+    return task
   if config.task in squad.TASKS:
-    task = squad.build(config, tokenizer)
-  else:
-    task = text_task.build(SOURCES[config.task](config), config, tokenizer)
-  unused = {'revision': config.revision, 'subset': config.subset}
-  for name, value in unused.items():
-    if value and task.pin is None:
+    return squad.build(config, tokenizer, facts)
+  # With labels that are given no source looks for them in its data.
+  known = dataclasses.replace(config, labels=facts.classes or ())
+  return text_task.recall(SOURCES[config.task](known), config, tokenizer, facts)
+
+
+def _build(config: DataConfig, tokenizer: Any) -> Task:
+  if config.task in squad.TASKS:
+    return squad.build(config, tokenizer)
+  return text_task.build(SOURCES[config.task](config), config, tokenizer)
+
+
+def _require_used(config: DataConfig, task: Task) -> None:
+  """Refuses what is said of a data set on the hub where the data are files."""
+  for name in ('revision', 'subset'):
+    value = getattr(config, name)
+    if value and (task.facts is None or task.facts.hub is None):
       raise ValueError(
         f'data.{name}={value!r} is of a data set on the hub, but the data are files'
       )
-  return task
+
+
+def expected_head(config: DataConfig) -> Head:
+  """The head of a task before its data are read: the kind, not the number of labels."""
+  if config.task in squad.TASKS:
+    return Head('lm' if config.qa.answer == 'generate' else 'span')
+  return Head('classification')

@@ -1,15 +1,16 @@
 """Anyone's own classification or regression data, in files or on the hub."""
 
-from collections.abc import Callable
+import functools
+import pathlib
 
 from adapad_jax.hub import Repository
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import existing, folder_tables, read_table
-from adapad_jax.tasks.hub import HubData, hub_data, is_saved, place_of, saved_tables
+from adapad_jax.tasks.files import folder_tables, read_table
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes, discover
+from adapad_jax.tasks.reader import Read, Reader, Readers, as_reader
 from adapad_jax.tasks.source import Source
-from adapad_jax.tasks.table import Table
 
 _SPLITS = ('train', 'validation', 'test')
 # What authors of data sets call the rows to validate on.
@@ -17,72 +18,66 @@ _VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
 def load(config: DataConfig) -> Source:
-  """The source of the files, or the data set, that the configuration names.
+  """The source of the files, or of the data set, that the configuration names.
+
+  They are looked for when the first table is asked for: with `data.labels`, or for
+  regression, not here.
 
   Raises:
-    ValueError: if there is no training data, or a file or column is missing.
+    ValueError: if there are no training data, or a file or column is missing.
   """
-  data = _data(config)
-  tables = data.tables | _files(config)
-  if 'train' not in tables:
-    raise ValueError(
-      f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
-      ' such as train.csv' + f'; {config.path} has {list(tables)}' * bool(config.path)
-    )
+  tables = Readers(functools.partial(_tables, config))
   regress = config.task == 'regression'
   return Source(
     name=config.task,
     tables=tables,
     text=config.text,
     label=config.label,
-    classes=None if regress else _classes(config, data, tables['train']),
+    classes=None if regress else _classes(config, tables),
     metrics=metrics.regression if regress else metrics.classification,
     metric='r2' if regress else 'accuracy',
     read=read_table,
-    pin=data.pin,
   )
 
 
-def _classes(config: DataConfig, data: HubData, train: Callable[[], Table]) -> Classes:
+def _classes(config: DataConfig, tables: Readers) -> Classes:
   if config.labels:
     return Classes(tuple(str(label) for label in config.labels))
-  if config.label in data.names:
-    return Classes(data.names[config.label])
+  train = as_reader(tables['train'])
+  if config.label in train.names:
+    return Classes(train.names[config.label])
   return discover(train(), config.label)
 
 
-def _data(config: DataConfig) -> HubData:
-  """What `data.path` holds; nothing if it is empty."""
+def _tables(config: DataConfig) -> dict[str, Read]:
+  found: dict[str, Read] = {}
   place = place_of(config)
   if isinstance(place, Repository):
-    return _from_hub(place, config.subset)
-  if place is None:
-    return HubData({}, None, {})
-  read = saved_tables(place) if is_saved(place) else folder_tables(place, _SPLITS)
-  return HubData(read, None, {})
-
-
-def _from_hub(repository: Repository, subset: str) -> HubData:
-  instead = f'give a folder as data.path; there is none of the name {repository.name}'
-  data = hub_data(repository, subset, instead)
-  known = {name: data.tables[name] for name in _SPLITS if name in data.tables}
-  held = next((name for name in _VALIDATION if name in data.tables), None)
-  if held is not None:
-    known['validation'] = data.tables[held]
-  if 'train' not in known:
-    raise ValueError(
-      f"{repository} has no split 'train', which is what is trained on; it has"
-      f' {list(data.tables)}'
-    )
-  return HubData(known, data.pin, data.names)
-
-
-def _files(config: DataConfig) -> dict[str, Callable[[], Table]]:
-  """The files that are named one by one."""
-  found: dict[str, Callable[[], Table]] = {}
+    found |= _from_hub(place, config.subset)
+  elif place is not None:
+    found |= saved_tables(place) if is_saved(place) else folder_tables(place, _SPLITS)
   for name in _SPLITS:
     path = getattr(config, name)
     if path:
-      path = existing(path)
-      found[name] = lambda path=path: read_table(path)
+      found[name] = Reader.of(pathlib.Path(path).expanduser(), read_table)
+  if 'train' not in found:
+    raise ValueError(
+      f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
+      ' such as train.csv'
+    )
   return found
+
+
+def _from_hub(repository: Repository, subset: str) -> dict[str, Read]:
+  instead = f'give a folder as data.path; there is none of the name {repository.name}'
+  found = hub_tables(repository, subset, instead)
+  known = {name: found[name] for name in _SPLITS if name in found}
+  held = next((name for name in _VALIDATION if name in found), None)
+  if held is not None:
+    known['validation'] = found[held]
+  if 'train' not in known:
+    raise ValueError(
+      f"{repository} has no split 'train', which is what is trained on; it has"
+      f' {list(found)}'
+    )
+  return known

@@ -16,6 +16,7 @@ from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import read_table
 from adapad_jax.tasks.labels import Classes
+from adapad_jax.tasks.reader import Reader, Readers
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
 
@@ -30,16 +31,11 @@ _SHARE = 10
 def load(config: DataConfig) -> Source:
   """The source of the snippets, split by film.
 
-  Raises:
-    ValueError: if the package is not installed; gives the command that does it.
+  The package is looked for when the first table is asked for.
   """
-  path = find_corpus()
   return Source(
     name=config.task,
-    tables={
-      'train': functools.partial(_table, path, held=False),
-      'validation': functools.partial(_table, path, held=True),
-    },
+    tables=Readers(_tables),
     text=('text',),
     label='label',
     classes=Classes(LABELS),
@@ -50,8 +46,20 @@ def load(config: DataConfig) -> Source:
   )
 
 
+def _tables() -> dict[str, Reader]:
+  path = find_corpus()
+  return {
+    'train': Reader.of(path, functools.partial(_table, held=False)),
+    'validation': Reader.of(path, functools.partial(_table, held=True)),
+  }
+
+
 def find_corpus() -> pathlib.Path:
-  """The corpus inside the installed package, which is not imported."""
+  """The corpus inside the installed package, which is not imported.
+
+  Raises:
+    ValueError: if the package is not installed; gives the command that does it.
+  """
   spec = importlib.util.find_spec(_PACKAGE)
   for folder in (spec and spec.submodule_search_locations) or ():
     path = pathlib.Path(folder) / _FILE

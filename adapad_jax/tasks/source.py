@@ -2,11 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from adapad_jax.hub import Pin
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.metrics import Metric
+from adapad_jax.tasks.reader import Read
 from adapad_jax.tasks.table import Table
 
 
@@ -16,7 +16,8 @@ class Source:
 
   Attributes:
     name: the task's name.
-    tables: readers by split; 'train' and 'validation' are always there.
+    tables: readers by split; 'train' and 'validation' are always there. A `Reader`
+      says which files it reads, and a run then knows when one has changed.
     text: the one or two text columns.
     label: the label column.
     classes: the label set; None means regression.
@@ -27,11 +28,10 @@ class Source:
       rows; None where rows stand alone.
     blank_ok: whether empty text is accepted, as official data has it.
     missing: spellings of 'no label' beside empty cells.
-    pin: the commit of the hub that the tables are from; None for files.
   """
 
   name: str
-  tables: dict[str, Callable[[], Table]]
+  tables: Mapping[str, Read]
   text: Sequence[str]
   label: str
   classes: Classes | None
@@ -41,4 +41,3 @@ class Source:
   group: str | None = None
   blank_ok: bool = False
   missing: tuple[str, ...] = ()
-  pin: Pin | None = None

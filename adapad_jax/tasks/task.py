@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from adapad_jax.hub import Pin
 from adapad_jax.models.head import Head
+from adapad_jax.tasks.facts import Baseline, Facts
 
 Outputs = dict[str, np.ndarray]
 Batch = dict[str, jax.Array]
@@ -73,19 +73,6 @@ class Splits(Mapping[str, Split]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Baseline:
-  """What a predictor that never reads the text reaches on the validation split.
-
-  Attributes:
-    name: how it predicts, e.g. 'majority class'.
-    metrics: the task's metrics of its predictions.
-  """
-
-  name: str
-  metrics: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
 class Task:
   """Data, loss and metric of one task.
 
@@ -102,11 +89,12 @@ class Task:
       rows) -> metrics; a metric that does not exist for them is NaN.
     metric: the metric that tells the best checkpoint; higher is better.
     baseline: the text-blind baseline.
-    read: (path) -> a split 'input' of a user's own file, labels optional.
+    read: (path) -> a split 'input' of a user's own file; with `labelled=True` every
+      row needs a label, else none is looked at.
     write_predictions: (split, outputs, path) writes them; the suffix of the path
       tells the format.
     suffix: of the file that predictions go to if the user names none.
-    pin: the commit of the hub that the data are from; None for files.
+    facts: what its data are; None for a task that cannot be used without them.
   """
 
   name: str
@@ -118,7 +106,7 @@ class Task:
   evaluate: Callable[[Split, Outputs], dict[str, float]]
   metric: str
   baseline: Baseline
-  read: Callable[[str | pathlib.Path], Split]
+  read: Callable[..., Split]
   write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
   suffix: str = '.tsv'
-  pin: Pin | None = None
+  facts: Facts | None = None

@@ -1,8 +1,9 @@
 """Classification and regression of texts and pairs of texts, from any source."""
 
+import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,9 +13,18 @@ import optax
 
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.cuts import cut_tables
-from adapad_jax.tasks.labels import Labels, check_train, encode_values, majority
+from adapad_jax.tasks.cuts import Cuts, cut_tables
+from adapad_jax.tasks.facts import Facts, recalled, source_facts
+from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.labels import (
+  Classes,
+  Labels,
+  check_train,
+  encode_values,
+  majority,
+)
 from adapad_jax.tasks.predictions import write_table
+from adapad_jax.tasks.reader import files_of, hub_of
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table, filled, texts
 from adapad_jax.tasks.task import Baseline, Batch, Outputs, Split, Splits, Task
@@ -62,47 +72,113 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
   Raises:
     ValueError: for text or labels that cannot be trained on, see `labels`.
   """
-  tables = cut_tables(source.name, source.tables, source.group, config)
-  encode = functools.partial(_encode, source)
+  cuts = cut_tables(source.name, source.tables, source.group, config)
   names = source.classes.names if source.classes else None
-  train = encode(tables['train'], required=True)
-  check_train(train, names, tables['train'].source)
-  labels = {'train': train}
-  for name, table in tables.items():
+  labels = {'train': _encode(source, cuts['train'])}
+  check_train(labels['train'], names, cuts['train'].source)
+  for name, table in cuts.items():
     _texts(source, table)
     if name != 'train':
-      labels[name] = encode(table, required=True)
+      labels[name] = _encode(source, table)
+  for path in (path for read in source.tables.values() for path in files_of(read)):
+    existing(path)  # A test file, which is not read yet.
+  facts = _facts(source, cuts, _baseline(source, labels))
+  rows = lambda name: (cuts[name], labels[name])
+  return _task(source, config, tokenizer, facts, rows)
+
+
+def recall(source: Source, config: DataConfig, tokenizer: Any, facts: Facts) -> Task:
+  """Makes the task of a run as its data were: no data is read before it is asked for.
+
+  Data that are asked for must still be what they were, see `facts.recalled`.
+  """
+  source = dataclasses.replace(
+    source,
+    tables=recalled(source.tables, facts.sources),
+    text=facts.text,
+    label=facts.label,
+    classes=None if facts.classes is None else Classes(facts.classes, facts.codes),
+  )
+  cuts = Cuts(source.tables, source.group, config)
+
+  def rows(name: str) -> tuple[Table, Labels]:
+    _texts(source, cuts[name])
+    return cuts[name], _encode(source, cuts[name])
+
+  return _task(source, config, tokenizer, facts, rows)
+
+
+def _task(
+  source: Source,
+  config: DataConfig,
+  tokenizer: Any,
+  facts: Facts,
+  rows: Callable[[str], tuple[Table, Labels]],
+) -> Task:
+  """The task, whose labelled rows are found by the name of their split."""
   split = functools.partial(_split, source, config, tokenizer)
-  makers: dict[str, Callable[[], Split]] = {
-    name: functools.partial(split, name, table, labels[name])
-    for name, table in tables.items()
+
+  def test(name: str) -> Split:
+    table = filled(source.tables[name]())
+    return split(name, table, _encode(source, table, required=False))
+
+  def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
+    table = filled(source.read(pathlib.Path(path)))
+    if not labelled:
+      others = {name: x for name, x in table.columns.items() if name != source.label}
+      table = Table(others, table.source)
+    return split('input', table, _encode(source, table, required=labelled))
+
+  makers: Mapping[str, Callable[[], Split]] = {
+    name: functools.partial(test, name)
+    if name.startswith('test')
+    else lambda name=name: split(name, *rows(name))
+    for name in facts.splits
   }
-
-  def unlabelled(name: str, read: Callable[[], Table]) -> Split:
-    table = filled(read())
-    return split(name, table, encode(table, required=False))
-
-  for name, read in source.tables.items():
-    if name.startswith('test'):
-      makers[name] = functools.partial(unlabelled, name, read)
   classify = source.classes is not None
   return Task(
     name=source.name,
-    head=Head('classification', len(names)) if classify else Head('regression'),
-    label_names=names,
+    head=_head(source),
+    label_names=facts.classes,
     splits=Splits(makers),
     loss=cross_entropy if classify else squared_error,
     predict=predict_logits if classify else predict_values,
     evaluate=functools.partial(_evaluate, source),
     metric=source.metric,
-    baseline=_baseline(source, labels),
-    read=lambda path: unlabelled('input', lambda: source.read(pathlib.Path(path))),
-    write_predictions=functools.partial(_write, names),
-    pin=source.pin,
+    baseline=facts.baseline,
+    read=read,
+    write_predictions=functools.partial(_write, facts.classes),
+    facts=facts,
   )
 
 
-def _encode(source: Source, table: Table, *, required: bool) -> Labels:
+def _head(source: Source) -> Head:
+  if source.classes is None:
+    return Head('regression')
+  return Head('classification', len(source.classes.names))
+
+
+def _facts(source: Source, cuts: Cuts, baseline: Baseline) -> Facts:
+  """What a run has to know of its data later on."""
+  tests = [name for name in source.tables if name.startswith('test')]
+  return Facts(
+    task=source.name,
+    kind=_head(source).kind,
+    classes=source.classes.names if source.classes else None,
+    codes=dict(source.classes.codes) if source.classes else {},
+    text=tuple(source.text),
+    label=source.label,
+    sources={
+      name: source_facts(read, cuts.rows(name)) for name, read in source.tables.items()
+    },
+    splits={name: len(table) for name, table in cuts.items()}
+    | dict.fromkeys(tests, None),
+    baseline=baseline,
+    hub=hub_of(source.tables.values()),
+  )
+
+
+def _encode(source: Source, table: Table, *, required: bool = True) -> Labels:
   encode = source.classes.encode if source.classes else encode_values
   return encode(table, source.label, required=required, missing=source.missing)
 

@@ -19,6 +19,14 @@ _KEEP = {'best': 2, 'latest': 2}
 _STATE, _META = 'state', 'meta'
 
 
+# Where an entry of a path in a tree has its name, and how many entries an error shows.
+_KEYS, _SHOWN = ('name', 'key', 'idx'), 5
+
+
+class OtherShapes(ValueError):
+  """A saved state that is whole, and not of this run's model and data."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
   """A saved state.
@@ -40,11 +48,15 @@ class Checkpoints:
   States are portable: the same shapes on every mesh, replicated. A save is complete
   or absent, since orbax renames it into place. Several processes share the folder:
   all of them save and restore together, the first one writes.
+
+  Args:
+    root: the folder.
+    read_only: whether the run is only looked at: no folder is made, nothing is moved.
   """
 
-  def __init__(self, root: pathlib.Path) -> None:
+  def __init__(self, root: pathlib.Path, *, read_only: bool = False) -> None:
     self._root = root.absolute()
-    self._managers = {kind: self._open(kind) for kind in KINDS}
+    self._managers = {} if read_only else {kind: self._open(kind) for kind in KINDS}
 
   def _open(self, kind: str) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP[kind], create=True)
@@ -87,24 +99,27 @@ class Checkpoints:
   def restore(self, kind: str, target: Any) -> Restored | None:
     """The newest readable save, or None if there is none at all.
 
-    A damaged save is moved aside with a warning, and the one before it is read. A
-    device or a disk that fails says nothing about a save, which then stays. With
-    several processes it stays as well: one alone moves it.
+    The save before a damaged one is read instead, with a warning; training moves the
+    damaged one aside. A state of another shape is not damaged: it is of another run. A
+    device or a disk that fails says nothing about a save either. With several processes
+    a damaged save stays as well: one alone moves it.
 
     Args:
       kind: 'latest' or 'best'.
       target: the state's shapes, dtypes and shardings.
 
     Raises:
-      ValueError: if there are saves but none can be read, or with several processes
-        not the newest, or the kind is unknown.
+      ValueError: if a save has other shapes; if there are saves but none can be read,
+        or with several processes not the newest; or the kind is unknown.
     """
     if kind not in KINDS:
       raise ValueError(f'unknown checkpoint {kind!r}; choose from {list(KINDS)}')
-    steps = sorted(self._managers[kind].all_steps(), reverse=True)
+    steps = self._steps(kind)
     for step in steps:
       try:
         return self._read(kind, step, target)
+      except OtherShapes:
+        raise
       except Exception as error:  # orbax and its stores raise many kinds
         if _is_passing(error):
           raise
@@ -116,28 +131,43 @@ class Checkpoints:
           ) from error
         self._set_aside(kind, step, error)
     if steps:
+      where = f'were moved to {self._root / "damaged"}'
       raise ValueError(
         f'none of the checkpoints {steps} in {self._root / kind} can be read; they'
-        f' were moved to {self._root / "damaged"}'
+        f' {where if self._managers else "are damaged"}'
       )
     return None
 
+  def _steps(self, kind: str) -> list[int]:
+    """Steps of the saves of a kind, the newest first."""
+    folder = self._root / kind
+    # What is not whole yet has a longer name.
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
+
   def _read(self, kind: str, step: int, target: Any) -> Restored:
-    found = self._managers[kind].restore(
-      step,
-      args=ocp.args.Composite(
-        **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
-      ),
-    )
+    folder = self._root / kind / str(step)
+    stored = ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree
+    _require_shapes(folder, stored, target)
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+      found = reader.restore(
+        folder,
+        args=ocp.args.Composite(
+          **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
+        ),
+      )
     return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
 
   def _set_aside(self, kind: str, step: int, error: Exception) -> None:
+    """Says that a save is damaged; moves it, unless the run is only looked at."""
     logging.getLogger(__name__).warning(
       'checkpoint %s of step %d is damaged (%s); falling back to the one before it',
       self._root / kind / str(step),
       step,
       _reason(error),
     )
+    if not self._managers:
+      return
     shutil.move(self._root / kind / str(step), self._free_place(f'{kind}-{step}'))
     self._managers[kind].close()
     self._managers[kind] = self._open(kind)
@@ -149,6 +179,37 @@ class Checkpoints:
     numbered = (folder / f'{name}-{number}' for number in itertools.count(2))
     choices = itertools.chain([folder / name], numbered)
     return next(path for path in choices if not path.exists())
+
+
+def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:
+  """Refuses a state of other shapes than the target's.
+
+  Raises:
+    OtherShapes: naming the arrays that differ.
+  """
+  there, wanted = _shapes(stored), _shapes(target)
+  shown = lambda shape: 'absent' if shape is None else f'{list(shape)}'
+  differ = [
+    f'{name} is {shown(there.get(name))}, it should be {shown(wanted.get(name))}'
+    for name in sorted(there | wanted)
+    if there.get(name) != wanted.get(name)
+  ]
+  if differ:
+    more = f'; and {len(differ) - _SHOWN} more' if len(differ) > _SHOWN else ''
+    raise OtherShapes(
+      f'{folder} holds a state of another model or other data: '
+      f'{"; ".join(differ[:_SHOWN])}{more}. It was left as it is; put back what the run'
+      ' was begun with'
+    )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Shapes by dotted path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  name = lambda key: next(
+    str(getattr(key, field)) for field in _KEYS if hasattr(key, field)
+  )
+  return {'.'.join(map(name, path)): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _reason(error: Exception) -> str:

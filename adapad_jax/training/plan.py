@@ -14,8 +14,9 @@ from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import METHODS, Method, Problem
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
+from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
-from adapad_jax.training.pins import NO_PINS, Pins, at_pins
+from adapad_jax.training.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Plan:
     shapes: (in, out) features of the adapted modules.
     method: bound to all of this.
     mesh: the devices.
-    pins: the commits of the hub that were read.
+    train_rows: rows of the training split.
+    commits: of the hub that were read.
     to_download: bytes of each weight file that is not here yet, None where unknown.
   """
 
@@ -41,7 +43,8 @@ class Plan:
   shapes: dict[str, tuple[int, int]]
   method: Method
   mesh: jax.sharding.Mesh
-  pins: Pins
+  train_rows: int
+  commits: Commits
   to_download: Mapping[str, int | None]
 
   @property
@@ -59,18 +62,23 @@ class Plan:
     )
 
 
-def make_plan(config: FinetuneConfig, pins: Pins = NO_PINS) -> Plan:
+def make_plan(
+  config: FinetuneConfig, record: Record | None = None, commits: Commits = LATEST
+) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
   Args:
-    config: what to train.
-    pins: commits of the hub to read, of a run that has begun.
+    config: the run.
+    record: of a run that is opened again: what it says of its data is then taken from
+      there, and data are read only where they are used.
+    commits: of the hub to read for a run that has begun; those of a record come first.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read or downloaded, and
       for what does not depend on the data before these are.
   """
-  task, outlined, to_download = _read(at_pins(config, pins))
+  commits = recorded(record) if record else commits
+  task, outlined, to_download = _read(at_commits(config, commits), record)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
@@ -85,7 +93,8 @@ def make_plan(config: FinetuneConfig, pins: Pins = NO_PINS) -> Plan:
     )
   attachment = Attachment.of(outlined.model, divided)
   loss = functools.partial(task_loss, task, attachment)
-  steps = config.train.total_steps(len(task.splits['train']))
+  rows_in_all = record.train_rows if record else len(task.splits['train'])
+  steps = config.train.total_steps(rows_in_all)
   problem = Problem(
     shapes=shapes,
     params=params,
@@ -110,13 +119,17 @@ def make_plan(config: FinetuneConfig, pins: Pins = NO_PINS) -> Plan:
     shapes=shapes,
     method=method,
     mesh=mesh,
-    pins=pins.over(Pins.of(outlined.source.pin, task.pin)),
+    train_rows=rows_in_all,
+    commits=Commits(
+      model=commits.model or outlined.source.commit,
+      data=commits.data or (task.facts and task.facts.hub),
+    ),
     to_download=to_download,
   )
 
 
 def _read(
-  config: FinetuneConfig,
+  config: FinetuneConfig, record: Record | None
 ) -> tuple[Task, Pretrained, Mapping[str, int | None]]:
   """The task, the model's outline, and what is to be downloaded of its weights.
 
@@ -127,7 +140,8 @@ def _read(
   choose_modules(config, outlined)
   to_download = {} if config.model.random_weights else source.to_download()
   tokenizer = models.load_tokenizer(source)
-  task = load_task(config.data, tokenizer, models.max_length(source))
+  longest = models.max_length(source)
+  task = load_task(config.data, tokenizer, longest, record and record.data)
   if task.head != head:
     outlined = _outline(config, source, task.head)
   if not config.model.random_weights:
@@ -143,7 +157,7 @@ def find_model(config: FinetuneConfig) -> Source:
   """
   name, revision = config.model.source, config.model.revision
   source = models.find(name, revision)
-  if revision and source.pin is None:
+  if revision and source.commit is None:
     raise ValueError(
       f'model.revision={revision!r} is of a model on the hub, {name} is a folder'
     )

@@ -1,9 +1,7 @@
 """The outcome of a run: `result.json`, and what the terminal shows of it."""
 
 import dataclasses
-import importlib.metadata
 import pathlib
-import platform
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,39 +15,17 @@ from adapad_jax.files import write_json
 from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
-from adapad_jax.training.session import CHECKPOINTS, host_adapter, restore
+from adapad_jax.training.session import host_adapter, restore
 from adapad_jax.training.terminal import rank_map, table
+from adapad_jax.training.workdir import CHECKPOINTS, SPECTRA, versions
 
 if TYPE_CHECKING:
   from adapad_jax.training.plan import Plan
   from adapad_jax.training.train import Course, Run
 
-RESULT, SPECTRA = 'result.json', 'spectra.json'
 # Angles of that many components a module are kept: they grow with the square.
 _MOST_ANGLES = 16
 _DIGITS = 5
-_PACKAGES = (
-  'adapad-jax',
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'transformers',
-  'numpy',
-)
-
-
-def versions() -> dict[str, str]:
-  """Versions of Python and the packages that matter."""
-  return {'python': platform.python_version()} | {n: _version(n) for n in _PACKAGES}
-
-
-def _version(package: str) -> str:
-  try:
-    return importlib.metadata.version(package)
-  except importlib.metadata.PackageNotFoundError:
-    return 'not installed'  # This project itself may run from a mere checkout.
 
 
 def command() -> str:

@@ -15,9 +15,13 @@ from adapad_jax.adapters import Adapter
 from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
+from adapad_jax.training.claim import read_workdir
+from adapad_jax.training.commits import at_commits, recorded
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
-from adapad_jax.training.session import Session, host_adapter, open_run, read_workdir
+from adapad_jax.training.record import read_record, require_same_model
+from adapad_jax.training.session import Session, host_adapter, open_run
+from adapad_jax.training.workdir import at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,19 +101,25 @@ class SavedRun:
 
 
 def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedRun:
-  """Opens a run: reads its config, data and model, and the state that it saved.
+  """Opens a run: reads its config, its model and the state that it saved.
 
-  The state goes onto the devices at hand, whatever devices trained it.
+  Classes, columns and lengths are those that the run has recorded. Data are read when a
+  split is used, and must then be what they were; nothing in the workdir is changed. The
+  state goes onto the devices at hand, whatever devices trained it.
 
   Args:
     workdir: the folder of the run, finished or not.
     checkpoint: 'best' by the task's metric, or 'latest'.
 
   Raises:
-    ValueError: if there is no run, or nothing of that kind has been saved yet.
+    ValueError: if there is no run, nothing of that kind has been saved yet, or the
+      base model or its tokenizer is not what it was.
   """
-  folder = pathlib.Path(workdir)
-  plan = make_plan(read_workdir(folder))
+  folder = at(workdir)
+  config, record = read_workdir(folder), read_record(folder)
+  if record is not None:
+    require_same_model(folder, record, at_commits(config, recorded(record)).model)
+  plan = make_plan(config, record)
   with jax.set_mesh(plan.mesh):
     opened = open_run(plan, folder, checkpoint)
   return SavedRun(plan, opened.session, opened.restored.step, opened.deployed)

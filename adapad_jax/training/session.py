@@ -12,18 +12,11 @@ import numpy as np
 from adapad_jax import models
 from adapad_jax.adapters import Adapter, LowRank, split_model
 from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.files import read_json, write_json
-from adapad_jax.processes import is_first
-from adapad_jax.settings import as_dict
 from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
-from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
-
-CONFIG, CHECKPOINTS = 'config.json', 'checkpoints'
-# Fields that may change while a run is on.
-_FREE = ('mesh.', 'train.wandb', 'train.profile')
+from adapad_jax.training.workdir import CHECKPOINTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,69 +79,6 @@ def spec_of(
   return jax.P(*spec)
 
 
-def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
-  """Writes the config into a new workdir, or checks that it is the one there.
-
-  The mesh, where logs go and what is traced may change from one start to the next,
-  nothing else.
-
-  Raises:
-    ValueError: naming the fields that differ.
-  """
-  path = workdir / CONFIG
-  mine = as_dict(config)
-  if not path.is_file():
-    if is_first():
-      write_json(path, mine)
-    return
-  # Read through the settings, so that a field which is newer than the run has its
-  # default there.
-  flat_mine, flat_there = _flat(mine), _flat(as_dict(read_workdir(workdir)))
-  differ = [
-    f'{name} is {flat_mine.get(name)!r}, there it is {flat_there.get(name)!r}'
-    for name in sorted(flat_mine | flat_there)
-    if flat_mine.get(name) != flat_there.get(name) and not name.startswith(_FREE)
-  ]
-  if differ:
-    raise ValueError(
-      f'{workdir} holds a run with another config: {"; ".join(differ)};'
-      ' choose another --workdir, or remove that one'
-    )
-
-
-def is_regression(workdir: pathlib.Path) -> bool:
-  """Whether a workdir holds a run of `program = 'regression'`."""
-  path = workdir / CONFIG
-  return path.is_file() and read_json(path).get('program') == 'regression'
-
-
-def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
-  """The config of the run in a workdir.
-
-  Raises:
-    ValueError: if there is none.
-  """
-  path = workdir / CONFIG
-  if not path.is_file():
-    raise ValueError(f'{workdir} holds no run: there is no {CONFIG}; train one first')
-  if is_regression(workdir):
-    raise ValueError(
-      f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
-      ' and report'
-    )
-  values = read_json(path)
-  return finetune_config(values | {values['method']: values.pop('settings')})
-
-
-def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
-  if not isinstance(value, dict):
-    return {prefix.rstrip('.'): value}
-  merged: dict[str, Any] = {}
-  for name, item in value.items():
-    merged |= _flat(item, f'{prefix}{name}.')
-  return merged
-
-
 def restore(session: Session, checkpoints: Checkpoints, kind: str) -> Restored | None:
   """The saved state of a kind, on the mesh at hand."""
   fresh = jax.eval_shape(session.plan.method.init, session.head)
@@ -177,7 +107,7 @@ def open_run(plan: Plan, workdir: pathlib.Path, kind: str) -> Opened:
     ValueError: if nothing of that kind has been saved yet.
   """
   session = open_session(plan)
-  checkpoints = Checkpoints(workdir / CHECKPOINTS)
+  checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
   restored = restore(session, checkpoints, kind)
   checkpoints.close()
   if restored is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from adapad_jax.hub import Pin
+from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
 from adapad_jax.training.terminal import kind_of, table
 
@@ -31,9 +31,9 @@ def describe(plan: 'Plan') -> str:
       for name in plan.task.splits
       if name.startswith('validation')
     ),
-    *_origin('data', plan.pins.data, config.data.path),
+    *_origin('data', plan.commits.data, config.data.path),
     f'model {config.model.source} ({plan.outlined.family}): {frozen:,} parameters',
-    *_origin('model and tokenizer', plan.pins.model, config.model.source),
+    *_origin('model and tokenizer', plan.commits.model, config.model.source),
     *_to_download(plan.to_download),
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
     _matches(plan, start // len(plan.shapes)),
@@ -52,10 +52,10 @@ def describe(plan: 'Plan') -> str:
   return '\n'.join(lines)
 
 
-def _origin(what: str, pin: Pin | None, place: str) -> list[str]:
+def _origin(what: str, commit: HubCommit | None, place: str) -> list[str]:
   """'model and tokenizer: x/y at commit 0123456789ab of main', or which folder."""
-  if pin is not None:
-    return [f'  {what}: {pin}, on the hub']
+  if commit is not None:
+    return [f'  {what}: {commit}, on the hub']
   folder = pathlib.Path(place).expanduser() if place else None
   return [f'  {what}: folder {folder.resolve()}'] if folder and folder.is_dir() else []
 

@@ -18,6 +18,8 @@ from adapad_jax.sharding import put
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.claim import claim_workdir, require_same_run
+from adapad_jax.training.commits import begun_with
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
@@ -25,17 +27,19 @@ from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.phases import added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.profiler import PROFILE, Profiler
-from adapad_jax.training.result import RESULT, make_result
-from adapad_jax.training.session import (
-  CHECKPOINTS,
-  Session,
-  claim_workdir,
-  open_session,
-  restore,
-)
+from adapad_jax.training.record import make_record
+from adapad_jax.training.result import make_result
+from adapad_jax.training.session import Session, open_session, restore
 from adapad_jax.training.shares import SharedOut, make_order
 from adapad_jax.training.summary import describe
 from adapad_jax.training.terminal import Display, display, say
+from adapad_jax.training.workdir import (
+  CHECKPOINTS,
+  RESULT,
+  at,
+  locked,
+  require_usable,
+)
 
 
 class Diverged(RuntimeError):
@@ -115,17 +119,30 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
     What was also written to `result.json`.
 
   Raises:
-    ValueError: for a config or data that cannot work, before weights are read.
+    ValueError: for a config or data that cannot work, or are not those of the run in
+      the workdir, before weights are read.
     Diverged: if the loss or a gradient is not finite; the last good state is saved.
     Interrupted: after SIGTERM or SIGINT; the state is saved.
   """
   require_same(json.dumps(as_dict(config), default=str), 'config')
-  started, setup, workdir = time.monotonic(), {}, pathlib.Path(workdir)
+  started, setup, workdir = time.monotonic(), {}, at(workdir)
   wandb_log.check(config.train.wandb)
+  require_usable(workdir)
+  require_same_run(workdir, config)
   with timed(setup, 'data and plan'):
-    plan = make_plan(config)
+    plan = make_plan(config, commits=begun_with(workdir))
+  require_same(json.dumps(plan.commits.as_dict()), 'commit of the hub')
   say(describe(plan))
-  claim_workdir(workdir, config)
+  with locked(workdir):
+    claim_workdir(workdir, config, make_record(plan))
+    return _train(plan, workdir, started, setup)
+
+
+def _train(
+  plan: Plan, workdir: pathlib.Path, started: float, setup: dict[str, float]
+) -> dict[str, Any]:
+  """Trains in a workdir that this start of the program holds."""
+  config = plan.config
   with jax.set_mesh(plan.mesh), on_signals() as request:
     vote = Vote(request.__bool__, plan.mesh)
     with timed(setup, 'reading weights'):

@@ -12,8 +12,8 @@ import torch
 
 from adapad_jax.files import read_json
 from adapad_jax.tasks import Split
+from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.session import read_workdir
 from experiments.record import record
 
 HERE = pathlib.Path(__file__).parent

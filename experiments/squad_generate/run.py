@@ -14,15 +14,11 @@ from typing import Any
 
 import jax
 
+from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.result import adapter_parameters
-from adapad_jax.training.session import (
-  CHECKPOINTS,
-  CONFIG,
-  Opened,
-  open_run,
-  read_workdir,
-)
+from adapad_jax.training.session import Opened, open_run
+from adapad_jax.training.workdir import CHECKPOINTS, CONFIG
 from experiments.record import record, recorded
 
 HERE = pathlib.Path(__file__).parent

@@ -6,8 +6,9 @@ import jax
 
 from adapad_jax.commands import Request, registry
 from adapad_jax.files import write_json
-from adapad_jax.training import finetune_config
-from adapad_jax.training.session import claim_workdir
+from adapad_jax.training import finetune_config, make_plan
+from adapad_jax.training.claim import claim_workdir
+from adapad_jax.training.record import make_record
 from configs.regression import get_config
 from tests import tiny
 
@@ -58,7 +59,8 @@ def test_a_regression_has_a_mesh_and_no_model(capsys):
 
 def test_the_config_of_a_run_will_do(data, capsys, tmp_path):
   values = tiny.values(data, mesh={'worker': 2, 'data': 2})
-  claim_workdir(tmp_path / 'tuned', finetune_config(values))
+  config = finetune_config(values)
+  claim_workdir(tmp_path / 'tuned', config, make_record(make_plan(config)))
   found = info(capsys, workdir=tmp_path / 'tuned')
   assert found['mesh'] == {'worker': 2, 'data': 2, 'model': 1}
   assert found['model']['source'] == str(data / 'model')

@@ -12,7 +12,7 @@ import pytest
 from adapad_jax import hub as client
 from adapad_jax import models
 from adapad_jax.interchange import find_adapter
-from adapad_jax.tasks.hub import hub_data
+from adapad_jax.tasks.hub import hub_tables
 from tests.hub import repositories
 from tests.hub.client import connected
 
@@ -49,17 +49,17 @@ def fetch_model():
   found.to_download()
   found.fetch_weights()
   assert (found.folder / 'model.safetensors').stat().st_size > 1000
-  return found.pin
+  return found.commit
 
 
 def fetch_data():
-  data = hub_data(client.parse(DATA, 'dataset'), '', 'give a folder')
-  assert len(data.tables['train']()) == 24
-  return data.pin
+  tables = hub_tables(client.parse(DATA, 'dataset'), '', 'give a folder')
+  assert len(tables['train']()) == 24
+  return tables['train'].hub
 
 
 def fetch_adapter():
-  return find_adapter(ADAPTER).pin
+  return find_adapter(ADAPTER).commit
 
 
 WHAT = {

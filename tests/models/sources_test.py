@@ -130,9 +130,9 @@ def test_a_directory_wins_over_an_id_of_the_same_name(tmp_path, monkeypatch):
   with connected(tmp_path, monkeypatch) as hub:
     hub.put('model', 'someone/tiny', {'config.json': '{}'})
     found = sources.find('someone/tiny')
-    assert found.pin is None and not hub.asked
+    assert found.commit is None and not hub.asked
     commit = hub.put('model', 'someone/tiny', {'config.json': '{"new": 1}'}, 'v2')
-    assert sources.find('someone/tiny@v2').pin.commit == commit
+    assert sources.find('someone/tiny@v2').commit.commit == commit
     with pytest.raises(ValueError, match="'v1'; http.*/someone/tiny/tree/main lists"):
       sources.find('someone/tiny@v1')
     with pytest.raises(ValueError, match='ask for two revisions'):

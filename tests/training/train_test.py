@@ -16,8 +16,10 @@ import pytest
 
 from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.claim import claim_workdir
 from adapad_jax.training.logs import read_lines
-from adapad_jax.training.session import claim_workdir, open_run, open_session, restore
+from adapad_jax.training.record import make_record
+from adapad_jax.training.session import open_run, open_session, restore
 from tests import tiny
 
 
@@ -196,14 +198,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp
 
 def test_a_run_from_before_a_field_existed_goes_on(finished, data, tmp_path):
   config = finetune_config(tiny.values(data))
-  claim_workdir(tmp_path, config)
+  record = make_record(make_plan(config))
+  claim_workdir(tmp_path, config, record)
   stored = json.loads((tmp_path / 'config.json').read_text())
   del stored['train']['buckets'], stored['settings']['joint']
   (tmp_path / 'config.json').write_text(json.dumps(stored))
-  claim_workdir(tmp_path, config)
+  claim_workdir(tmp_path, config, record)
   longer = finetune_config(tiny.values(data, train={'buckets': (4,)}))
   with pytest.raises(ValueError, match='train.buckets is .4.*, there it is ..;'):
-    claim_workdir(tmp_path, longer)
+    claim_workdir(tmp_path, longer, record)
 
 
 def test_another_config_in_the_same_workdir_is_refused(finished, data):

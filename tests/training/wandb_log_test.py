@@ -5,8 +5,9 @@ import types
 
 import pytest
 
-from adapad_jax.training import finetune_config, logs, wandb_log
-from adapad_jax.training.session import claim_workdir
+from adapad_jax.training import finetune_config, logs, make_plan, wandb_log
+from adapad_jax.training.claim import claim_workdir
+from adapad_jax.training.record import make_record
 from adapad_jax.training.train import train
 from tests import tiny
 
@@ -77,11 +78,14 @@ def test_a_missing_package_is_refused_before_anything_is_written(tmp_path, monke
 
 def test_logging_may_be_switched_on_while_a_run_is_on(tmp_path):
   tiny.make_data(tmp_path)
-  claim_workdir(tmp_path, finetune_config(tiny.values(tmp_path)))
+  config = finetune_config(tiny.values(tmp_path))
+  record = make_record(make_plan(config))
+  claim_workdir(tmp_path, config, record)
   on = tiny.values(tmp_path, train={'wandb': 'films'})
-  claim_workdir(tmp_path, finetune_config(on))
+  claim_workdir(tmp_path, finetune_config(on), record)
+  longer = finetune_config(tiny.values(tmp_path, train={'steps': 7}))
   with pytest.raises(ValueError, match='train.steps is 7'):
-    claim_workdir(tmp_path, finetune_config(tiny.values(tmp_path, train={'steps': 7})))
+    claim_workdir(tmp_path, longer, record)
 
 
 def test_a_training_run_sends_what_it_writes(runs, tmp_path):

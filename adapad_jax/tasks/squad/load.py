@@ -5,13 +5,16 @@ import dataclasses
 import functools
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.cuts import cut_tables
+from adapad_jax.tasks.cuts import Cuts, cut_tables
+from adapad_jax.tasks.facts import Facts, recalled, source_facts
+from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.reader import Read, Readers, files_of, hub_of
 from adapad_jax.tasks.squad import generate, span
 from adapad_jax.tasks.squad.answers import Answers, write_answers
 from adapad_jax.tasks.squad.questions import Questions, check_questions
@@ -19,7 +22,6 @@ from adapad_jax.tasks.squad.reading import find_tables, read_questions
 from adapad_jax.tasks.squad.scoring import normalise, score_v1, score_v2
 from adapad_jax.tasks.squad.way import Way
 from adapad_jax.tasks.squad.windows import Windows
-from adapad_jax.tasks.table import Table
 from adapad_jax.tasks.task import Baseline, Outputs, Split, Splits, Task
 
 TASKS = ('squad', 'squad_v2')
@@ -34,46 +36,80 @@ class Asked:
   windows: Windows
 
 
-def build(config: DataConfig, tokenizer: Any) -> Task:
+def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Task:
   """Makes a task: checks every question now, tokenises on demand.
+
+  With the facts of a run, nothing is read before it is asked for.
 
   Raises:
     ValueError: for data that is missing or cannot be used, see `check_questions`.
   """
   unanswerable = config.task == 'squad_v2'
-  readers, pin = find_tables(config)
   check = functools.partial(check_questions, unanswerable=unanswerable)
-  tables = cut_tables(config.task, readers, 'title', config)
-  asked = {name: check(table) for name, table in tables.items()}
+  readers: Mapping[str, Read] = Readers(functools.partial(find_tables, config))
+  if facts is None:
+    cuts = cut_tables(config.task, readers, 'title', config)
+    asked = {name: check(table) for name, table in cuts.items()}
+    baseline = _baseline(asked['train'], asked['validation'], unanswerable=unanswerable)
+    facts, questions = _facts(config, readers, cuts, baseline), asked.__getitem__
+  else:
+    readers = recalled(readers, facts.sources)
+    cuts = Cuts(readers, 'title', config)
+    questions = lambda name: check(cuts[name])
   way = WAYS[config.qa.answer](config, tokenizer, unanswerable=unanswerable)
-  makers: dict[str, Callable[[], Split]] = {
-    name: functools.partial(_split, way, name, questions)
-    for name, questions in asked.items()
-  }
-
-  def unlabelled(name: str, read: Callable[[], Table]) -> Split:
-    return _split(way, name, check(read(), required=False))
-
-  for name, read in readers.items():
-    if name.startswith('test'):
-      makers[name] = functools.partial(unlabelled, name, read)
   answers = functools.partial(_answers, way)
+
+  def made(name: str) -> Split:
+    if name.startswith('test'):
+      return _split(way, name, check(readers[name](), required=False))
+    return _split(way, name, questions(name))
+
+  def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
+    return _split(way, 'input', check(read_questions(path), required=labelled))
+
   return Task(
     name=config.task,
     head=way.head,
     label_names=None,
-    splits=Splits(makers),
+    splits=Splits({name: functools.partial(made, name) for name in facts.splits}),
     loss=way.loss,
     predict=way.predict,
     evaluate=functools.partial(_evaluate, answers),
     metric='f1',
-    baseline=_baseline(asked['train'], asked['validation'], unanswerable=unanswerable),
-    read=lambda path: unlabelled('input', lambda: read_questions(path)),
+    baseline=facts.baseline,
+    read=read,
     write_predictions=lambda split, outputs, path: write_answers(
       answers(split, outputs), pathlib.Path(path)
     ),
     suffix='.json',
-    pin=pin,
+    facts=facts,
+  )
+
+
+def _facts(
+  config: DataConfig,
+  readers: Mapping[str, Read],
+  cuts: Cuts,
+  baseline: Baseline,
+) -> Facts:
+  """What a run has to know of its data later on; test files must be there."""
+  for path in (path for read in readers.values() for path in files_of(read)):
+    existing(path)
+  tests = [name for name in readers if name.startswith('test')]
+  return Facts(
+    task=config.task,
+    kind=config.qa.answer,
+    classes=None,
+    codes={},
+    text=('question', 'context'),
+    label='answers',
+    sources={
+      name: source_facts(read, cuts.rows(name)) for name, read in readers.items()
+    },
+    splits={name: len(table) for name, table in cuts.items()}
+    | dict.fromkeys(tests, None),
+    baseline=baseline,
+    hub=hub_of(readers.values()),
   )
 
 

@@ -5,17 +5,17 @@ of the lists 'text' and 'answer_start', empty where there is no answer and None
 where the answers are not known. Without a title the passage is its own.
 """
 
-import functools
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapad_jax import hub
 from adapad_jax.files import read_json
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import existing, folder_tables, read_table
-from adapad_jax.tasks.hub import hub_data, is_saved, place_of, saved_tables
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
+from adapad_jax.tasks.reader import Read, Reader, as_reader
 from adapad_jax.tasks.table import Table
 
 HUB = {'squad': 'rajpurkar/squad', 'squad_v2': 'rajpurkar/squad_v2'}
@@ -24,35 +24,30 @@ _VERSION = {'squad': 'v1.1', 'squad_v2': 'v2.0'}
 _SPLITS = ('train', 'validation', 'test')
 
 
-def find_tables(
-  config: DataConfig,
-) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
+def find_tables(config: DataConfig) -> dict[str, Read]:
   """Readers by split: of the files that are named, or else of the hub.
-
-  Returns:
-    They, and the commit of the hub that they are from; None for files.
 
   Raises:
     ValueError: if there is no training data, or a file is missing.
   """
-  found: dict[str, Callable[[], Table]] = {}
-  place, pin = place_of(config), None
+  found: dict[str, Read] = {}
+  place = place_of(config)
   if isinstance(place, pathlib.Path):
     found |= _folder(place, config.task)
   elif place is not None:
-    found, pin = _from_hub(place, config.subset)
+    found |= _from_hub(place, config.subset)
   for name in _SPLITS:
     if path := getattr(config, name):
-      found[name] = functools.partial(read_questions, existing(path))
+      found[name] = Reader.of(pathlib.Path(path).expanduser(), read_questions)
   if not found:
-    repository = hub.parse(HUB[config.task], 'dataset', config.revision)
-    found, pin = _from_hub(repository, config.subset)
+    own = hub.parse(HUB[config.task], 'dataset', config.revision)
+    found |= _from_hub(own, config.subset)
   if 'train' not in found:
     raise ValueError(
       f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
       f' such as train-{_VERSION[config.task]}.json'
     )
-  return found, pin
+  return found
 
 
 def read_questions(path: str | pathlib.Path) -> Table:
@@ -79,17 +74,14 @@ def read_questions(path: str | pathlib.Path) -> Table:
   return _checked(columns, str(path))
 
 
-def _from_hub(
-  repository: hub.Repository, subset: str
-) -> tuple[dict[str, Callable[[], Table]], hub.Pin | None]:
+def _from_hub(repository: hub.Repository, subset: str) -> dict[str, Read]:
   instead = (
     'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
   )
-  data = hub_data(repository, subset, instead)
-  return _completed(data.tables), data.pin
+  return _completed(hub_tables(repository, subset, instead))
 
 
-def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
+def _folder(folder: pathlib.Path, task: str) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if is_saved(folder):
     return _completed(saved_tables(folder))
@@ -99,18 +91,14 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Callable[[], Table]]:
     stems = (f'{official.get(name, name)}-{_VERSION[task]}', name)
     for path in (folder / f'{stem}.json' for stem in stems):
       if path.is_file():
-        found[name] = functools.partial(read_questions, path)
+        found[name] = Reader.of(path, read_questions)
         break
   return found
 
 
-def _completed(
-  tables: Mapping[str, Callable[[], Table]],
-) -> dict[str, Callable[[], Table]]:
+def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   """Readers of the same splits, whose rows are checked and have all columns."""
-  return {
-    name: lambda read=read: _with_columns(read()) for name, read in tables.items()
-  }
+  return {name: as_reader(read).then(_with_columns) for name, read in tables.items()}
 
 
 def _with_columns(table: Table) -> Table:

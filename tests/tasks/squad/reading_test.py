@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from adapad_jax.hub import Pin
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks import DataConfig
-from adapad_jax.tasks.hub import HubData
+from adapad_jax.tasks.reader import Reader, hub_of
 from adapad_jax.tasks.squad import reading
-from adapad_jax.tasks.squad.reading import COLUMNS, read_questions
+from adapad_jax.tasks.squad.reading import COLUMNS, find_tables, read_questions
 from adapad_jax.tasks.table import Table
 
 ANSWERED = {
@@ -32,10 +32,6 @@ ROWS = {
     {'text': [], 'answer_start': []},
   ],
 }
-
-
-def find_tables(config):
-  return reading.find_tables(config)[0]
 
 
 def write(path, value):
@@ -181,11 +177,11 @@ def test_the_hub_is_asked_last(monkeypatch):
   def hub(repository, subset, instead):
     asked.append((repository.name, subset))
     answered, bare = Table(ROWS, repository.name), Table(plain, repository.name)
-    pin = Pin(repository.name, '', '0' * 40)
-    tables = {'train': lambda: answered, 'validation': lambda: bare}
-    return HubData(tables, pin, {})
+    commit = HubCommit(repository.name, 'main', '0' * 40)
+    read = lambda table: Reader(lambda: table, hub=commit)
+    return {'train': read(answered), 'validation': read(bare)}
 
-  monkeypatch.setattr(reading, 'hub_data', hub)
+  monkeypatch.setattr(reading, 'hub_tables', hub)
   found = find_tables(DataConfig(task='squad'))
   assert sorted(found) == ['train', 'validation']
   assert found['train']().columns == ROWS
@@ -193,7 +189,7 @@ def test_the_hub_is_asked_last(monkeypatch):
     found['validation']()
   find_tables(DataConfig(task='squad_v2'))
   assert asked == [('rajpurkar/squad', ''), ('rajpurkar/squad_v2', '')]
-  assert reading.find_tables(DataConfig(task='squad'))[1].repo == 'rajpurkar/squad'
+  assert hub_of(found.values()).repo == 'rajpurkar/squad'
 
 
 def test_a_saved_dataset(tmp_path):

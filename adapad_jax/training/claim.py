@@ -1,0 +1,98 @@
+"""A workdir becomes the folder of one fine-tuning run, and stays that."""
+
+import dataclasses
+import pathlib
+
+from adapad_jax.files import write_json
+from adapad_jax.models import sources
+from adapad_jax.processes import first_does
+from adapad_jax.settings import as_dict
+from adapad_jax.tasks.hub import is_on_hub
+from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.record import (
+  Record,
+  read_record,
+  require_same_record,
+  write_record,
+)
+from adapad_jax.training.workdir import (
+  CONFIG,
+  absolute,
+  config_of,
+  is_regression,
+  require_same_config,
+)
+
+# Fields that may change while a run is on.
+_FREE = ('mesh.', 'train.wandb', 'train.profile')
+_DATA_FILES = ('train', 'validation', 'test')
+
+
+def claim_workdir(
+  workdir: pathlib.Path, config: FinetuneConfig, record: Record
+) -> None:
+  """Writes config and record into a new workdir, or checks that they are those there.
+
+  Paths are written such that the run can be opened from another folder. The mesh, where
+  logs go and what is traced may change from one start to the next, nothing else.
+
+  Raises:
+    ValueError: naming what differs.
+  """
+  first_does(lambda: _claim(workdir, config, record))
+
+
+def _claim(workdir: pathlib.Path, config: FinetuneConfig, record: Record) -> None:
+  if (workdir / CONFIG).is_file():
+    require_same_run(workdir, config)
+    then = read_record(workdir)
+    if then is not None:
+      require_same_record(workdir, then, record)
+    return
+  # The config is what makes it a run, so it comes last.
+  write_record(workdir, record)
+  write_json(workdir / CONFIG, as_dict(settled(config)))
+
+
+def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:
+  """Refuses a workdir that holds a run with another config; reads no data.
+
+  Raises:
+    ValueError: naming the fields that differ.
+  """
+  if not (workdir / CONFIG).is_file():
+    return
+  # Read through the settings, so that a field which is newer than the run has its
+  # default there.
+  mine, there = as_dict(settled(config)), as_dict(settled(read_workdir(workdir)))
+  require_same_config(workdir, mine, there, _FREE)
+
+
+def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
+  """The config of the run in a workdir.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  values = config_of(workdir)
+  if is_regression(workdir):
+    raise ValueError(
+      f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
+      ' and report'
+    )
+  return finetune_config(values | {values['method']: values.pop('settings')})
+
+
+def settled(config: FinetuneConfig) -> FinetuneConfig:
+  """The config with absolute paths; names of packages and of the hub stay."""
+  paths = {name: absolute(getattr(config.data, name)) for name in _DATA_FILES}
+  if not is_on_hub(config.data.path):
+    paths['path'] = absolute(config.data.path)
+  source = config.model.source
+  if sources.is_folder(source):
+    source = absolute(source)
+  return dataclasses.replace(
+    config,
+    data=dataclasses.replace(config.data, **paths),
+    model=dataclasses.replace(config.model, source=source),
+  )
