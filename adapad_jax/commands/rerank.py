@@ -10,6 +10,7 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.interchange import names_of_config, read_peft, require_same_labels
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import MeshConfig, finetune_config
@@ -59,7 +60,7 @@ def run(request: Request) -> None:
   release = release_of(session, small.adapter, metrics, destination)
   found = write(release, plan.task.splits['validation'], destination)
   kept = sum(small.explained.values()) / len(small.explained)
-  say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
+  say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
 
 
 def _check(request: Request) -> None:

@@ -16,6 +16,7 @@ from adapad_jax.report.theme import Theme, legend
 from adapad_jax.training.logs import METRICS
 from adapad_jax.training.result import RESULT
 from adapad_jax.training.session import CONFIG
+from adapad_jax.training.terminal import number
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -48,7 +49,6 @@ def regression_page(workdir: pathlib.Path) -> tuple[str, list[Picture]]:
 
 
 def _summary(result: Mapping[str, Any]) -> str:
-  number = tables.number
   return cards(
     [
       ('test error', number(result['test_error']), 'share of ||Y||^2 left over'),

@@ -23,7 +23,12 @@ _MATCHED = {
   'test': 'test_matched',
   'test_mm': 'test_mismatched',
 }
-_HUB_NAMES = {'validation_mm': 'validation_mismatched', 'test_mm': 'test_mismatched'}
+_HUB_NAMES = {
+  'validation': 'validation_matched',
+  'validation_mm': 'validation_mismatched',
+  'test': 'test_matched',
+  'test_mm': 'test_mismatched',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,12 +179,17 @@ def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]
     f'give a folder with the official files: data.path=FOLDER, where {glue.folder}/'
     f'{glue.files["train"]}.tsv lies'
   )
-  tables = hub_tables(HUB, config.task, instead)
-  if 'validation_matched' in tables:
-    tables['validation'] = tables['validation_matched']
-    tables['test'] = tables['test_matched']
-  names = {name: _HUB_NAMES.get(name, name) for name in glue.files}
-  return {name: tables[hub] for name, hub in names.items()}
+  return _renamed(hub_tables(HUB, config.task, instead), glue)
+
+
+def _renamed(
+  tables: dict[str, Callable[[], Table]], glue: GlueTask
+) -> dict[str, Callable[[], Table]]:
+  """The splits of the hub's dataset under our names; others keep theirs."""
+  matched = 'validation_matched' in tables
+  spelled = _HUB_NAMES if matched else {}
+  ours = {spelled.get(name, name): name for name in glue.files}
+  return {ours.get(name, name): read for name, read in tables.items()}
 
 
 def _folder_tables(
@@ -189,7 +199,7 @@ def _folder_tables(
   if not folder.is_dir():
     raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
-    return saved_tables(folder)
+    return _renamed(saved_tables(folder), glue)
   for place in (folder, folder / glue.folder):
     found = {
       name: functools.partial(official_table, glue, place / f'{stem}.tsv')

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,6 +14,16 @@ from adapad_jax.models.head import Head
 
 Outputs = dict[str, np.ndarray]
 Batch = dict[str, jax.Array]
+
+
+def validation_names(splits: Iterable[str]) -> list[str]:
+  """The splits that training is validated on, in their order."""
+  return [name for name in splits if name.startswith('validation')]
+
+
+def metric_suffix(split: str) -> str:
+  """What tells the metrics of one split from another's: '_mm' of 'validation_mm'."""
+  return split.removeprefix(split.partition('_')[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +83,12 @@ class Splits(Mapping[str, Split]):
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-  """What a predictor that never reads the text reaches on the validation split.
+  """What a predictor that never reads the text reaches on the validation splits.
 
   Attributes:
     name: how it predicts, e.g. 'majority class'.
-    metrics: the task's metrics of its predictions.
+    metrics: the task's metrics of its predictions, under the names that `evaluate`
+      gives them. Some may be missing or NaN: not every metric has a baseline.
   """
 
   name: str
@@ -98,7 +109,8 @@ class Task:
       dropout.
     predict: (model, batch) -> arrays with one row per row of the batch.
     evaluate: (split, outputs of predict, in the split's order and without padding
-      rows) -> metrics; a metric that does not exist for them is NaN.
+      rows) -> metrics; a metric that does not exist for them is NaN. Names end in
+      the `metric_suffix` of the split.
     metric: the metric that tells the best checkpoint; higher is better.
     baseline: the text-blind baseline.
     read: (path) -> a split 'input' of a user's own file, labels optional.

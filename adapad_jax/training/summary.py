@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from adapad_jax.settings import as_dict
+from adapad_jax.tasks.task import validation_names
 from adapad_jax.training.terminal import kind_of, table
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ def describe(plan: 'Plan') -> str:
     f'task {plan.task.name}: {len(train):,} training rows, '
     + ', '.join(
       f'{len(plan.task.splits[name]):,} in {name}'
-      for name in plan.task.splits
-      if name.startswith('validation')
+      for name in validation_names(plan.task.splits)
     ),
     f'model {config.model.source} ({plan.outlined.family}): {frozen:,} parameters',
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
