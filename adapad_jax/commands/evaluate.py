@@ -3,6 +3,7 @@
 import json
 
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
@@ -20,9 +21,9 @@ def run(request: Request) -> None:
   """
   options = request.options
   if is_regression(request.run_folder()):
-    say(json.dumps(evaluate(request.run_folder(), options['max_rank'])))
+    say(json.dumps(finite(evaluate(request.run_folder(), options['max_rank']))))
     return
   saved = restore(request.run_folder(), options['checkpoint'])
   metrics = saved.evaluate(options['split'], options['max_rank'])
   found = {'checkpoint': options['checkpoint'], 'round': saved.step, **metrics}
-  say(json.dumps(found))
+  say(json.dumps(finite(found)))

@@ -8,6 +8,7 @@ import jax
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.claim import claim_workdir
@@ -57,7 +58,8 @@ def run(request: Request) -> None:
     save(session, adapter, metrics, workdir)
   ranks = sorted(set(adapter.ranks.values()))
   found = {'workdir': str(workdir), 'modules': len(adapter.modules), 'ranks': ranks}
-  say(json.dumps(found | {'parameters': adapter.parameters()} | metrics))
+  found |= {'parameters': adapter.parameters()} | metrics
+  say(json.dumps(finite(found)))
 
 
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:

@@ -10,6 +10,7 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.interchange import (
   FoundAdapter,
   find_adapter,
@@ -67,7 +68,7 @@ def run(request: Request) -> None:
   release = release_of(session, small.adapter, metrics, destination)
   found = write(release, plan.task.splits['validation'], destination)
   kept = sum(small.explained.values()) / len(small.explained)
-  say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
+  say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
 
 
 def _check(request: Request) -> None:

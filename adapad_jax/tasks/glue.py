@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import pathlib
+from collections.abc import Mapping
 
 from adapad_jax import hub
 from adapad_jax.tasks import metrics
@@ -24,7 +25,12 @@ _MATCHED = {
   'test': 'test_matched',
   'test_mm': 'test_mismatched',
 }
-_HUB_NAMES = {'validation_mm': 'validation_mismatched', 'test_mm': 'test_mismatched'}
+_HUB_NAMES = {
+  'validation': 'validation_matched',
+  'validation_mm': 'validation_mismatched',
+  'test': 'test_matched',
+  'test_mm': 'test_mismatched',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,23 +187,28 @@ def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
     f'{glue.files["train"]}.tsv lies'
   )
   subset = config.subset or config.task
-  tables = hub_tables(repository, subset, instead)
-  if 'validation_matched' in tables:
-    tables['validation'] = tables['validation_matched']
-    tables['test'] = tables['test_matched']
-  names = {name: _HUB_NAMES.get(name, name) for name in glue.files}
-  lacking = [theirs for theirs in names.values() if theirs not in tables]
+  tables = _renamed(hub_tables(repository, subset, instead), glue)
+  needed = (n for n in glue.files if not n.startswith('test'))
+  lacking = [name for name in needed if name not in tables]
   if lacking:
     raise ValueError(
       f'{repository} ({subset}) lacks the splits {lacking}; it has {list(tables)}'
     )
-  return {name: tables[theirs] for name, theirs in names.items()}
+  return tables
+
+
+def _renamed(tables: Mapping[str, Read], glue: GlueTask) -> dict[str, Read]:
+  """The splits of the hub's dataset under our names; others keep theirs."""
+  matched = 'validation_matched' in tables
+  spelled = _HUB_NAMES if matched else {}
+  ours = {spelled.get(name, name): name for name in glue.files}
+  return {ours.get(name, name): read for name, read in tables.items()}
 
 
 def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if is_saved(folder):
-    return saved_tables(folder)
+    return _renamed(saved_tables(folder), glue)
   for place in (folder, folder / glue.folder):
     found = {
       name: Reader.of(place / f'{stem}.tsv', functools.partial(official_table, glue))

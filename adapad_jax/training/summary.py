@@ -9,6 +9,7 @@ import jax
 
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
+from adapad_jax.tasks.task import validation_names
 from adapad_jax.training.terminal import kind_of, table
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ def describe(plan: 'Plan') -> str:
     f'task {plan.task.name}: {len(train):,} training rows, '
     + ', '.join(
       f'{len(plan.task.splits[name]):,} in {name}'
-      for name in plan.task.splits
-      if name.startswith('validation')
+      for name in validation_names(plan.task.splits)
     ),
     *_origin('data', plan.commits.data, config.data.path),
     f'model {config.model.source} ({plan.outlined.family}): {frozen:,} parameters',
