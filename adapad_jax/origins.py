@@ -40,6 +40,9 @@ class HubCommit:
   revision: str
   commit: str
 
+  def __str__(self) -> str:
+    return f'{self.repo} at commit {self.commit[:12]} of {self.revision}'
+
 
 def file_origin(path: pathlib.Path) -> FileOrigin:
   """What a file holds now.

@@ -24,6 +24,8 @@ PATH = pathlib.Path(__file__).parent / 'configuration.md'
 # Field -> what users of run_glue.py and PEFT call it.
 ELSEWHERE = {
   'data.task': '`--task_name`',
+  'data.path': '`--dataset_name`',
+  'data.subset': '`--dataset_config_name`',
   'data.train': '`--train_file`',
   'data.validation': '`--validation_file`',
   'data.test': '`--test_file`',
@@ -31,6 +33,7 @@ ELSEWHERE = {
   'data.max_train_rows': '`--max_train_samples`',
   'data.max_eval_rows': '`--max_eval_samples`',
   'model.source': '`--model_name_or_path`',
+  'model.revision': '`--model_revision`',
   'model.dtype': '`--bf16`',
   'model.remat': '`--gradient_checkpointing`',
   'adapter.targets': '`target_modules`',

@@ -113,7 +113,7 @@ def our_outline(name: str, head: Head = CLASSIFIER, **options: Any) -> Pretraine
   """The same with abstract arrays."""
   with tempfile.TemporaryDirectory() as folder:
     (pathlib.Path(folder) / 'config.json').write_text(json.dumps(CONFIGS[name]))
-    return outline(folder, head, weights=False, **options)
+    return outline(folder, head, **options)
 
 
 def draw_batch(name: str, rows: int, length: int) -> Batch:

@@ -3,6 +3,7 @@
 import json
 
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.tasks.files import existing
 from adapad_jax.training.cutting import check_cut
@@ -28,7 +29,7 @@ def run(request: Request) -> None:
   check_cut(options['max_rank'], options['budget'])
   if is_regression(workdir):
     _require_known(request)
-    say(json.dumps(evaluate(workdir, options['max_rank'])))
+    say(json.dumps(finite(evaluate(workdir, options['max_rank']))))
     return
   if options['input'] and options['split']:
     raise ValueError('give --input=FILE or --split=NAME, not both')
@@ -41,7 +42,7 @@ def run(request: Request) -> None:
   else:
     metrics = saved.evaluate(options['split'], **cut)
   found = {'checkpoint': options['checkpoint'], 'round': saved.step, **metrics}
-  say(json.dumps(found))
+  say(json.dumps(finite(found)))
 
 
 def _require_known(request: Request) -> None:

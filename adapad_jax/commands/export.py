@@ -3,6 +3,7 @@
 import json
 
 from adapad_jax.commands import Request
+from adapad_jax.files import finite
 from adapad_jax.training.exports import export
 from adapad_jax.training.terminal import say
 
@@ -23,4 +24,4 @@ def run(request: Request) -> None:
     base_name=options['base_name'],
     checkpoint=options['checkpoint'],
   )
-  say(json.dumps(found))
+  say(json.dumps(finite(found)))

@@ -8,7 +8,8 @@ import jax
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
-from adapad_jax.interchange import read_peft, require_same_labels
+from adapad_jax.files import finite
+from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.claim import claim_workdir
 from adapad_jax.training.config import FinetuneConfig, finetune_config
@@ -33,15 +34,20 @@ def run(request: Request) -> None:
   """
   options, workdir = request.options, request.run_folder()
   if request.config is None or not options['adapter']:
-    raise ValueError('import needs --config=FILE for the task and --adapter=FOLDER')
+    raise ValueError(
+      'import needs --config=FILE for the task and --adapter=FOLDER, or the id of an'
+      ' adapter on the hub'
+    )
   require_usable(workdir)
   if (workdir / CONFIG).exists():
     raise ValueError(f'{workdir} holds a run already; choose another --workdir')
   config = finetune_config(request.config)
   plan = make_plan(config)
+  source = find_adapter(options['adapter'])
+  say(f'adapter: {source}')
   with jax.set_mesh(plan.mesh):
     first = open_session(plan)
-  release = read_peft(options['adapter'], first.pretrained)
+  release = read_peft(source.folder, first.pretrained)
   require_same_labels(release.label_names, plan.task.label_names, options['adapter'])
   adapter = release.adapter
   config = fitted(config, adapter)
@@ -52,7 +58,8 @@ def run(request: Request) -> None:
     save(session, adapter, metrics, workdir)
   ranks = sorted(set(adapter.ranks.values()))
   found = {'workdir': str(workdir), 'modules': len(adapter.modules), 'ranks': ranks}
-  say(json.dumps(found | {'parameters': adapter.parameters()} | metrics))
+  found |= {'parameters': adapter.parameters()} | metrics
+  say(json.dumps(finite(found)))
 
 
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:

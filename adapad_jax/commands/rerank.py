@@ -10,7 +10,14 @@ import jax
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
 from adapad_jax.commands import Request
-from adapad_jax.interchange import names_of_config, read_peft, require_same_labels
+from adapad_jax.files import finite
+from adapad_jax.interchange import (
+  FoundAdapter,
+  find_adapter,
+  names_of_config,
+  read_peft,
+  require_same_labels,
+)
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import MeshConfig, finetune_config
 from adapad_jax.training.cutting import require_counts
@@ -48,9 +55,11 @@ def run(request: Request) -> None:
   plan = make_plan(dataclasses.replace(config, model=unrolled, mesh=whole))
   given = options['input']
   text = plan.task.read(given) if given else plan.task.splits['train']
+  source = find_update(options)
+  say(f'update: {source}')
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
-  update, rank = read_update(session, options)
+  update, rank = read_update(session, source, options)
   started = time.monotonic()
   mesh = sharding.make_mesh(1, jax.device_count())
   small = rerank(update, text.columns, options['budget'], rank, mesh)
@@ -61,7 +70,7 @@ def run(request: Request) -> None:
   batch = real_batch(plan.task.splits['validation'])
   found = write(release, batch, destination)
   kept = sum(small.explained.values()) / len(small.explained)
-  say(json.dumps(found | {'explained': kept, 'seconds': seconds}))
+  say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
 
 
 def _check(request: Request) -> None:
@@ -70,11 +79,28 @@ def _check(request: Request) -> None:
   if request.config is None or not options['budget']:
     raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
   if bool(options['adapter']) == bool(options['tuned']):
-    raise ValueError('rerank needs --adapter=FOLDER or --tuned=MODEL, not both')
+    raise ValueError(
+      'rerank needs --adapter=FOLDER or --tuned=MODEL, not both; ids on the hub do too'
+    )
   require_counts(budget=options['budget'], max_rank=options['max_rank'])
 
 
-def read_update(session: Session, options: dict[str, Any]) -> tuple[Update, int]:
+def find_update(options: dict[str, Any]) -> FoundAdapter | models.Source:
+  """Where --adapter or --tuned is; of a model on the hub all but the weights is here.
+
+  Raises:
+    ValueError: if it is nowhere.
+  """
+  if options['adapter']:
+    return find_adapter(options['adapter'])
+  tuned = models.find(options['tuned'])
+  tuned.to_download()  # Refuses what has no weights.
+  return tuned
+
+
+def read_update(
+  session: Session, source: FoundAdapter | models.Source, options: dict[str, Any]
+) -> tuple[Update, int]:
   """The update that was asked for, and the most components that a module may get.
 
   Raises:
@@ -82,14 +108,14 @@ def read_update(session: Session, options: dict[str, Any]) -> tuple[Update, int]
   """
   plan: Plan = session.plan
   ours = plan.task.label_names
-  if options['adapter']:
-    release = read_peft(options['adapter'], session.pretrained)
+  if isinstance(source, FoundAdapter):
+    release = read_peft(source.folder, session.pretrained)
     require_same_labels(release.label_names, ours, options['adapter'])
     adapter = release.adapter
     largest = max(adapter.ranks.values())
     update = from_adapter(session.pretrained, adapter)
     return update, min(options['max_rank'] or largest, largest)
-  tuned = models.load(options['tuned'], session.pretrained.head)
+  tuned = models.load(source, session.pretrained.head)
   require_same_labels(names_of_config(tuned.hf_config), ours, options['tuned'])
   shapes = choose(
     session.pretrained.model,

@@ -11,6 +11,7 @@ from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
 from adapad_jax.training.claim import read_workdir, require_same_run
+from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
@@ -45,7 +46,8 @@ def _finetune(request: Request) -> None:
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:
-    plan = make_plan(config)
+    there = request.workdir
+    plan = make_plan(config, commits=begun_with(there) if there else LATEST)
     say(dry_run(plan))
     say('compiling, to tell what it takes of memory ...')
     say(str(estimate(plan)))
@@ -69,7 +71,8 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Refuses to show the outcome of a run for data or a model that are others now."""
   then = read_record(workdir)
   if then is not None:
-    require_same_record(workdir, then, make_record(make_plan(config)))
+    plan = make_plan(config, commits=recorded(then))
+    require_same_record(workdir, then, make_record(plan))
 
 
 def _report(workdir: pathlib.Path) -> str:

@@ -23,6 +23,7 @@ from adapad_jax.interchange.verify import (
 from adapad_jax.models import Pretrained, load, load_tokenizer, stack, weights
 from adapad_jax.models.checkpoint_files import open_tensors
 from adapad_jax.models.families import family_of
+from adapad_jax.models.sources import BESIDE
 from adapad_jax.tasks.task import Batch
 
 _WEIGHTS = 'model.safetensors'
@@ -43,18 +44,6 @@ _PROBLEM = {
   'classification': 'single_label_classification',
   'regression': 'regression',
 }
-# Everything that a tokenizer may consist of, and how a decoder is to speak.
-_BESIDE = (
-  'tokenizer*',
-  'vocab.*',
-  'merges.txt',
-  '*.model',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template*',
-  'generation_config.json',
-)
-
 Tensors = dict[str, np.ndarray]
 
 
@@ -122,8 +111,7 @@ def _base_tensors(base: Pretrained) -> Tensors:
         found[name] = part.T if slot.kind == 'kernel' else part
   if len(found) < len(wanted):
     with open_tensors(base.source_dir) as stored:
-      for key, tensor in stored.items():
-        name = weights.canonical(key, family, wanted)
+      for name, tensor in weights.by_canonical_name(stored, family, wanted).items():
         if name in wanted and name not in found:
           found[name] = tensor.read()
   return found
@@ -157,7 +145,7 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
 
 
 def _copy_beside(source: pathlib.Path, folder: pathlib.Path) -> None:
-  for pattern in _BESIDE:
+  for pattern in BESIDE:
     for path in source.glob(pattern):
       if path.is_file():
         shutil.copyfile(path, folder / path.name)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from adapad_jax.adapters import Adapter, LowRank, linear_shapes
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.adapters.padding import unpadded
+from adapad_jax.interchange.found import BIN
 from adapad_jax.interchange.notes import NOTES, read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
 from adapad_jax.interchange.peft_format import PREFIX, TENSORS
@@ -24,7 +25,6 @@ from adapad_jax.models.families import family_of
 from adapad_jax.models.torch_bin import open_bin
 from adapad_jax.models.weights import canonical
 
-_BIN = 'adapter_model.bin'
 _FACTOR = re.compile(r'(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight')
 _SAVED = re.compile(
   r'(?P<module>.+?)(\.modules_to_save(\.default)?)?\.(?P<leaf>weight|bias)'
@@ -137,10 +137,10 @@ def _tensors(folder: pathlib.Path) -> Tensors:
       return load_file(path)
     except SafetensorError as error:
       raise ValueError(f'{path} is not a readable safetensors file: {error}') from error
-  if (folder / _BIN).is_file():
-    with open_bin(folder / _BIN) as (views, _):
+  if (folder / BIN).is_file():
+    with open_bin(folder / BIN) as (views, _):
       return {name: np.array(view) for name, view in views.items()}
-  raise ValueError(f'{folder} has neither {TENSORS} nor {_BIN}')
+  raise ValueError(f'{folder} has neither {TENSORS} nor {BIN}')
 
 
 def _sort(tensors: Tensors, config: PeftConfig) -> tuple[dict[str, Tensors], Tensors]:

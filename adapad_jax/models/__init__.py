@@ -3,7 +3,15 @@
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
-from adapad_jax.models.loading import Pretrained, fill, load, max_length, outline
+from adapad_jax.models.loading import (
+  Pretrained,
+  fill,
+  load,
+  max_length,
+  outline,
+  require_head,
+)
+from adapad_jax.models.sources import Source, find
 from adapad_jax.models.split import (
   Division,
   division,
@@ -17,13 +25,16 @@ __all__ = [
   'Family',
   'Head',
   'Pretrained',
+  'Source',
   'division',
   'family_of',
   'fill',
+  'find',
   'forgetful',
   'gather_on_use',
   'load',
   'load_tokenizer',
   'max_length',
   'outline',
+  'require_head',
 ]

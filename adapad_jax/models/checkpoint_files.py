@@ -2,16 +2,16 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from safetensors import safe_open
 
+from adapad_jax.files import read_json
 from adapad_jax.models import torch_bin
 
 
@@ -61,7 +61,14 @@ _SAFETENSORS_DTYPES = {
   'U8': np.uint8,
   'BOOL': np.bool_,
 }
-_SINGLE = ('model.safetensors', 'pytorch_model.bin')
+INDEX = '.index.json'
+# Files that hold weights or list the shards that do, in the order of preference. By
+# name: adapters, other formats and other models lie beside them in public checkpoints.
+NAMES = tuple(
+  f'{name}{end}'
+  for name in ('model.safetensors', 'pytorch_model.bin')
+  for end in ('', INDEX)
+)
 
 
 @contextlib.contextmanager
@@ -82,26 +89,53 @@ def open_tensors(folder: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
     yield tensors
 
 
-def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  """The files that a folder's weights are read from.
+def first_of(names: Collection[str]) -> str | None:
+  """The weight file among the names of a folder's files, or the index of several."""
+  return next((name for name in NAMES if name in names), None)
+
+
+def choose(
+  names: Collection[str], read_index: Callable[[str], Any], where: str
+) -> tuple[str, ...]:
+  """Names of the files that hold the weights, among those of a folder; () without any.
+
+  Args:
+    names: of the files that are there.
+    read_index: name of an index -> its content as read.
+    where: which folder that is, for messages.
 
   Raises:
-    ValueError: if there is none, or a shard is missing.
+    ValueError: if an index is malformed, or names shards that are not there.
   """
-  for name in _SINGLE:
-    if (folder / name).is_file():
-      return [folder / name]
-    index = folder / f'{name}.index.json'
-    if index.is_file():
-      shards = sorted(set(json.loads(index.read_text())['weight_map'].values()))
-      missing = [shard for shard in shards if not (folder / shard).is_file()]
-      if missing:
-        raise ValueError(f'{index} names shards that are not in its folder: {missing}')
-      return [folder / shard for shard in shards]
-  raise ValueError(
-    f'{folder} holds no weights; expected one of'
-    f' {[*_SINGLE, *(f"{name}.index.json" for name in _SINGLE)]}'
-  )
+  first = first_of(names)
+  if first is None or not first.endswith(INDEX):
+    return () if first is None else (first,)
+  index = read_index(first)
+  shards = index.get('weight_map') if isinstance(index, dict) else None
+  if not isinstance(shards, dict) or not all(
+    isinstance(shard, str) for shard in shards.values()
+  ):
+    raise ValueError(f"{first} of {where} has no 'weight_map' of tensors to files")
+  wanted = sorted(set(shards.values()))
+  missing = [shard for shard in wanted if shard not in names]
+  if missing:
+    raise ValueError(
+      f'{first} of {where} names shards that are not in its folder: {missing}'
+    )
+  return tuple(wanted)
+
+
+def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The weight files of a folder.
+
+  Raises:
+    ValueError: if there is none, or as `choose`.
+  """
+  names = [path.name for path in folder.iterdir() if path.is_file()]
+  chosen = choose(names, lambda name: read_json(folder / name), str(folder))
+  if not chosen:
+    raise ValueError(f'{folder} holds no weights; expected one of {list(NAMES)}')
+  return [folder / name for name in chosen]
 
 
 @contextlib.contextmanager

@@ -299,6 +299,8 @@ DEBERTA = Family(
     ('qa_outputs',) if head.kind == 'span' else ('pooler', 'classifier')
   ),
   targets=TARGETS,
+  # As pretraining called it: mDeBERTa-v3-base has both, ViDeBERTa the old name alone.
+  old_names=((r'word_embeddings\._weight$', 'word_embeddings.weight'),),
   ignorable=(
     r'.*embeddings\.position_ids',
     # v3 checkpoints carry the generator's absolute positions, which v3 never adds.

@@ -329,7 +329,7 @@ TARGETS = {
   'layer.output': _LAYER + r'output\.dense',
 }
 _HEADS = ('classification', 'regression', 'span')
-_RENAMES = ((r'LayerNorm\.gamma$', 'LayerNorm.weight'), (r'\.beta$', '.bias'))
+_OLD_NAMES = ((r'LayerNorm\.gamma$', 'LayerNorm.weight'), (r'\.beta$', '.bias'))
 _IGNORABLE = (
   r'.*embeddings\.position_ids',
   r'.*pooler\..*',
@@ -351,7 +351,7 @@ BERT = Family(
     ('qa_outputs',) if head.kind == 'span' else ('bert.pooler', 'classifier')
   ),
   targets=TARGETS,
-  renames=_RENAMES,
+  old_names=_OLD_NAMES,
   ignorable=_IGNORABLE,
   splits=_SPLITS,
 )
@@ -363,7 +363,7 @@ ROBERTA = Family(
   prefixes=('roberta',),
   head_modules=lambda head: ('qa_outputs' if head.kind == 'span' else 'classifier',),
   targets=TARGETS,
-  renames=_RENAMES,
+  old_names=_OLD_NAMES,
   ignorable=_IGNORABLE,
   splits=_SPLITS,
 )

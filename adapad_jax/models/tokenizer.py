@@ -33,7 +33,7 @@ def is_tokenizer_file(path: pathlib.Path) -> bool:
   return path.name in (*_VOCABULARIES, *_SETTINGS)
 
 
-def load_tokenizer(source: str) -> Any:
+def load_tokenizer(source: str | sources.Source) -> Any:
   """Loads the tokenizer that belongs to a model.
 
   Args:
@@ -45,7 +45,7 @@ def load_tokenizer(source: str) -> Any:
   Raises:
     ValueError: if the source does not exist or holds no tokenizer.
   """
-  folder = sources.resolve(source, weights=False)
+  folder = sources.find(source).folder
   have = sorted(path.name for path in folder.iterdir())
   if not set(have) & set(_VOCABULARIES):
     raise ValueError(

@@ -2,8 +2,9 @@
 
 The file is a zip archive: `<root>/data.pkl` is a pickle of the state dict in which
 each storage is a persistent id, `<root>/data/<key>` are the raw little-endian bytes
-of the storages. Unpickling admits the four kinds of object that a state dict needs
-and refuses everything else, so that a hostile file cannot name a callable.
+of the storages. Unpickling admits the kinds of object that a state dict needs, which
+are a handful, and refuses everything else, so that a hostile file cannot name a
+callable.
 """
 
 import collections
@@ -135,6 +136,8 @@ class _Unpickler(pickle.Unpickler):
       return collections.OrderedDict
     if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
       return lambda *args: _rebuild_tensor(*args)
+    if (module, name) == ('torch._utils', '_rebuild_parameter'):
+      return lambda data, requires_grad, hooks: data
     if module == 'torch' and name in _DTYPES:
       return _StorageType(name)
     raise pickle.UnpicklingError(f'refused to load {module}.{name}')

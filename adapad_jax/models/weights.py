@@ -1,6 +1,7 @@
 """Fills a module with the tensors of a checkpoint, or with random ones."""
 
 import dataclasses
+import logging
 import math
 import re
 import zlib
@@ -18,6 +19,7 @@ from adapad_jax.models.split import dotted
 # Last part of a module path -> what torch calls the tensor.
 _TORCH_LEAF = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight'}
 _ALIGNMENT = 64  # bytes, as XLA wants it
+_SHOWN = 12  # names in a warning
 
 # Puts a parameter, by its dotted path, on the devices that are to have it.
 Place = Callable[[str, np.ndarray], jax.Array]
@@ -69,6 +71,10 @@ def match(
 ) -> dict[str, StoredTensor]:
   """Finds the stored tensor of every slot.
 
+  Tensors of anything but the backbone and the head, such as what pretraining put on
+  top, are named in a warning; one that the backbone has no place for is an error,
+  because the checkpoint computes something else then.
+
   Returns:
     torch name in the module -> tensor. Names of head modules may be absent.
 
@@ -76,15 +82,16 @@ def match(
     ValueError: one error with every missing, unexpected and mis-shaped tensor.
   """
   wanted = {name: slot.shape for slot in slots for name in slot.names}
-  found = {canonical(name, family, wanted): t for name, t in stored.items()}
+  found = by_canonical_name(stored, family, wanted)
   of_head = lambda name: name.startswith(tuple(f'{m}.' for m in head_modules))
   if fresh_head:
     found = {name: t for name, t in found.items() if not of_head(name)}
   ignorable = re.compile('|'.join(family.ignorable) or r'(?!)')
   missing = sorted(n for n in wanted if n not in found and not of_head(n))
-  unexpected = sorted(
-    n for n in found if n not in wanted and not ignorable.fullmatch(n)
-  )
+  others = sorted(n for n in found if n not in wanted and not ignorable.fullmatch(n))
+  parts = {_part(n, family) for n in wanted if not of_head(n)}
+  unexpected = [n for n in others if _part(n, family) in parts]
+  _tell_left_out([n for n in others if n not in unexpected])
   misshaped = sorted(
     f'{n} is {found[n].shape}, the model needs {wanted[n]}'
     for n in wanted
@@ -94,12 +101,44 @@ def match(
   return {name: found[name] for name in wanted if name in found}
 
 
+def by_canonical_name(
+  stored: Mapping[str, StoredTensor], family: Family, wanted: Collection[str]
+) -> dict[str, StoredTensor]:
+  """The tensors of a checkpoint under the names that the module has for them.
+
+  Where an older name of a tensor stands beside its proper one, the proper one counts.
+  """
+  found: dict[str, StoredTensor] = {}
+  for name, tensor in stored.items():
+    own = canonical(name, family, wanted)
+    proper = all(not re.search(pattern, name) for pattern, _ in family.old_names)
+    if own not in found or proper:
+      found[own] = tensor
+  return found
+
+
+def _part(name: str, family: Family) -> str:
+  """Which part of a model a tensor is of: 'encoder', 'layers', 'lm_predictions', ..."""
+  first, _, rest = name.partition('.')
+  return rest.partition('.')[0] if first in family.prefixes else first
+
+
+def _tell_left_out(names: list[str]) -> None:
+  if names:
+    more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+    logging.getLogger(__name__).warning(
+      'left out, because they are not of the backbone: %s%s',
+      ', '.join(names[:_SHOWN]),
+      more,
+    )
+
+
 def canonical(name: str, family: Family, wanted: Collection[str]) -> str:
   """The one of `wanted` that a checkpoint's name means, or the name renamed.
 
   Checkpoints of a bare backbone lack its prefix, old ones have older names.
   """
-  for pattern, replacement in family.renames:
+  for pattern, replacement in (*family.old_names, *family.renames):
     name = re.sub(pattern, replacement, name)
   candidates = [name, *(f'{prefix}.{name}' for prefix in family.prefixes)]
   return next((n for n in candidates if n in wanted), name)

@@ -11,8 +11,9 @@ from adapad_jax.report.drawings import Drawing
 from adapad_jax.report.grid import Grid, heat_map
 from adapad_jax.report.page import table
 from adapad_jax.report.run import Run
-from adapad_jax.report.tables import duration, number, setting
+from adapad_jax.report.tables import duration, setting
 from adapad_jax.report.theme import MARKERS, Theme, legend
+from adapad_jax.training.terminal import number
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

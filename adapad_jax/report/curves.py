@@ -16,6 +16,7 @@ _MOST_WORKERS = 6
 # Longer curves are drawn faint, with their running mean on top.
 _NOISY_FROM = 20
 _MOST_LABELS = 9
+_NO_METRICS = ('total', '_thresh')
 
 
 def loss_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
@@ -84,9 +85,13 @@ def metric_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
 
 
 def metric_names(run: Run) -> list[str]:
-  """Validation metrics but the loss, the deciding one first."""
+  """Validation metrics but the loss, the deciding one first.
+
+  SQuAD's counts of questions and thresholds of scores have no place on their axis.
+  """
   names = [n.removeprefix('eval/') for n in run.series if n.startswith('eval/')]
-  return sorted((n for n in names if n != 'loss'), key=lambda n: n != run.metric)
+  shown = [n for n in names if n != 'loss' and not n.endswith(_NO_METRICS)]
+  return sorted(shown, key=lambda n: n != run.metric)
 
 
 def _baseline(axes: 'Axes', run: Run, theme: Theme) -> None:

@@ -163,7 +163,7 @@ def _number(value: object) -> str:
 
 def _shown(value: object, form: str) -> str:
   if value is None:
-    return 'none'
+    return '-'
   return f'{value:{form}}' if isinstance(value, float) else str(value)
 
 

@@ -14,6 +14,7 @@ from adapad_jax.report.page import Picture, cards, code, figures, heading, page,
 from adapad_jax.report.run import Series, read_series
 from adapad_jax.report.theme import Theme, legend
 from adapad_jax.training.logs import METRICS
+from adapad_jax.training.terminal import number
 from adapad_jax.training.workdir import CONFIG, RESULT
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def regression_page(workdir: pathlib.Path) -> tuple[str, list[Picture]]:
 
 
 def _summary(result: Mapping[str, Any]) -> str:
-  number = tables.number
   return cards(
     [
       ('test error', number(result['test_error']), 'share of ||Y||^2 left over'),

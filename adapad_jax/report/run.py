@@ -104,7 +104,7 @@ class Run:
 
   def best(self) -> float | None:
     """That metric of the best state."""
-    return self.result['best']['metrics'][self.metric]
+    return self.result['best']['metrics'].get(self.metric)
 
   def baseline(self) -> float | None:
     """That metric of the trivial baseline."""

@@ -8,14 +8,10 @@ from typing import Any
 from adapad_jax.report.curves import short
 from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
+from adapad_jax.training.terminal import metric_names, number
 from adapad_jax.training.workdir import RESULT
 
 MAIN = 'python -m adapad_jax.main'
-
-
-def number(value: float | None) -> str:
-  """Four decimals, or a dash where a metric does not exist."""
-  return '-' if value is None else f'{value:.4f}'
 
 
 def title(run: Run) -> str:
@@ -72,7 +68,7 @@ def duration(seconds: float) -> str:
 def metrics(run: Run) -> str:
   """All metrics of the best and the last state and of the baseline."""
   best, last, base = run.result['best'], run.result['last'], run.result['baseline']
-  names = list(best['metrics'])
+  names = metric_names(*(one['metrics'] for one in (best, last, base)))
   row = lambda title, values: [title, *map(values.get, names)]
   return table(
     ['state', *names],

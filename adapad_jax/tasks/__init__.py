@@ -5,7 +5,16 @@ batch, L positions, C classes, V vocabulary entries.
 """
 
 from adapad_jax.tasks.config import DataConfig, QaConfig
-from adapad_jax.tasks.load import load_task
+from adapad_jax.tasks.load import expected_head, load_task
 from adapad_jax.tasks.task import Baseline, Split, Splits, Task
 
-__all__ = ['Baseline', 'DataConfig', 'QaConfig', 'Split', 'Splits', 'Task', 'load_task']
+__all__ = [
+  'Baseline',
+  'DataConfig',
+  'QaConfig',
+  'Split',
+  'Splits',
+  'Task',
+  'expected_head',
+  'load_task',
+]

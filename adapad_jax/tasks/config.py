@@ -57,8 +57,14 @@ class DataConfig:
   Attributes:
     task: a GLUE task ('cola', 'sst2', ...), 'squad', 'squad_v2', 'rotten_tomatoes',
       or 'classification' or 'regression' for one's own files.
-    path: a folder to read instead of the hub: official GLUE .tsv or SQuAD .json
-      files, a saved `datasets` folder, or files named after splits (train.csv, ...).
+    path: a folder to read: official GLUE .tsv or SQuAD .json files, a saved
+      `datasets` folder, or files named after splits (train.csv, ...). Or the id of a
+      data set on the hub, OWNER/NAME or OWNER/NAME@REVISION; a folder of that name
+      wins. '' means the task's own data set on the hub, where it has one.
+    revision: branch, tag or commit of the data set on the hub; '' means its main
+      branch.
+    subset: of a data set on the hub ('config' in its card); '' means the default,
+      for GLUE the task's name.
     train: one's own training file (.csv, .tsv, .jsonl or .parquet; .json for SQuAD).
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
@@ -80,6 +86,8 @@ class DataConfig:
 
   task: str = 'rotten_tomatoes'
   path: str = ''
+  revision: str = ''
+  subset: str = ''
   train: str = ''
   validation: str = ''
   test: str = ''

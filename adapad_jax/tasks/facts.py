@@ -11,11 +11,12 @@ from adapad_jax.tasks.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-  """What a predictor that never reads the text reaches on the validation split.
+  """What a predictor that never reads the text reaches on the validation splits.
 
   Attributes:
     name: how it predicts, e.g. 'majority class'.
-    metrics: the task's metrics of its predictions.
+    metrics: the task's metrics of its predictions, under the names that `evaluate`
+      gives them. Some may be missing, NaN or None: not every metric has a baseline.
   """
 
   name: str

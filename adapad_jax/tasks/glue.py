@@ -4,11 +4,13 @@ import dataclasses
 import functools
 import logging
 import pathlib
+from collections.abc import Mapping
 
+from adapad_jax import hub
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
-from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.reader import Read, Reader, Readers
 from adapad_jax.tasks.source import Source
@@ -23,7 +25,12 @@ _MATCHED = {
   'test': 'test_matched',
   'test_mm': 'test_mismatched',
 }
-_HUB_NAMES = {'validation_mm': 'validation_mismatched', 'test_mm': 'test_mismatched'}
+_HUB_NAMES = {
+  'validation': 'validation_matched',
+  'validation_mm': 'validation_mismatched',
+  'test': 'test_matched',
+  'test_mm': 'test_mismatched',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,26 +178,37 @@ def _has_header(path: pathlib.Path) -> bool:
 
 
 def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
-  if config.path:
-    return _folder_tables(pathlib.Path(config.path).expanduser(), glue)
+  place = place_of(config)
+  if isinstance(place, pathlib.Path):
+    return _folder_tables(place, glue)
+  repository = place or hub.parse(HUB, 'dataset', config.revision)
   instead = (
     f'give a folder with the official files: data.path=FOLDER, where {glue.folder}/'
     f'{glue.files["train"]}.tsv lies'
   )
-  tables = hub_tables(HUB, config.task, instead)
-  if 'validation_matched' in tables:
-    tables['validation'] = tables['validation_matched']
-    tables['test'] = tables['test_matched']
-  names = {name: _HUB_NAMES.get(name, name) for name in glue.files}
-  return {name: tables[hub] for name, hub in names.items()}
+  subset = config.subset or config.task
+  tables = _renamed(hub_tables(repository, subset, instead), glue)
+  needed = (n for n in glue.files if not n.startswith('test'))
+  lacking = [name for name in needed if name not in tables]
+  if lacking:
+    raise ValueError(
+      f'{repository} ({subset}) lacks the splits {lacking}; it has {list(tables)}'
+    )
+  return tables
+
+
+def _renamed(tables: Mapping[str, Read], glue: GlueTask) -> dict[str, Read]:
+  """The splits of the hub's dataset under our names; others keep theirs."""
+  matched = 'validation_matched' in tables
+  spelled = _HUB_NAMES if matched else {}
+  ours = {spelled.get(name, name): name for name in glue.files}
+  return {ours.get(name, name): read for name, read in tables.items()}
 
 
 def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
-  if not folder.is_dir():
-    raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
-    return saved_tables(folder)
+    return _renamed(saved_tables(folder), glue)
   for place in (folder, folder / glue.folder):
     found = {
       name: Reader.of(place / f'{stem}.tsv', functools.partial(official_table, glue))

@@ -1,46 +1,83 @@
 """Tables from the Hugging Face hub and from folders that `datasets` saved."""
 
+import dataclasses
+import fnmatch
+import functools
 import pathlib
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import huggingface_hub
+
+from adapad_jax import hub
+from adapad_jax.origins import HubCommit
+from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
+_CARD, _INFOS = 'README.md', 'dataset_infos.json'
+# What `datasets` reads; a repository without a list of its files has some of these.
+_SUFFIXES = ('.parquet', '.csv', '.tsv', '.json', '.jsonl', '.ndjson', '.txt', '.arrow')
+_PACKED = ('', '.gz', '.bz2', '.xz', '.zst')
 
-def hub_tables(
-  repo: str, name: str | None, instead: str
-) -> dict[str, Callable[[], Table]]:
-  """Readers of every split of a dataset on the hub, or in its local cache.
+Readers = dict[str, Reader]
+Card = Mapping[str, Any]
+
+
+def place_of(config: DataConfig) -> pathlib.Path | hub.Repository | None:
+  """What `data.path` names: a folder, else a data set of the hub; None if empty.
+
+  Raises:
+    ValueError: if there is no such folder, and it cannot be the id of a data set.
+  """
+  if not config.path:
+    return None
+  if is_on_hub(config.path):
+    return hub.parse(config.path, 'dataset', config.revision)
+  folder = pathlib.Path(config.path).expanduser()
+  if not folder.is_dir():
+    raise ValueError(f'data.path={folder}: there is no such folder')
+  return folder
+
+
+def is_on_hub(path: str) -> bool:
+  """Whether a path is the id of a data set: no folder, and of the form OWNER/NAME."""
+  is_folder = pathlib.Path(path).expanduser().is_dir()
+  return hub.is_id(path, owner=True) and not is_folder
+
+
+def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers:
+  """Readers of every split of one subset of a data set on the hub, at one commit.
 
   Args:
-    repo: e.g. 'nyu-mll/glue'.
-    name: the configuration, e.g. 'cola'.
+    repository: e.g. 'nyu-mll/glue'.
+    subset: e.g. 'cola', what the hub's card calls a config; '' means its default.
     instead: what a user without the hub can do, for the message.
 
   Raises:
-    ValueError: if neither the hub nor the cache has it.
+    ValueError: if neither the hub nor the cache has it, there is no such subset, or
+      its files are damaged.
   """
-  import datasets  # Takes seconds to import, and only the hub needs it.
-
+  what = f'{repository.name} ({subset})' if subset else repository.name
   try:
-    loaded = datasets.load_dataset(repo, name)
-  except (OSError, RuntimeError) as error:  # ConnectionError is an OSError.
-    reason = str(error).split('\n')[0]
-    wanted = f'{repo} ({name})' if name else repo
+    return hub.take(repository, lambda found: _read(found, subset, what))
+  except hub.HubError as error:
     raise ValueError(
-      f'cannot get {wanted} from the hub: {reason}. Without the hub, {instead}'
+      f'cannot get {what} from the hub: {error.reason}. Without the hub, {instead}'
     ) from error
-  return _tables(loaded, repo)
 
 
-def saved_tables(folder: pathlib.Path) -> dict[str, Callable[[], Table]]:
+def saved_tables(folder: pathlib.Path) -> Readers:
   """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote."""
-  import datasets
+  import datasets  # Takes seconds to import, and few runs need it.
 
   read = _tables(datasets.load_from_disk(str(folder)), str(folder))
   files = lambda split: tuple(sorted((folder / split).glob('*.arrow')))
-  return {split: Reader(one, files(split)) for split, one in read.items()}
+  return {
+    split: dataclasses.replace(one, files=files(split)) for split, one in read.items()
+  }
 
 
 def is_saved(folder: pathlib.Path) -> bool:
@@ -48,19 +85,165 @@ def is_saved(folder: pathlib.Path) -> bool:
   return (folder / 'dataset_dict.json').is_file()
 
 
-def _tables(loaded: Any, source: str) -> dict[str, Callable[[], Table]]:
+def _read(found: hub.Snapshot, subset: str, what: str) -> Readers:
+  """Fetches what a subset consists of, and reads it."""
+  described = [name for name in (_CARD, _INFOS) if name in found.sizes]
+  folder = found.fetch(described)
+  card = _card(folder / _CARD) if _CARD in described else {}
+  chosen = choose_subset(card, subset, str(found.repository))
+  names = sorted(files_of(chosen, found.sizes))
+  if not names:
+    raise ValueError(
+      f'{what} has no data files that can be read; it has {sorted(found.sizes)[:20]}'
+    )
+  found.fetch(names)
+  found.keep()
+  loaded = _load(folder, [*names, *described], card, chosen, what)
+  return _tables(loaded, what, found.origin)
+
+
+def _card(path: pathlib.Path) -> Card:
+  """The metadata of a card, {} where it has none.
+
+  Raises:
+    ValueError: if it cannot be read.
+  """
+  try:
+    return huggingface_hub.DatasetCard.load(path, ignore_metadata_errors=True).data
+  except Exception as error:  # yaml has its own family of exceptions.
+    reason = ' '.join(str(error).split())
+    raise ValueError(f'{path} cannot be read as a card: {reason}') from error
+
+
+def choose_subset(card: Card, subset: str, what: str) -> Mapping[str, Any]:
+  """The entry of a subset in a card's list; {} where the card lists none.
+
+  Raises:
+    ValueError: if there is no such subset, or several and none is the default.
+  """
+  entries = {e.get('config_name', 'default'): e for e in card.get('configs') or ()}
+  if not entries:
+    return {}
+  if subset:
+    if subset not in entries:
+      raise ValueError(f'{what} has no subset {subset!r}; choose from {list(entries)}')
+    return entries[subset]
+  defaults = [name for name, e in entries.items() if e.get('default')]
+  first = [*defaults, *(['default'] if 'default' in entries else [])]
+  if not first and len(entries) > 1:
+    raise ValueError(
+      f'{what} has several subsets; choose one by data.subset, from {list(entries)}'
+    )
+  return entries[(first or list(entries))[0]]
+
+
+def files_of(entry: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+  """The files that belong to a subset, by its entry in the card.
+
+  An entry names files by patterns, one by one or by split, or a folder; without
+  either, every file of a kind that `datasets` reads belongs to it.
+  """
+  within = f'{entry["data_dir"].strip("/")}/' if entry.get('data_dir') else ''
+  inside = {name for name in names if name.startswith(within)}
+  patterns = list(_patterns(entry.get('data_files') or ()))
+  if not patterns:
+    kinds = tuple(f'{suffix}{end}' for suffix in _SUFFIXES for end in _PACKED)
+    plain = {n for n in inside if not re.search(r'(^|/)\.', n)}
+    return {n for n in plain if n.endswith(kinds) and n != _INFOS}
+  match = lambda name: any(
+    # `**/` stands for any number of folders, also for none.
+    fnmatch.fnmatchcase(name, f'{within}{one.removeprefix("./")}')
+    or fnmatch.fnmatchcase(name, f'{within}{one.replace("**/", "")}')
+    for one in patterns
+  )
+  return {name for name in inside if match(name)}
+
+
+def _patterns(given: Any) -> Iterable[str]:
+  """All patterns in a card's `data_files`: text, a list, or entries with a 'path'."""
+  if isinstance(given, str):
+    yield given
+  elif isinstance(given, Mapping):
+    yield from _patterns(given['path'] if 'path' in given else list(given.values()))
+  else:
+    for one in given:
+      yield from _patterns(one)
+
+
+def _load(
+  folder: pathlib.Path,
+  names: Iterable[str],
+  card: Card,
+  chosen: Mapping[str, Any],
+  what: str,
+) -> Any:
+  """Has `datasets` read the files of one subset, and those alone.
+
+  It looks at the first subset of a card whichever is asked for, so it is shown a
+  folder of links with a card that has one.
+  """
+  import datasets
+
+  with tempfile.TemporaryDirectory(prefix='adapad_jax-') as scratch:
+    view = pathlib.Path(scratch, 'view')
+    for name in names:
+      (view / name).parent.mkdir(parents=True, exist_ok=True)
+      (view / name).symlink_to((folder / name).resolve())
+    if chosen:
+      (view / _CARD).unlink()
+      _write_card(view / _CARD, card, chosen)
+    try:
+      return datasets.load_dataset(
+        str(view),
+        chosen.get('config_name'),
+        cache_dir=f'{scratch}/cache',
+        keep_in_memory=True,
+      )
+    # Its own families, and those of pyarrow, pandas and fsspec.
+    except Exception as error:
+      raise ValueError(
+        f'the data files of {what} cannot be read ({_cause(error)}); if one is damaged,'
+        f' remove {folder} to have it downloaded again'
+      ) from error
+
+
+def _write_card(path: pathlib.Path, card: Card, chosen: Mapping[str, Any]) -> None:
+  infos = card.get('dataset_info') or []
+  infos = [infos] if isinstance(infos, Mapping) else infos
+  name = chosen.get('config_name', 'default')
+  kept = {'configs': [dict(chosen)]}
+  same = [dict(one) for one in infos if one.get('config_name', 'default') == name]
+  huggingface_hub.metadata_save(path, kept | ({'dataset_info': same} if same else {}))
+
+
+def _cause(error: BaseException) -> str:
+  """The first cause in one line: `datasets` wraps it in what says nothing."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _tables(loaded: Any, source: str, commit: HubCommit | None = None) -> Readers:
   return {
-    split: lambda split=split: _table(loaded[split], f'{source} [{split}]')
-    for split in loaded
+    split: Reader(
+      functools.partial(_table, dataset, f'{source} [{split}]'),
+      hub=commit,
+      names=_class_names(dataset) if commit else {},
+    )
+    for split, dataset in loaded.items()
   }
+
+
+def _class_names(dataset: Any) -> dict[str, tuple[str, ...]]:
+  found = {name: getattr(x, 'names', None) for name, x in dataset.features.items()}
+  return {name: tuple(names) for name, names in found.items() if names}
 
 
 def _table(dataset: Any, source: str) -> Table:
   """The columns of a dataset, with class numbers spelled as names; -1 is None."""
   columns = dataset.to_dict()
   for name, feature in dataset.features.items():
-    names = getattr(feature, 'names', None)
-    if names:
+    if names := getattr(feature, 'names', None):
       columns[name] = [
         None if value is None or value < 0 else names[value] for value in columns[name]
       ]

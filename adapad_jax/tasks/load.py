@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
@@ -47,10 +48,35 @@ def load_task(
     hint = f'; did you mean {near[0]!r}?' if near else ''
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
+  if facts is None:
+    task = _build(config, tokenizer)
+    _require_used(config, task)
+    return task
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer, facts)
-  if facts is None:
-    return text_task.build(SOURCES[config.task](config), config, tokenizer)
   # With labels that are given no source looks for them in its data.
   known = dataclasses.replace(config, labels=facts.classes or ())
   return text_task.recall(SOURCES[config.task](known), config, tokenizer, facts)
+
+
+def _build(config: DataConfig, tokenizer: Any) -> Task:
+  if config.task in squad.TASKS:
+    return squad.build(config, tokenizer)
+  return text_task.build(SOURCES[config.task](config), config, tokenizer)
+
+
+def _require_used(config: DataConfig, task: Task) -> None:
+  """Refuses what is said of a data set on the hub where the data are files."""
+  for name in ('revision', 'subset'):
+    value = getattr(config, name)
+    if value and (task.facts is None or task.facts.hub is None):
+      raise ValueError(
+        f'data.{name}={value!r} is of a data set on the hub, but the data are files'
+      )
+
+
+def expected_head(config: DataConfig) -> Head:
+  """The head of a task before its data are read: the kind, not the number of labels."""
+  if config.task in squad.TASKS:
+    return Head('lm' if config.qa.answer == 'generate' else 'span')
+  return Head('classification')

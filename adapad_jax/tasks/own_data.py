@@ -1,27 +1,30 @@
-"""Anyone's own classification or regression data, in files with named columns."""
+"""Anyone's own classification or regression data, in files or on the hub."""
 
 import functools
 import pathlib
 
+from adapad_jax.hub import Repository
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import folder_tables, read_table
-from adapad_jax.tasks.hub import is_saved, saved_tables
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes, discover
-from adapad_jax.tasks.reader import Read, Reader, Readers
+from adapad_jax.tasks.reader import Read, Reader, Readers, as_reader
 from adapad_jax.tasks.source import Source
 
 _SPLITS = ('train', 'validation', 'test')
+# What authors of data sets call the rows to validate on.
+_VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
 def load(config: DataConfig) -> Source:
-  """The source of the files that the configuration names.
+  """The source of the files, or of the data set, that the configuration names.
 
   They are looked for when the first table is asked for: with `data.labels`, or for
   regression, not here.
 
   Raises:
-    ValueError: if there is no training file, or a file or column is missing.
+    ValueError: if there are no training data, or a file or column is missing.
   """
   tables = Readers(functools.partial(_tables, config))
   regress = config.task == 'regression'
@@ -40,17 +43,19 @@ def load(config: DataConfig) -> Source:
 def _classes(config: DataConfig, tables: Readers) -> Classes:
   if config.labels:
     return Classes(tuple(str(label) for label in config.labels))
-  return discover(tables['train'](), config.label)
+  train = as_reader(tables['train'])
+  if config.label in train.names:
+    return Classes(train.names[config.label])
+  return discover(train(), config.label)
 
 
 def _tables(config: DataConfig) -> dict[str, Read]:
   found: dict[str, Read] = {}
-  if config.path:
-    folder = pathlib.Path(config.path).expanduser()
-    if not folder.is_dir():
-      raise ValueError(f'data.path={folder}: there is no such folder')
-    read = saved_tables(folder) if is_saved(folder) else folder_tables(folder, _SPLITS)
-    found |= read
+  place = place_of(config)
+  if isinstance(place, Repository):
+    found |= _from_hub(place, config.subset)
+  elif place is not None:
+    found |= saved_tables(place) if is_saved(place) else folder_tables(place, _SPLITS)
   for name in _SPLITS:
     path = getattr(config, name)
     if path:
@@ -61,3 +66,18 @@ def _tables(config: DataConfig) -> dict[str, Read]:
       ' such as train.csv'
     )
   return found
+
+
+def _from_hub(repository: Repository, subset: str) -> dict[str, Read]:
+  instead = f'give a folder as data.path; there is none of the name {repository.name}'
+  found = hub_tables(repository, subset, instead)
+  known = {name: found[name] for name in _SPLITS if name in found}
+  held = next((name for name in _VALIDATION if name in found), None)
+  if held is not None:
+    known['validation'] = found[held]
+  if 'train' not in known:
+    raise ValueError(
+      f"{repository} has no split 'train', which is what is trained on; it has"
+      f' {list(found)}'
+    )
+  return known

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.table import Table
 
 Read = Callable[[], Table]
@@ -17,10 +18,14 @@ class Reader:
   Attributes:
     read: does it.
     files: what it reads; none for what comes from a hub.
+    hub: the commit that it is from; None for files.
+    names: names of the classes of each column that has such, in their order.
   """
 
   read: Read
   files: tuple[pathlib.Path, ...] = ()
+  hub: HubCommit | None = None
+  names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
   @classmethod
   def of(cls, path: pathlib.Path, read: Callable[[pathlib.Path], Table]) -> 'Reader':
@@ -36,9 +41,19 @@ class Reader:
     return dataclasses.replace(self, read=lambda: change(self.read()))
 
 
+def as_reader(read: Read) -> Reader:
+  """A reader; a plain function becomes one that says nothing of itself."""
+  return read if isinstance(read, Reader) else Reader(read)
+
+
 def files_of(read: Read) -> tuple[pathlib.Path, ...]:
   """The files that a reader says it reads; a plain function says of none."""
-  return read.files if isinstance(read, Reader) else ()
+  return as_reader(read).files
+
+
+def hub_of(reads: Iterable[Read]) -> HubCommit | None:
+  """The commit of the hub that tables are from; None if all are files."""
+  return next(filter(None, (as_reader(read).hub for read in reads)), None)
 
 
 class Readers(Mapping[str, Read]):

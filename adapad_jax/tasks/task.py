@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,16 @@ from adapad_jax.tasks.facts import Baseline, Facts
 
 Outputs = dict[str, np.ndarray]
 Batch = dict[str, jax.Array]
+
+
+def validation_names(splits: Iterable[str]) -> list[str]:
+  """The splits that training is validated on, in their order."""
+  return [name for name in splits if name.startswith('validation')]
+
+
+def metric_suffix(split: str) -> str:
+  """What tells the metrics of one split from another's: '_mm' of 'validation_mm'."""
+  return split.removeprefix(split.partition('_')[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +96,8 @@ class Task:
       dropout.
     predict: (model, batch) -> arrays with one row per row of the batch.
     evaluate: (split, outputs of predict, in the split's order and without padding
-      rows) -> metrics; a metric that does not exist for them is NaN.
+      rows) -> metrics; a metric that does not exist for them is NaN. Names end in
+      the `metric_suffix` of the split.
     metric: the metric that tells the best checkpoint; higher is better.
     baseline: the text-blind baseline.
     read: (path) -> a split 'input' of a user's own file; with `labelled=True` every

@@ -24,10 +24,19 @@ from adapad_jax.tasks.labels import (
   majority,
 )
 from adapad_jax.tasks.predictions import write_table
-from adapad_jax.tasks.reader import files_of
+from adapad_jax.tasks.reader import files_of, hub_of
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table, filled, texts
-from adapad_jax.tasks.task import Baseline, Batch, Outputs, Split, Splits, Task
+from adapad_jax.tasks.task import (
+  Baseline,
+  Batch,
+  Outputs,
+  Split,
+  Splits,
+  Task,
+  metric_suffix,
+  validation_names,
+)
 from adapad_jax.tasks.tokenise import tokenise
 
 
@@ -174,6 +183,7 @@ def _facts(source: Source, cuts: Cuts, baseline: Baseline) -> Facts:
     splits={name: len(table) for name, table in cuts.items()}
     | dict.fromkeys(tests, None),
     baseline=baseline,
+    hub=hub_of(source.tables.values()),
   )
 
 
@@ -206,14 +216,14 @@ def _split(
 
 
 def _score(
-  source: Source, labels: Labels, predicted_N: np.ndarray, suffix: str = ''
+  source: Source, split: str, labels: Labels, predicted_N: np.ndarray
 ) -> dict[str, float]:
   found = source.metrics(labels.label_N, predicted_N)
-  return {name + suffix: value for name, value in found.items()}
+  return {name + metric_suffix(split): value for name, value in found.items()}
 
 
 def _evaluate(source: Source, split: Split, outputs: Outputs) -> dict[str, float]:
-  """Metrics of a split; those of a mismatched one end in '_mm'.
+  """Metrics of a split; those of MNLI's mismatched one end in '_mm'.
 
   Raises:
     ValueError: if rows have no label, or there is not one output per row.
@@ -231,20 +241,24 @@ def _evaluate(source: Source, split: Split, outputs: Outputs) -> dict[str, float
       f'split {split.name!r} cannot be scored: {missing} of {len(split)} rows have no'
       ' label; write predictions instead'
     )
-  suffix = '_mm' if split.name.endswith('_mm') else ''
-  return _score(source, labels, predicted_N, suffix)
+  return _score(source, split.name, labels, predicted_N)
 
 
 def _baseline(source: Source, labels: dict[str, Labels]) -> Baseline:
-  """Scores the constant that fits the training labels best on the validation split."""
-  train, held = labels['train'], labels['validation']
-  if not len(held.label_N):
-    raise ValueError(f'{source.name}: the validation data is empty')
+  """Scores the constant that fits the training labels best on validation data."""
+  train = labels['train']
   if source.classes:
     name, constant = 'majority class', majority(train)
   else:
     name, constant = 'mean label', float(train.label_N.mean(dtype=np.float64))
-  return Baseline(name, _score(source, held, np.full(len(held.label_N), constant)))
+  metrics: dict[str, float] = {}
+  for split in validation_names(labels):
+    held = labels[split]
+    if not len(held.label_N):
+      raise ValueError(f'{source.name}: the {split} data is empty')
+    constant_N = np.full(len(held.label_N), constant)
+    metrics |= _score(source, split, held, constant_N)
+  return Baseline(name, metrics)
 
 
 def _write(

@@ -7,6 +7,7 @@ from adapad_jax.files import write_json
 from adapad_jax.models import sources
 from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
+from adapad_jax.tasks.hub import is_on_hub
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.record import (
   Record,
@@ -24,7 +25,7 @@ from adapad_jax.training.workdir import (
 
 # Fields that may change while a run is on.
 _FREE = ('mesh.', 'train.wandb', 'train.profile')
-_DATA_PATHS = ('path', 'train', 'validation', 'test')
+_DATA_FILES = ('train', 'validation', 'test')
 
 
 def claim_workdir(
@@ -84,7 +85,9 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
 
 def settled(config: FinetuneConfig) -> FinetuneConfig:
   """The config with absolute paths; names of packages and of the hub stay."""
-  paths = {name: absolute(getattr(config.data, name)) for name in _DATA_PATHS}
+  paths = {name: absolute(getattr(config.data, name)) for name in _DATA_FILES}
+  if not is_on_hub(config.data.path):
+    paths['path'] = absolute(config.data.path)
   source = config.model.source
   if sources.is_folder(source):
     source = absolute(source)

@@ -17,7 +17,9 @@ class ModelConfig:
   """The pretrained model and how it computes; see `models.load`.
 
   Attributes:
-    source: 'package:NAME/FOLDER', a directory, or a hub id.
+    source: 'package:NAME/FOLDER', a directory, or a hub id, ID or ID@REVISION; a
+      directory wins over an id of the same name.
+    revision: branch, tag or commit of a hub id; '' means its main branch.
     dtype: of the frozen weights: 'float32' or 'bfloat16'.
     hidden_dropout, attention_dropout, head_dropout: None keeps the model's own.
     scan: run equal layers as one scanned layer.
@@ -28,6 +30,7 @@ class ModelConfig:
   """
 
   source: str = 'microsoft/deberta-v3-base'
+  revision: str = ''
   dtype: str = 'float32'
   hidden_dropout: float | None = None
   attention_dropout: float | None = None

@@ -12,6 +12,7 @@ from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.processes import are_several
 from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
+from adapad_jax.tasks.task import validation_names
 from adapad_jax.training.batches import cut, lengths, padded, trimmed
 
 # Rows of an evaluation lie on all devices.
@@ -60,11 +61,19 @@ class Evaluator:
     return self.task.evaluate(split, self.outputs(params, deployed, split, prefix))
 
   def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
-    """Metrics of all validation splits together."""
-    names = [name for name in self.task.splits if name.startswith('validation')]
+    """Metrics of all validation splits together.
+
+    Raises:
+      ValueError: if the task's own metric is not among them.
+    """
     metrics: dict[str, float] = {}
-    for name in names:
+    for name in validation_names(self.task.splits):
       metrics |= self.metrics(params, deployed, self.task.splits[name], prefix)
+    if self.task.metric not in metrics:
+      raise ValueError(
+        f'task {self.task.name!r} chooses its best state by {self.task.metric!r}, but'
+        f' its validation data gives {sorted(metrics)}'
+      )
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, choose
 from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import METHODS, Method, Problem
-from adapad_jax.models import Pretrained
-from adapad_jax.tasks import Task, load_task
+from adapad_jax.models import Head, Pretrained, Source
+from adapad_jax.tasks import Task, expected_head, load_task
+from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
 from adapad_jax.training.record import Record
 
@@ -31,6 +32,8 @@ class Plan:
     method: bound to all of this.
     mesh: the devices.
     train_rows: rows of the training split.
+    commits: of the hub that were read.
+    to_download: bytes of each weight file that is not here yet, None where unknown.
   """
 
   config: FinetuneConfig
@@ -41,6 +44,8 @@ class Plan:
   method: Method
   mesh: jax.sharding.Mesh
   train_rows: int
+  commits: Commits
+  to_download: Mapping[str, int | None]
 
   @property
   def modules(self) -> tuple[str, ...]:
@@ -57,28 +62,28 @@ class Plan:
     )
 
 
-def make_plan(config: FinetuneConfig, record: Record | None = None) -> Plan:
+def make_plan(
+  config: FinetuneConfig, record: Record | None = None, commits: Commits = LATEST
+) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
   Args:
     config: the run.
     record: of a run that is opened again: what it says of its data is then taken from
       there, and data are read only where they are used.
+    commits: of the hub to read for a run that has begun; those of a record come first.
 
   Raises:
-    ValueError: for whatever cannot work, before weights are read.
+    ValueError: for whatever cannot work, before weights are read or downloaded, and
+      for what does not depend on the data before these are.
   """
-  tokenizer = models.load_tokenizer(config.model.source)
-  longest = models.max_length(config.model.source)
-  task = load_task(config.data, tokenizer, longest, record and record.data)
-  outlined = _outline(config, task)
+  commits = recorded(record) if record else commits
+  task, outlined, to_download = _read(at_commits(config, commits), record)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
   parts = devices_of_model(config.mesh, rows, nbytes(params))
-  shapes = choose(
-    outlined.model, config.adapter.choice(), outlined.targets, outlined.head_modules
-  )
+  shapes = choose_modules(config, outlined)
   family = models.family_of(outlined.family)
   divided = models.division(family, params, parts)
   if divided and config.method == 'full':
@@ -106,7 +111,69 @@ def make_plan(config: FinetuneConfig, record: Record | None = None) -> Plan:
   method = METHODS[config.method][1](config.settings, problem)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
-  return Plan(config, task, outlined, attachment, shapes, method, mesh, rows_in_all)
+  return Plan(
+    config=config,
+    task=task,
+    outlined=outlined,
+    attachment=attachment,
+    shapes=shapes,
+    method=method,
+    mesh=mesh,
+    train_rows=rows_in_all,
+    commits=Commits(
+      model=commits.model or outlined.source.commit,
+      data=commits.data or (task.facts and task.facts.hub),
+    ),
+    to_download=to_download,
+  )
+
+
+def _read(
+  config: FinetuneConfig, record: Record | None
+) -> tuple[Task, Pretrained, Mapping[str, int | None]]:
+  """The task, the model's outline, and what is to be downloaded of its weights.
+
+  The cheapest comes first: config.json, the tokenizer, then the data.
+  """
+  source, head = find_model(config), expected_head(config.data)
+  outlined = _outline(config, source, head)
+  choose_modules(config, outlined)
+  to_download = {} if config.model.random_weights else source.to_download()
+  tokenizer = models.load_tokenizer(source)
+  longest = models.max_length(source)
+  task = load_task(config.data, tokenizer, longest, record and record.data)
+  if task.head != head:
+    outlined = _outline(config, source, task.head)
+  if not config.model.random_weights:
+    models.require_head(outlined)
+  return task, outlined, to_download
+
+
+def find_model(config: FinetuneConfig) -> Source:
+  """The model of a config; of the hub, all but its weights is fetched.
+
+  Raises:
+    ValueError: if there is none, or a folder is asked for by revision.
+  """
+  name, revision = config.model.source, config.model.revision
+  source = models.find(name, revision)
+  if revision and source.commit is None:
+    raise ValueError(
+      f'model.revision={revision!r} is of a model on the hub, {name} is a folder'
+    )
+  return source
+
+
+def choose_modules(
+  config: FinetuneConfig, outlined: Pretrained
+) -> dict[str, tuple[int, int]]:
+  """(in, out) features of the modules that the config adapts.
+
+  Raises:
+    ValueError: if a pattern matches none.
+  """
+  choice, heads = config.adapter.choice(), outlined.head_modules
+  return choose(outlined.model, choice, outlined.targets, heads)
 
 
 def task_loss(
@@ -190,11 +257,11 @@ def _free(config: MeshConfig) -> int:
   return max(jax.device_count() // (config.worker or 1), 1)
 
 
-def _outline(config: FinetuneConfig, task: Task) -> Pretrained:
+def _outline(config: FinetuneConfig, source: Source, head: Head) -> Pretrained:
   model = config.model
-  head = dataclasses.replace(task.head, dropout=model.head_dropout)
+  head = dataclasses.replace(head, dropout=model.head_dropout)
   return models.outline(
-    model.source,
+    source,
     head,
     dtype=model.dtype,
     hidden_dropout=model.hidden_dropout,
@@ -202,5 +269,4 @@ def _outline(config: FinetuneConfig, task: Task) -> Pretrained:
     scan=model.scan,
     remat=model.remat,
     fused=model.fused,
-    weights=not model.random_weights,
   )

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from adapad_jax.files import finite, read_json, write_json
-from adapad_jax.models import sources
 from adapad_jax.models.checkpoint_files import weight_files
 from adapad_jax.models.loading import read_hf_config
+from adapad_jax.models.sources import Source, find
 from adapad_jax.models.tokenizer import is_tokenizer_file
 from adapad_jax.origins import FileOrigin, HubCommit, file_origin
 from adapad_jax.settings import as_dict, build
@@ -74,13 +74,17 @@ def make_record(plan: 'Plan') -> Record:
     format=FORMAT,
     train_rows=plan.train_rows,
     data=plan.task.facts,
-    model=_model_record(plan.config.model),
+    model=_model_record(plan.config.model, plan.outlined.source, plan.commits.model),
     versions=versions(),
   )
 
 
-def _model_record(model: 'ModelConfig') -> ModelRecord:
-  folder = sources.resolve(model.source, weights=not model.random_weights)
+def _model_record(
+  model: 'ModelConfig', source: Source, commit: HubCommit | None
+) -> ModelRecord:
+  folder = source.folder
+  if not model.random_weights:
+    source.fetch_weights()
   weights = [] if model.random_weights else weight_files(folder)
   tokenizer = sorted(path for path in folder.iterdir() if is_tokenizer_file(path))
   return ModelRecord(
@@ -89,6 +93,7 @@ def _model_record(model: 'ModelConfig') -> ModelRecord:
     config=finite(read_hf_config(folder)),
     weights=_by_name(weights),
     tokenizer=_by_name(tokenizer),
+    hub=commit,
   )
 
 
@@ -101,21 +106,14 @@ def write_record(workdir: pathlib.Path, record: Record) -> None:
   write_json(workdir / RECORD, as_dict(record))
 
 
-def read_record(workdir: pathlib.Path) -> Record | None:
-  """The record in a workdir; None in one that was begun before there were any.
+def known_record(workdir: pathlib.Path) -> Record | None:
+  """The record in a workdir; None where there is none.
 
   Raises:
     ValueError: if it cannot be read, or a newer version of this program wrote it.
   """
   path = workdir / RECORD
   if not path.is_file():
-    logging.getLogger(__name__).warning(
-      '%s has no %s: an older version began this run, and did not write down what its'
-      ' data and its model were. They are read as they are now, and taken to be the'
-      ' same.',
-      workdir,
-      RECORD,
-    )
     return None
   values = read_json(path)
   if not isinstance(values, Mapping) or values.get('format') != FORMAT:
@@ -125,6 +123,24 @@ def read_record(workdir: pathlib.Path) -> Record | None:
       ' run with the version that began it'
     )
   return build(Record, values, str(path))
+
+
+def read_record(workdir: pathlib.Path) -> Record | None:
+  """The record in a workdir; None in one that was begun before there were any.
+
+  Raises:
+    ValueError: if it cannot be read, or a newer version of this program wrote it.
+  """
+  record = known_record(workdir)
+  if record is None:
+    logging.getLogger(__name__).warning(
+      '%s has no %s: an older version began this run, and did not write down what its'
+      ' data and its model were. They are read as they are now, and taken to be the'
+      ' same.',
+      workdir,
+      RECORD,
+    )
+  return record
 
 
 def require_same_record(workdir: pathlib.Path, then: Record, now: Record) -> None:
@@ -147,10 +163,17 @@ def require_same_model(
 ) -> None:
   """Refuses to open a run on another base or with another tokenizer.
 
+  Args:
+    workdir: where the run is.
+    then: what it was begun with.
+    model: what would be read now; of the hub, at the commit of the record.
+
   Raises:
     ValueError: naming what has changed.
   """
-  _refuse(workdir, list(_model_changes(then.model, _model_record(model))))
+  source = find(model.source, model.revision)
+  now = _model_record(model, source, then.model.hub)
+  _refuse(workdir, list(_model_changes(then.model, now)))
 
 
 def _refuse(workdir: pathlib.Path, changes: list[str]) -> None:

@@ -16,7 +16,7 @@ from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.session import host_adapter, restore
-from adapad_jax.training.terminal import rank_map, table
+from adapad_jax.training.terminal import metric_names, number, rank_map, table
 from adapad_jax.training.workdir import CHECKPOINTS, SPECTRA, versions
 
 if TYPE_CHECKING:
@@ -124,14 +124,15 @@ def spectra(adapter: Adapter) -> dict[str, dict[str, Any]]:
 def summarise(result: dict[str, Any], workdir: str) -> str:
   """The outcome for the terminal: metrics, ranks and the next command."""
   best, last = result['best'], result['last']
-  names = list(best['metrics'])
-  shown = lambda values: [f'{values[name]:.4f}' for name in names]
+  baseline = result['baseline']
+  names = metric_names(*(one['metrics'] for one in (best, last, baseline)))
+  row = lambda title, values: [title, *(number(values.get(name)) for name in names)]
   rows = [
-    [f'best (round {best["step"]})', *shown(best['metrics'])],
-    [f'last (round {last["step"]})', *shown(last['metrics'])],
-    [f'baseline: {result["baseline"]["name"]}', *shown(result['baseline']['metrics'])],
+    row(f'best (round {best["step"]})', best['metrics']),
+    row(f'last (round {last["step"]})', last['metrics']),
+    row(f'baseline: {baseline["name"]}', baseline['metrics']),
   ]
-  prefixes = [f'{value:.4f}' for value in result['prefixes']]
+  prefixes = [number(value) for value in result['prefixes']]
   return '\n'.join(
     [
       '',

@@ -16,6 +16,7 @@ from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
 from adapad_jax.training.claim import read_workdir
+from adapad_jax.training.commits import at_commits, recorded
 from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
@@ -154,7 +155,7 @@ def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedR
   folder = at(workdir)
   config, record = read_workdir(folder), read_record(folder)
   if record is not None:
-    require_same_model(folder, record, config.model)
+    require_same_model(folder, record, at_commits(config, recorded(record)).model)
   plan = make_plan(config, record)
   with jax.set_mesh(plan.mesh):
     opened = open_run(plan, folder, checkpoint)

@@ -1,11 +1,15 @@
 """What a plan looks like before it runs: modules, parameters, timeline."""
 
 import json
+import pathlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import jax
 
+from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
+from adapad_jax.tasks.task import validation_names
 from adapad_jax.training.terminal import kind_of, table
 
 if TYPE_CHECKING:
@@ -25,10 +29,12 @@ def describe(plan: 'Plan') -> str:
     f'task {plan.task.name}: {len(train):,} training rows, '
     + ', '.join(
       f'{len(plan.task.splits[name]):,} in {name}'
-      for name in plan.task.splits
-      if name.startswith('validation')
+      for name in validation_names(plan.task.splits)
     ),
+    *_origin('data', plan.commits.data, config.data.path),
     f'model {config.model.source} ({plan.outlined.family}): {frozen:,} parameters',
+    *_origin('model and tokenizer', plan.commits.model, config.model.source),
+    *_to_download(plan.to_download),
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
     _matches(plan, start // len(plan.shapes)),
     f'trained: {one:,} for one component in every module, {plan.head_parameters():,}'
@@ -44,6 +50,23 @@ def describe(plan: 'Plan') -> str:
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join(lines)
+
+
+def _origin(what: str, commit: HubCommit | None, place: str) -> list[str]:
+  """'model and tokenizer: x/y at commit 0123456789ab of main', or which folder."""
+  if commit is not None:
+    return [f'  {what}: {commit}, on the hub']
+  folder = pathlib.Path(place).expanduser() if place else None
+  return [f'  {what}: folder {folder.resolve()}'] if folder and folder.is_dir() else []
+
+
+def _to_download(sizes: Mapping[str, int | None]) -> list[str]:
+  """What of the weights is not here yet, and how much that is."""
+  if not sizes:
+    return []
+  known = [size for size in sizes.values() if size is not None]
+  much = f'{sum(known) / 1e6:,.1f} MB' if len(known) == len(sizes) else 'size unknown'
+  return [f'  to download: {", ".join(sizes)} ({much})']
 
 
 def _devices(plan: 'Plan') -> str:

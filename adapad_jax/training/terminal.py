@@ -1,6 +1,7 @@
 """What a run says: a progress bar on a terminal, plain lines in a log."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -83,6 +84,16 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     '  ' + '  '.join(align(cell, i) for i, cell in enumerate(row)).rstrip()
     for row in cells
   )
+
+
+def number(value: float | None) -> str:
+  """Four decimals, or a dash where a metric is missing, None (as in JSON) or NaN."""
+  return '-' if value is None or math.isnan(value) else f'{value:.4f}'
+
+
+def metric_names(*states: Mapping[str, float]) -> list[str]:
+  """The metrics that any of several states or baselines has, in their order."""
+  return list(dict.fromkeys(name for state in states for name in state))
 
 
 def rank_map(ranks: Mapping[str, int]) -> str:

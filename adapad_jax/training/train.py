@@ -19,6 +19,7 @@ from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import claim_workdir, require_same_run
+from adapad_jax.training.commits import begun_with
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
@@ -129,7 +130,8 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
   require_usable(workdir)
   require_same_run(workdir, config)
   with timed(setup, 'data and plan'):
-    plan = make_plan(config)
+    plan = make_plan(config, commits=begun_with(workdir))
+  require_same(json.dumps(plan.commits.as_dict()), 'commit of the hub')
   say(describe(plan))
   with locked(workdir):
     claim_workdir(workdir, config, make_record(plan))

@@ -1,11 +1,13 @@
-"""Finding a model's folder: packages, directories and the hub's cache, offline."""
+"""Finding a model's folder: packages, directories, the hub and its cache."""
 
+import json
 import pathlib
 import sys
 
 import pytest
 
 from adapad_jax.models import sources
+from tests.hub.client import connected
 
 
 @pytest.fixture
@@ -68,32 +70,73 @@ def test_a_hub_id_is_read_from_the_cache_when_offline(cache):
   assert (found / 'model.safetensors').is_file()
 
 
-def test_of_torchs_files_the_models_own_are_asked_for(tmp_path, monkeypatch):
-  from huggingface_hub.utils import filter_repo_objects
+BESIDE = ('pytorch_model.generator.bin', 'rust_model.ot', 'tf_model.h5', 'x/a.json')
+SHARDED = 'model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'
+INDEX = json.dumps({'weight_map': dict(zip('ab', SHARDED, strict=True))})
 
-  there = [
-    'config.json',
-    'spm.model',
-    'pytorch_model.bin',
-    'pytorch_model.generator.bin',
-    'pytorch_model.bin.index.json',
-    'pytorch_model-00001-of-00002.bin',
-    'rust_model.ot',
-    'tf_model.h5',
-  ]
-  asked = []
 
-  def download(repo, allow_patterns):
-    asked.append(sorted(filter_repo_objects(there, allow_patterns=allow_patterns)))
-    return str(tmp_path)
+@pytest.mark.parametrize(
+  'there,wanted',
+  [
+    (('pytorch_model.bin',), ('pytorch_model.bin',)),
+    (('pytorch_model.bin', 'model.safetensors'), ('model.safetensors',)),
+    (('pytorch_model.bin', 'adapter_model.safetensors'), ('pytorch_model.bin',)),
+    (('model.safetensors.index.json', 'consolidated.safetensors', *SHARDED), SHARDED),
+    (('pytorch_model.bin.index.json', *SHARDED, 'other.bin'), SHARDED),
+  ],
+  ids=lambda names: names[-1],
+)
+def test_of_all_weight_files_the_models_own_are_fetched(
+  there, wanted, tmp_path, monkeypatch
+):
+  small = ['config.json', 'spm.model', 'generation_config.json']
+  files = dict.fromkeys((*small, *BESIDE, *there), 'x')
+  files |= {name: INDEX for name in there if name.endswith('.index.json')}
+  with connected(tmp_path, monkeypatch) as hub:
+    hub.put('model', 'microsoft/deberta-v3-base', files)
+    found = sources.find('microsoft/deberta-v3-base')
+    index = [name for name in there if name.endswith('.index.json')]
+    assert names_in(found.folder) == sorted([*small, *index])
+    sizes = found.to_download()
+    assert sizes == dict.fromkeys(wanted, 1) and names_in(found.folder) != sizes
+    folder = sources.resolve('microsoft/deberta-v3-base')
+    assert names_in(folder) == sorted([*small, *index, *wanted])
+    assert found.to_download() == {}
 
-  monkeypatch.setattr(sources.huggingface_hub, 'snapshot_download', download)
-  sources.resolve('microsoft/deberta-v3-base')
-  wanted = [*there[:3], *there[4:6]]
-  small = ['config.json', 'pytorch_model.bin.index.json', 'spm.model']
-  assert asked == [small, sorted(wanted)]
-  sources.resolve('microsoft/deberta-v3-base', weights=False)
-  assert asked[2:] == [small]
+
+def names_in(folder):
+  return sorted(path.name for path in folder.rglob('*') if path.is_file())
+
+
+def test_a_model_without_weights_that_can_be_read_is_refused(tmp_path, monkeypatch):
+  files = {'config.json': '{}', 'tf_model.h5': 'x'}
+  with connected(tmp_path, monkeypatch) as hub:
+    hub.put('model', 'someone/other', files)
+    with pytest.raises(ValueError, match=r"no weights .* it has \['config.json', 'tf"):
+      sources.resolve('someone/other')
+    for index in ('{}', '[]', '{"weight_map": [1]}'):
+      hub.put('model', 'someone/other', files | {'model.safetensors.index.json': index})
+      with pytest.raises(ValueError, match="index.json of model .* no 'weight_map'"):
+        sources.find('someone/other')
+    files['model.safetensors.index.json'] = INDEX
+    hub.put('model', 'someone/other', files)
+    with pytest.raises(ValueError, match='names shards that are not in its folder'):
+      sources.find('someone/other')
+
+
+def test_a_directory_wins_over_an_id_of_the_same_name(tmp_path, monkeypatch):
+  (tmp_path / 'someone' / 'tiny').mkdir(parents=True)
+  monkeypatch.chdir(tmp_path)
+  with connected(tmp_path, monkeypatch) as hub:
+    hub.put('model', 'someone/tiny', {'config.json': '{}'})
+    found = sources.find('someone/tiny')
+    assert found.commit is None and not hub.asked
+    commit = hub.put('model', 'someone/tiny', {'config.json': '{"new": 1}'}, 'v2')
+    assert sources.find('someone/tiny@v2').commit.commit == commit
+    with pytest.raises(ValueError, match="'v1'; http.*/someone/tiny/tree/main lists"):
+      sources.find('someone/tiny@v1')
+    with pytest.raises(ValueError, match='ask for two revisions'):
+      sources.find('someone/tiny@v2', 'v1')
 
 
 def test_a_hub_id_that_is_not_cached_is_refused_when_offline(cache):

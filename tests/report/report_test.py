@@ -149,6 +149,37 @@ def test_sections_without_content_are_left_out(tiny_run):
   assert names == ['ranks', 'time']
 
 
+def test_no_state_need_have_every_metric(tiny_run, tmp_path):
+  """The page of a run whose baseline has a metric less, and whose best has one less."""
+  for name in ('config.json', 'metrics.jsonl', 'ranks.jsonl'):
+    shutil.copy(tiny_run.workdir / name, tmp_path)
+  best, last = ({'step': 1, 'metrics': m} for m in ({}, {'accuracy': None, 'new': 0.5}))
+  baseline = {'name': 'chance', 'metrics': {'other': 0.125}}
+  states = {'best': best, 'last': last, 'baseline': baseline}
+  result = {**tiny_run.result, **states}
+  (tmp_path / 'result.json').write_text(json.dumps(result))
+  ask('report', tmp_path)
+  text = re.sub(r'\n+', '\n', '\n'.join(read_page(read(tmp_path)).texts))
+  assert '\nstate\naccuracy\nnew\nother\n' in text
+  assert '\nbest (round 1)\n-\n-\n-\n' in text
+  assert '\nlast (round 1)\n-\n0.5000\n-\nbaseline: chance\n-\n-\n0.1250\n' in text
+  ask('report', f'{tmp_path},{tiny_run.workdir}', output=str(tmp_path / 'both.html'))
+  assert 'accuracy -' in (tmp_path / 'both.html').read_text()
+
+
+def read(workdir):
+  return (workdir / write.REPORT).read_text()
+
+
+def test_counts_and_thresholds_share_no_axis_with_metrics(tiny_run):
+  one = tiny_run.series['eval/accuracy']
+  names = ('total', 'HasAns_total', 'best_f1_thresh', 'best_f1', 'loss')
+  series = tiny_run.series | {f'eval/{name}': one for name in names}
+  found = curves.metric_names(dataclasses.replace(tiny_run, series=series))
+  assert found[0] == 'accuracy' and 'best_f1' in found
+  assert not {'total', 'HasAns_total', 'best_f1_thresh', 'loss'} & set(found)
+
+
 def test_modules_have_their_places():
   names = ['h.0.attn.q', 'h.0.mlp', 'h.10.mlp', 'h.2.attn.q', 'pooler']
   grid = Grid.of(names)

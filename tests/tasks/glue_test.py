@@ -1,4 +1,4 @@
-"""GLUE from the official files, a saved dataset and the hub's door; real files too."""
+"""GLUE from the official files, a saved dataset and the hub; real files too."""
 
 import csv
 import logging
@@ -6,8 +6,11 @@ import logging
 import numpy as np
 import pytest
 
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks import DataConfig, load_task
 from adapad_jax.tasks.glue import TASKS, official_table
+from tests.hub import repositories
+from tests.hub.client import connected
 
 # The header, two labelled lines and a test file of every official layout.
 OFFICIAL = {
@@ -125,6 +128,20 @@ def test_mismatched_metrics_end_in_mm(tmp_path, tokenizer):
     task.evaluate(task.splits['test'], {'logits_BC': outputs['logits_BC'][:1]})
 
 
+def test_the_baseline_covers_every_validation_split(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'mnli')
+  header, lines, _ = OFFICIAL['mnli']
+  more = lines[1].replace('B one', 'D one')
+  (folder / 'train.tsv').write_text('\n'.join([header, *lines, more]) + '\n')
+  (folder / 'dev_mismatched.tsv').write_text('\n'.join([header, more, *lines]) + '\n')
+  task = load_task(
+    DataConfig(task='mnli', path=str(tmp_path), max_length=16), tokenizer
+  )
+  # Entailment, the commonest, is right in one of two rows and in two of three.
+  want = {'accuracy': 1 / 2, 'accuracy_mm': 2 / 3}
+  assert task.baseline.metrics == pytest.approx(want)
+
+
 def test_unlabelled_test_split_is_written_as_run_glue_does(tmp_path, tokenizer):
   write_official(tmp_path, 'qnli')
   task = load_task(
@@ -179,39 +196,59 @@ def test_files_named_after_splits(tmp_path, tokenizer):
   np.testing.assert_array_equal(task.splits['train'].columns['label_B'], [0, 1])
 
 
-def test_hub_splits_get_our_names(monkeypatch, tokenizer):
-  """The hub's door, with a dataset made here in the place of the download."""
+def mnli_of_the_hub():
+  """A dataset made here with the splits and columns that MNLI has on the hub."""
   datasets = pytest.importorskip('datasets')
   features = datasets.Features(
     premise=datasets.Value('string'),
     hypothesis=datasets.Value('string'),
     label=datasets.ClassLabel(names=['entailment', 'neutral', 'contradiction']),
   )
-  asked = []
+  rows = {'premise': ['a', 'b'], 'hypothesis': ['c', 'd']}
+  labels = {
+    'train': [0, 2],
+    'validation_matched': [1, 1],
+    'validation_mismatched': [2, 2],
+    'test_matched': [-1, -1],
+    'test_mismatched': [-1, -1],
+  }
+  return datasets.DatasetDict(
+    {
+      split: datasets.Dataset.from_dict({**rows, 'label': label}, features=features)
+      for split, label in labels.items()
+    }
+  )
 
-  def load_dataset(repo, name):
-    asked.append((repo, name))
-    rows = {'premise': ['a', 'b'], 'hypothesis': ['c', 'd']}
-    return datasets.DatasetDict(
-      {
-        split: datasets.Dataset.from_dict({**rows, 'label': label}, features=features)
-        for split, label in [
-          ('train', [0, 2]),
-          ('validation_matched', [1, 1]),
-          ('validation_mismatched', [2, 2]),
-          ('test_matched', [-1, -1]),
-          ('test_mismatched', [-1, -1]),
-        ]
-      }
-    )
 
-  monkeypatch.setattr(datasets, 'load_dataset', load_dataset)
-  task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
-  assert asked == [('nyu-mll/glue', 'mnli')]
+def assert_is_mnli(task):
   assert set(task.splits) == set(TASKS['mnli'].files)
   for name, label in [('validation', 1), ('validation_mm', 2)]:
     assert task.splits[name].columns['label_B'].tolist() == [label] * 2
   assert not task.splits['test_mm'].columns['weight_B'].any()
+  assert set(task.baseline.metrics) == {'accuracy', 'accuracy_mm'}
+
+
+def test_hub_splits_get_our_names(tmp_path, monkeypatch, tokenizer):
+  names = ('entailment', 'neutral', 'contradiction')
+  columns = lambda rows: {n: list(rows[n]) for n in ('premise', 'hypothesis', 'label')}
+  splits = {name: (columns(rows), names) for name, rows in mnli_of_the_hub().items()}
+  other = {name: splits['train'] for name in ('train', 'validation')}
+  with connected(tmp_path, monkeypatch) as hub:
+    # The card's first subset is another, which `datasets` would look at.
+    files = repositories.data_set({'ax': other, 'mnli': splits})
+    commit = hub.put('dataset', 'nyu-mll/glue', files)
+    task = load_task(DataConfig(task='mnli', max_length=16), tokenizer)
+    assert not any('/ax/' in request for request in hub.asked)
+  assert task.facts.hub == HubCommit('nyu-mll/glue', 'main', commit)
+  assert_is_mnli(task)
+
+
+def test_saved_splits_of_the_hub_get_our_names_too(tmp_path, tokenizer):
+  mnli_of_the_hub().save_to_disk(str(tmp_path / 'saved'))
+  path = str(tmp_path / 'saved')
+  assert_is_mnli(
+    load_task(DataConfig(task='mnli', path=path, max_length=16), tokenizer)
+  )
 
 
 def test_unreachable_hub_names_the_alternative(tokenizer, tmp_path, monkeypatch):

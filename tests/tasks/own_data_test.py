@@ -215,3 +215,20 @@ def test_unknown_task_and_split(tmp_path, tokenizer):
 def test_config_refusals(fields, message):
   with pytest.raises(ValueError, match=message):
     DataConfig(**fields)
+
+
+def test_splits_beyond_the_first_keep_their_metrics_apart(tmp_path, tokenizer):
+  datasets = pytest.importorskip('datasets')
+  rows = lambda labels: datasets.Dataset.from_dict({'text': labels, 'label': labels})
+  datasets.DatasetDict(
+    train=rows(['a', 'b', 'b']),
+    validation=rows(['a', 'b']),
+    validation_other=rows(['b', 'b', 'b', 'a']),
+  ).save_to_disk(str(tmp_path / 'saved'))
+  where = {'task': 'classification', 'path': str(tmp_path / 'saved'), 'max_length': 16}
+  task = load_task(DataConfig(**where), tokenizer)
+  said_b = lambda count: {'logits_BC': np.eye(2)[[1] * count]}
+  first = task.evaluate(task.splits['validation'], said_b(2))
+  other = task.evaluate(task.splits['validation_other'], said_b(4))
+  assert first['accuracy'] == 0.5 and other['accuracy_other'] == 0.75
+  assert task.baseline.metrics == first | other

@@ -14,7 +14,7 @@ from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.cuts import Cuts, cut_tables
 from adapad_jax.tasks.facts import Facts, recalled, source_facts
 from adapad_jax.tasks.files import existing
-from adapad_jax.tasks.reader import Read, Readers, files_of
+from adapad_jax.tasks.reader import Read, Readers, files_of, hub_of
 from adapad_jax.tasks.squad import generate, span
 from adapad_jax.tasks.squad.answers import Answers, write_answers
 from adapad_jax.tasks.squad.questions import Questions, check_questions
@@ -22,7 +22,15 @@ from adapad_jax.tasks.squad.reading import find_tables, read_questions
 from adapad_jax.tasks.squad.scoring import normalise, score_v1, score_v2
 from adapad_jax.tasks.squad.way import Way
 from adapad_jax.tasks.squad.windows import Windows
-from adapad_jax.tasks.task import Baseline, Outputs, Split, Splits, Task
+from adapad_jax.tasks.task import (
+  Baseline,
+  Outputs,
+  Split,
+  Splits,
+  Task,
+  metric_suffix,
+  validation_names,
+)
 
 TASKS = ('squad', 'squad_v2')
 WAYS: dict[str, Callable[..., Way]] = {'span': span.way, 'generate': generate.way}
@@ -50,7 +58,7 @@ def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Tas
   if facts is None:
     cuts = cut_tables(config.task, readers, 'title', config)
     asked = {name: check(table) for name, table in cuts.items()}
-    baseline = _baseline(asked['train'], asked['validation'], unanswerable=unanswerable)
+    baseline = _baseline(asked, unanswerable=unanswerable)
     facts, questions = _facts(config, readers, cuts, baseline), asked.__getitem__
   else:
     readers = recalled(readers, facts.sources)
@@ -109,6 +117,7 @@ def _facts(
     splits={name: len(table) for name, table in cuts.items()}
     | dict.fromkeys(tests, None),
     baseline=baseline,
+    hub=hub_of(readers.values()),
   )
 
 
@@ -155,17 +164,29 @@ def _evaluate(
     )
   found = answers(split, outputs)
   if found.odds_Q is None:
-    return score_v1(golds, found.texts)
-  return score_v2(golds, found.texts, found.spans, found.odds_Q)
+    scores = score_v1(golds, found.texts)
+  else:
+    scores = score_v2(golds, found.texts, found.spans, found.odds_Q)
+  return _named(split.name, scores)
 
 
-def _baseline(train: Questions, held: Questions, *, unanswerable: bool) -> Baseline:
+def _named(split: str, scores: dict[str, float]) -> dict[str, float]:
+  return {name + metric_suffix(split): value for name, value in scores.items()}
+
+
+def _baseline(asked: Mapping[str, Questions], *, unanswerable: bool) -> Baseline:
   """Scores the commonest answer of the training data, which may be none."""
-  said: Sequence[str] = [texts[0] if texts else '' for texts in train.golds]
+  golds = asked['train'].golds
+  said: Sequence[str] = [texts[0] if texts else '' for texts in golds]
   common = collections.Counter(normalise(text) for text in said).most_common(1)[0][0]
-  answers = [common] * len(held)
-  if not unanswerable:
-    return Baseline('commonest answer', score_v1(held.golds, answers))
-  # The same score for every question: silence, or else the one answer, everywhere.
-  metrics = score_v2(held.golds, answers, answers, np.zeros(len(held)))
+  metrics: dict[str, float] = {}
+  for split in validation_names(asked):
+    held = asked[split].golds
+    answers = [common] * len(held)
+    if unanswerable:
+      # The same score for every question: silence, or else the one answer, everywhere.
+      scores = score_v2(held, answers, answers, np.zeros(len(held)))
+    else:
+      scores = score_v1(held, answers)
+    metrics |= _named(split, scores)
   return Baseline('commonest answer', metrics)

@@ -10,11 +10,12 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from adapad_jax import hub
 from adapad_jax.files import read_json
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import existing, folder_tables, read_table
-from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
-from adapad_jax.tasks.reader import Read, Reader, files_of
+from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
+from adapad_jax.tasks.reader import Read, Reader, as_reader
 from adapad_jax.tasks.table import Table
 
 HUB = {'squad': 'rajpurkar/squad', 'squad_v2': 'rajpurkar/squad_v2'}
@@ -30,16 +31,17 @@ def find_tables(config: DataConfig) -> dict[str, Read]:
     ValueError: if there is no training data, or a file is missing.
   """
   found: dict[str, Read] = {}
-  if config.path:
-    found |= _folder(pathlib.Path(config.path).expanduser(), config.task)
+  place = place_of(config)
+  if isinstance(place, pathlib.Path):
+    found |= _folder(place, config.task)
+  elif place is not None:
+    found |= _from_hub(place, config.subset)
   for name in _SPLITS:
     if path := getattr(config, name):
       found[name] = Reader.of(pathlib.Path(path).expanduser(), read_questions)
   if not found:
-    instead = (
-      'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
-    )
-    found |= _completed(hub_tables(HUB[config.task], None, instead))
+    own = hub.parse(HUB[config.task], 'dataset', config.revision)
+    found |= _from_hub(own, config.subset)
   if 'train' not in found:
     raise ValueError(
       f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
@@ -72,10 +74,15 @@ def read_questions(path: str | pathlib.Path) -> Table:
   return _checked(columns, str(path))
 
 
+def _from_hub(repository: hub.Repository, subset: str) -> dict[str, Read]:
+  instead = (
+    'give official files: data.train=train-v1.1.json data.validation=dev-v1.1.json'
+  )
+  return _completed(hub_tables(repository, subset, instead))
+
+
 def _folder(folder: pathlib.Path, task: str) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
-  if not folder.is_dir():
-    raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
     return _completed(saved_tables(folder))
   found = _completed(folder_tables(folder, _SPLITS))
@@ -91,10 +98,7 @@ def _folder(folder: pathlib.Path, task: str) -> dict[str, Read]:
 
 def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   """Readers of the same splits, whose rows are checked and have all columns."""
-  return {
-    name: Reader(read, files_of(read)).then(_with_columns)
-    for name, read in tables.items()
-  }
+  return {name: as_reader(read).then(_with_columns) for name, read in tables.items()}
 
 
 def _with_columns(table: Table) -> Table:

@@ -53,6 +53,31 @@ def test_baseline_is_the_commonest_answer(tmp_path, tokenizer, task, expected):
   assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize('name', ['squad', 'squad_v2'])
+def test_every_validation_split_has_metrics_of_its_own(tmp_path, tokenizer, name):
+  datasets = pytest.importorskip('datasets')
+
+  def rows(*towns):
+    found = [{'text': [t], 'answer_start': [0]} for t in towns]
+    ids, contexts = [str(i) for i in range(len(towns))], [f'{t} is far.' for t in towns]
+    columns = {'context': contexts, 'question': ['Where?'] * len(towns)}
+    return datasets.Dataset.from_dict(columns | {'id': ids, 'answers': found})
+
+  datasets.DatasetDict(
+    train=rows('Oslo', 'Oslo', 'Lima'),
+    validation=rows('Oslo', 'Rome'),
+    validation_far=rows('Oslo', 'Lima', 'Bonn', 'Perth'),
+  ).save_to_disk(str(tmp_path / 'saved'))
+  path = str(tmp_path / 'saved')
+  config = DataConfig(task=name, path=path, max_length=128, qa=SMALL)
+  task = load_task(config, tokenizer)
+  baseline = task.baseline.metrics
+  assert (baseline['f1'], baseline['f1_far']) == (50.0, 25.0)
+  far = task.splits['validation_far']
+  found = task.evaluate(far, outputs_of(far))
+  assert set(found) == {name for name in baseline if name.endswith('_far')}
+
+
 def test_a_users_own_questions_are_read_and_answered(tmp_path, tokenizer):
   task = load(tmp_path, tokenizer)
   mine = tmp_path / 'mine.json'

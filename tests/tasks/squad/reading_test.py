@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from adapad_jax.origins import HubCommit
 from adapad_jax.tasks import DataConfig
+from adapad_jax.tasks.reader import Reader, hub_of
 from adapad_jax.tasks.squad import reading
 from adapad_jax.tasks.squad.reading import COLUMNS, find_tables, read_questions
 from adapad_jax.tasks.table import Table
@@ -172,10 +174,12 @@ def test_the_hub_is_asked_last(monkeypatch):
   asked = []
   plain = {'context': ['x'], 'question': ['?'], 'answers': [['x']]}
 
-  def hub(repo, name, instead):
-    asked.append((repo, name))
-    answered, bare = Table(ROWS, repo), Table(plain, repo)
-    return {'train': lambda: answered, 'validation': lambda: bare}
+  def hub(repository, subset, instead):
+    asked.append((repository.name, subset))
+    answered, bare = Table(ROWS, repository.name), Table(plain, repository.name)
+    commit = HubCommit(repository.name, 'main', '0' * 40)
+    read = lambda table: Reader(lambda: table, hub=commit)
+    return {'train': read(answered), 'validation': read(bare)}
 
   monkeypatch.setattr(reading, 'hub_tables', hub)
   found = find_tables(DataConfig(task='squad'))
@@ -184,7 +188,8 @@ def test_the_hub_is_asked_last(monkeypatch):
   with pytest.raises(ValueError, match="rajpurkar/squad: question '0': expected an"):
     found['validation']()
   find_tables(DataConfig(task='squad_v2'))
-  assert asked == [('rajpurkar/squad', None), ('rajpurkar/squad_v2', None)]
+  assert asked == [('rajpurkar/squad', ''), ('rajpurkar/squad_v2', '')]
+  assert hub_of(found.values()).repo == 'rajpurkar/squad'
 
 
 def test_a_saved_dataset(tmp_path):

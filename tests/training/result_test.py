@@ -1,0 +1,28 @@
+"""Tests ../../adapad_jax/training/result.py: the outcome as a terminal shows it."""
+
+import math
+
+from adapad_jax.training.result import summarise
+
+STATES = {
+  'best': {'step': 4, 'metrics': {'accuracy': 0.75, 'accuracy_mm': 0.5}},
+  'last': {'step': 6, 'metrics': {'accuracy': 0.625, 'accuracy_mm': None}},
+  'baseline': {'name': 'chance', 'metrics': {'accuracy': 0.25, 'spread': math.nan}},
+}
+RESULT = STATES | {
+  'task': 'mnli', 'method': 'adapad', 'metric': 'accuracy', 'rounds': 6,
+  'seconds': 1.0, 'seconds_to_first_step': 0.5, 'traces': 1, 'rank_total': 1,
+  'budget': 1, 'adapter_parameters': 8, 'head_parameters': 2, 'ranks': {'layer.0.q': 1},
+  'prefixes': [None, 0.75], 'checkpoints': 'run/checkpoints',
+}  # fmt: skip
+
+
+def test_metrics_that_a_state_lacks_are_dashes():
+  """Missing, null as JSON spells NaN, or NaN: no state need have every metric."""
+  lines = summarise(RESULT, 'run').splitlines()
+  cells = [line.split() for line in lines]
+  assert ['accuracy', 'accuracy_mm', 'spread'] in cells
+  assert ['best', '(round', '4)', '0.7500', '0.5000', '-'] in cells
+  assert ['last', '(round', '6)', '0.6250', '-', '-'] in cells
+  assert ['baseline:', 'chance', '0.2500', '-', '-'] in cells
+  assert '  -  0.7500' in lines
