@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
+from adapad_jax import linalg
 from adapad_jax.deflation.components import Component
 
 
@@ -33,7 +34,7 @@ def orthonormal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   if shape[0] > shape[1]:
     raise ValueError(f'{shape[0]} rows cannot be orthogonal in {shape[1]} dimensions')
   draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), shape[1:])
-  q_IR, upper_RR = jnp.linalg.qr(jax.vmap(draw)(jnp.arange(shape[0])).T)
+  q_IR, upper_RR = linalg.qr(jax.vmap(draw)(jnp.arange(shape[0])).T)
   return (q_IR * jnp.sign(jnp.diagonal(upper_RR))[None]).T / math.sqrt(3)
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from adapad_jax import linalg
 from adapad_jax.deflation.components import Component
 
 
@@ -20,15 +21,15 @@ def by_singular_values(components: dict[str, Component]) -> dict[str, Component]
   ordered: dict[str, Component] = {}
   for names in groups.values():
     stack = jax.tree.map(lambda *x: jnp.stack(x), *[components[n] for n in names])
-    found = jax.vmap(_rewrite)(stack)
+    found = jax.lax.map(_rewrite, stack)
     ordered |= {n: jax.tree.map(lambda x: x[i], found) for i, n in enumerate(names)}  # noqa: B023
   return {name: ordered[name] for name in components}
 
 
 def _rewrite(one: Component) -> Component:
-  q_IR, p_RR = jnp.linalg.qr(one.a_RI.T)
-  u_OR, v_RR = jnp.linalg.qr(one.b_RO.T)
-  left_RR, value_R, right_RR = jnp.linalg.svd(p_RR @ v_RR.T)
+  q_IR, p_RR = linalg.qr(one.a_RI.T)
+  u_OR, v_RR = linalg.qr(one.b_RO.T)
+  left_RR, value_R, right_RR = linalg.svd(p_RR @ v_RR.T)
   return Component((q_IR @ left_RR).T, value_R[:, None] * (right_RR @ u_OR.T))
 
 

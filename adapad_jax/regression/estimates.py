@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from adapad_jax import linalg
 from adapad_jax.regression.moments import einsum, whitener
 
 
@@ -139,7 +140,7 @@ def exact_estimate(c_OI: jax.Array, s_II: jax.Array | None, rank: int) -> Estima
   """
   white = None if s_II is None else whitener(s_II)
   k_OI = c_OI if white is None else white.whiten(c_OI)
-  u_OS, sigma_S, v_SI = jnp.linalg.svd(k_OI, full_matrices=False)
+  u_OS, sigma_S, v_SI = linalg.svd(k_OI)
   short = max(rank - sigma_S.shape[0], 0)
   pad = lambda x: jnp.pad(x[:rank], [(0, short)] + [(0, 0)] * (x.ndim - 1))
   a_SI, g_SI = pad(sigma_S[:, None] * v_SI), None

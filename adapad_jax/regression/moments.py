@@ -6,6 +6,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from adapad_jax import linalg
+
 # Accelerators round the inputs of float32 products unless told otherwise, and the
 # deflated targets are differences of such products.
 einsum = functools.partial(jnp.einsum, precision='highest')
@@ -131,18 +133,15 @@ class Whitener:
 
   def whiten(self, c_OI: jax.Array) -> jax.Array:
     """C T."""
-    solve = lambda factor_II, c_OI: _solve(factor_II, c_OI.T).T
+    solve = lambda factor_II, c_OI: linalg.solve_lower(factor_II, c_OI.T).T
     multiply = lambda factor_II, c_OI: einsum('oi,ij->oj', c_OI, factor_II)
     return jax.lax.cond(self.regular, solve, multiply, self.factor_II, c_OI)
 
   def restore(self, w_RI: jax.Array) -> jax.Array:
     """T w for every row w; with w = the rows of C T these are the rows of C S^+."""
-    solve = lambda factor_II, w_RI: _solve(factor_II, w_RI.T, trans='T').T
+    solve = lambda factor_II, w_RI: linalg.solve_lower(factor_II, w_RI.T, True).T
     multiply = lambda factor_II, w_RI: einsum('rj,ij->ri', w_RI, factor_II)
     return jax.lax.cond(self.regular, solve, multiply, self.factor_II, w_RI)
-
-
-_solve = functools.partial(jax.scipy.linalg.solve_triangular, lower=True)
 
 
 def whitener(s_II: jax.Array) -> Whitener:
@@ -151,13 +150,13 @@ def whitener(s_II: jax.Array) -> Whitener:
   Directions whose eigenvalue is below size * eps * (the largest) count as absent.
   """
   size, eps = s_II.shape[0], jnp.finfo(s_II.dtype).eps
-  lower_II = jnp.linalg.cholesky(s_II)
+  lower_II = linalg.cholesky(s_II)
   pivot_I = jnp.square(jnp.diag(lower_II))
   regular = pivot_I.min() > 10 * size * eps * pivot_I.max()  # False for NaN
 
   def by_eigenvectors(s_II: jax.Array, lower_II: jax.Array) -> tuple:
     del lower_II
-    value_I, vector_II = jnp.linalg.eigh(s_II)
+    value_I, vector_II = linalg.eigh(s_II)
     keep_I = value_I > size * eps * value_I.max()
     root_I = jnp.where(keep_I, jax.lax.rsqrt(jnp.where(keep_I, value_I, 1)), 0)
     return vector_II * root_I[None], jnp.sum(keep_I)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adapad_jax import linalg
 from adapad_jax.deflation.components import Component
 from adapad_jax.regression import program, rounds
 from adapad_jax.regression.estimates import (
@@ -260,11 +261,11 @@ def ordered(moments: Moments, own: Component) -> Estimate:
   of B A X are Q times those of the small matrix K F.
   """
   a_RI, b_RO = own.a_RI, own.b_RO
-  q_OQ, k_QR = jnp.linalg.qr(b_RO.T)
+  q_OQ, k_QR = linalg.qr(b_RO.T)
   sa_RI = einsum('ri,ij->rj', a_RI, moments.s_II)
-  value_R, vector_RR = jnp.linalg.eigh(einsum('ri,si->rs', a_RI, sa_RI))
+  value_R, vector_RR = linalg.eigh(einsum('ri,si->rs', a_RI, sa_RI))
   root_RR = vector_RR * jnp.sqrt(jnp.maximum(value_R, 0))[None]
-  left_QQ = jnp.linalg.svd(einsum('qr,rs->qs', k_QR, root_RR), full_matrices=True)[0]
+  left_QQ = linalg.svd(einsum('qr,rs->qs', k_QR, root_RR), full_matrices=True)[0]
   b_QO = einsum('oq,qp->po', q_OQ, left_QQ)
   mix_QR = einsum('po,ro->pr', b_QO, b_RO)
   short = b_RO.shape[0] - b_QO.shape[0]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax import sharding
+from adapad_jax import linalg, sharding
 from adapad_jax.adapters import LowRank
 from adapad_jax.regression import Moments, Power, Schedule, rounds
 from adapad_jax.regression.estimates import Estimate, objectives
@@ -178,7 +178,7 @@ def _lifted(s_II: jax.Array, ridge: float) -> jax.Array:
 
 def _roots(f_OO: jax.Array) -> tuple[jax.Array, jax.Array]:
   """F^(1/2) and its inverse; where F has nothing, both have nothing."""
-  f_O, v_OO = jnp.linalg.eigh(f_OO)
+  f_O, v_OO = linalg.eigh(f_OO)
   is_there = f_O > 1e-6 * f_O[-1]
   root_O = jnp.sqrt(jnp.where(is_there, f_O, 1.0))
   part = lambda x_O: einsum('op,p,qp->oq', v_OO, jnp.where(is_there, x_O, 0.0), v_OO)
