@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Deployed
+from adapad_jax.lowrank.svd import by_singular_values
+from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.adapad import ledger
 from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_stacks
 from adapad_jax.methods.method import Problem, RankReport
-from adapad_jax.methods.spectral import by_singular_values, check_rank
 from adapad_jax.methods.tap import Tapped
 from adapad_jax.methods.triplets import (
   Triplet,

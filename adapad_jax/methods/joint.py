@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.feeding import Rows, rows_on
 from adapad_jax.deflation.optimizer import Optimizer, apply
-from adapad_jax.deflation.worker import all_reduce, sum_by_parts
+from adapad_jax.deflation.worker import sum_by_parts
+from adapad_jax.lowrank import Deployed
 from adapad_jax.methods.method import Problem, RankReport
 from adapad_jax.sharding import WORKER, laid, put_one, row_axes, specs_of
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapad_jax.adapters import Targets
-from adapad_jax.deflation.initialize import INITIALIZERS
 from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.lowrank import INITIALIZERS
 from adapad_jax.methods import METHODS
 from adapad_jax.settings import build, did_you_mean
 from adapad_jax.tasks import DataConfig

@@ -8,8 +8,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.prefixes import cut_to_budget, cut_to_rank
 from adapad_jax.interchange import (
   Release,
   Report,
@@ -17,6 +15,8 @@ from adapad_jax.interchange import (
   write_merged,
   write_peft,
 )
+from adapad_jax.lowrank import Adapter
+from adapad_jax.lowrank.prefixes import cut_to_budget, cut_to_rank
 from adapad_jax.models import sources, weights
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch

@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
-from adapad_jax.training.session import Session, host_adapter, open_run, read_workdir
+from adapad_jax.training.session import Session, open_run, read_workdir
 
 
 @dataclasses.dataclass(frozen=True)
