@@ -24,9 +24,9 @@ from adapad_jax.collectives import all_gather, all_reduce
 from adapad_jax.deflation import worker
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.feeding import Feeding, Slots
-from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.state import WORKER, State, state_specs
 from adapad_jax.lowrank import LowRank, Packing
+from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import row_axes, row_shards, specs_of
 
 HEAD_ROWS = ('all', 'last')
@@ -288,14 +288,11 @@ def _step_head(method: Deflation, state: State, stats: _Statistics) -> tuple[Any
   """One step of the shared head on the mean gradient of the round's rows."""
   share = 1.0 / jnp.where(stats.head_weight > 0, stats.head_weight, jnp.inf)
   grads = jax.tree.map(lambda g: g * share, stats.head)
-  clipper = method.head_optimizer.clipper()
-  grads, _ = clipper.update(grads, clipper.init(grads))
-  rate = method.head_optimizer.rate_at(state.step, state.step, method.rounds)
-  return apply(
-    method.head_optimizer.transform(),
-    stats.head_weight > 0,
-    rate,
+  optimizer = method.head_optimizer
+  return optimizer.step(
+    optimizer.rate_at(state.step, state.step, method.rounds),
     state.head,
-    grads,
+    optimizer.clipped(grads),
     state.head_moments,
+    stats.head_weight > 0,
   )

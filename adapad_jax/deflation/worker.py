@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.feeding import Slots
-from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.target import Masks
 from adapad_jax.lowrank import Delta, LowRank, Packing
+from adapad_jax.optim import Optimizer
 
 # loss(model, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B, weight_B):
 # each row's summed loss and its weight; a mean loss is sum(loss) / sum(weight).
@@ -250,12 +250,9 @@ def step_components(
   moments: Any,
 ) -> tuple[jax.Array, Any]:
   """Clips by worker, then steps every component with its own state and rate."""
-  clipper, transform = optimizer.clipper(), optimizer.transform()
-  clip = lambda g: clipper.update(g, clipper.init(g))[0]
-  one = lambda *args: apply(transform, *args)
-  return jax.vmap(jax.vmap(one))(
-    gate_rM, rate_rM, own_rMP, jax.vmap(clip)(grads_rMP), moments
-  )
+  clipped_rMP = jax.vmap(optimizer.clipped)(grads_rMP)
+  one = jax.vmap(jax.vmap(optimizer.step))
+  return one(rate_rM, own_rMP, clipped_rMP, moments, gate_rM)
 
 
 def impact(

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from adapad_jax.deflation.feeding import Rows
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.worker import LossFn
 from adapad_jax.lowrank import Deployed
+from adapad_jax.optim import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
 from adapad_jax.lowrank.update import check_rank
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_stacks
+from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import Problem
+from adapad_jax.optim import Optimizer, step_stacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Sequential(Rule):
       gate_MR,
       rate_MR,
       tuned.params,
-      clipped(optimizer, grads),
+      optimizer.clipped(grads),
       tuned.moments,
     )
     return Tuned(params, moments, tuned.book)

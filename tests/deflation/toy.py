@@ -10,10 +10,10 @@ import optax
 from adapad_jax.adapters.trained_head import row_weighted_linear
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import state_specs
 from adapad_jax.lowrank import LowRank, Packing, init_updates
+from adapad_jax.optim import Optimizer
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 5)}
 CLASSES = 3

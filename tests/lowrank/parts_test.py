@@ -1,11 +1,10 @@
-"""Tests small parts of ../../adapad_jax/lowrank: terms, packings, starts; and rates."""
+"""Tests small parts of ../../adapad_jax/lowrank: terms, packings, starts."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.lowrank import Delta, Deployed, LowRank, Packing, init_updates
 
 
@@ -78,19 +77,3 @@ def test_updates_start_at_zero_and_rows_do_not_depend_on_their_number(how):
     np.testing.assert_allclose(gram, np.eye(4) / 3, atol=1e-5)
   with pytest.raises(ValueError, match="unknown init 'zeros'; choose from"):
     init_updates(key, shapes, 2, 'zeros')
-
-
-def test_rates_warm_up_with_age_and_end_together():
-  o = Optimizer(rate=2.0, warmup=4)
-  rate = lambda age, step: float(o.rate_at(jnp.int32(age), jnp.int32(step), 20))
-  assert rate(0, 0) == pytest.approx(0.5) and rate(3, 3) == pytest.approx(2.0)
-  assert rate(0, 10) == pytest.approx(0.5)  # born late: warms up afresh
-  assert rate(5, 15) == pytest.approx(2.0 * 5 / 6)
-  assert rate(12, 12) == pytest.approx(2.0 * 8 / 16)
-  assert rate(20, 20) == 0
-  flat = Optimizer(rate=2.0, warmup=4, decay='constant')
-  assert float(flat.rate_at(jnp.int32(9), jnp.int32(19), 20)) == 2.0
-  cosine = Optimizer(rate=2.0, decay='cosine')
-  assert float(cosine.rate_at(jnp.int32(10), jnp.int32(10), 20)) == pytest.approx(1.0)
-  with pytest.raises(ValueError, match="unknown optimizer.rule 'adamw'; choose from"):
-    Optimizer(rule='adamw')
