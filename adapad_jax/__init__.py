@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from adapad_jax import regression as regression
   from adapad_jax.adapters import Targets, merge
-  from adapad_jax.adapters.prefixes import cut_to_rank
-  from adapad_jax.deflation.optimizer import Optimizer
+  from adapad_jax.lowrank.prefixes import cut_to_rank
   from adapad_jax.methods.adapad import AdaPaDSettings
+  from adapad_jax.optim import Optimizer
   from adapad_jax.own_model import Recipe, adapt
   from adapad_jax.report import write_report
   from adapad_jax.training import finetune_config, make_plan, train
@@ -57,11 +57,11 @@ __all__ = [
 # Where each of them lives; a module is offered as it is.
 _HOMES = {
   'AdaPaDSettings': 'methods.adapad',
-  'Optimizer': 'deflation.optimizer',
+  'Optimizer': 'optim',
   'Recipe': 'own_model',
   'Targets': 'adapters',
   'adapt': 'own_model',
-  'cut_to_rank': 'adapters.prefixes',
+  'cut_to_rank': 'lowrank.prefixes',
   'describe': 'training.summary',
   'export': 'training.exports',
   'finetune_config': 'training',

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from adapad_jax.adapters import Adapter, Attachment, Targets, choose, split_model
-from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.lowrank import Adapter, host_adapter
 from adapad_jax.methods import Problem, RankReport
 from adapad_jax.methods.adapad import AdaPaD, AdaPaDSettings, build
+from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import make_mesh, put
 from adapad_jax.training import Diverged
 from adapad_jax.training.batches import round_batch
-from adapad_jax.training.session import host_adapter
 from adapad_jax.training.shares import make_order
 
 # loss(model, batch, keys_B) -> loss_B: one value for every row of the batch.
@@ -43,7 +43,7 @@ class Recipe:
     optimizer: of the components.
     head_optimizer: of the head.
     scale: constant in front of every update.
-    init: how input directions start, see `deflation.initialize`.
+    init: how input directions start, see `lowrank.initialize`.
     worker, data: devices along the two axes of the mesh.
     seed: of every random draw and of the order of the rows.
   """
@@ -105,8 +105,8 @@ def adapt(
     shapes=shapes,
     params=params,
     loss=functools.partial(_loss_of_rows, loss, attachment),
-    optimizer=recipe.optimizer,
-    head_optimizer=recipe.head_optimizer,
+    optimizer=recipe.optimizer.resolve(recipe.steps),
+    head_optimizer=recipe.head_optimizer.resolve(recipe.steps),
     steps=recipe.steps,
     batch=recipe.batch,
     scale=recipe.scale,

@@ -8,8 +8,8 @@ import pathlib
 import re
 
 from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import METHODS
+from adapad_jax.optim import Optimizer
 from adapad_jax.tasks import DataConfig
 from adapad_jax.training.config import (
   AdapterConfig,

@@ -15,10 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Deployed, LowRank
+from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.methods import METHODS, Method
-from adapad_jax.methods.spectral import by_singular_values
 from adapad_jax.training.batches import Order, round_batch, trimmed
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
@@ -224,7 +223,7 @@ class _Scorer:
 def by_singular_order(modules: tuple[str, ...], deployed: Deployed) -> Deployed:
   """The same update, components by singular value: its best cut of every size."""
   active = {
-    name: Component(
+    name: LowRank(
       deployed.components[name].a_RI,
       deployed.components[name].b_RO * deployed.active_MS[m][:, None],
     )

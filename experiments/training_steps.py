@@ -18,10 +18,10 @@ import numpy as np
 import optax
 
 from adapad_jax.adapters import Attachment, Targets, choose, split_model
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods import Method, Problem
 from adapad_jax.models import Head, Pretrained, load, outline
 from adapad_jax.models.products import dense_dot_general
+from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import make_mesh, put
 from experiments.timing import Waited
 

@@ -1,13 +1,11 @@
-"""Low-rank updates of the linear layers of any flax nnx model."""
+"""Low-rank updates in the linear layers of any flax nnx model."""
 
-from adapad_jax.adapters.adapter import Adapter, LowRank, merge
 from adapad_jax.adapters.attach import Attachment, attach, split_model
+from adapad_jax.adapters.merge import merge
 from adapad_jax.adapters.targets import Targets, choose, linear_shapes
 
 __all__ = [
-  'Adapter',
   'Attachment',
-  'LowRank',
   'Targets',
   'attach',
   'choose',

@@ -13,11 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears, parent_of
-from adapad_jax.deflation.rowweighted import row_weighted_linear
+from adapad_jax.adapters.trained_head import HeadParams, TrainedLinear
 from adapad_jax.models.split import Division, gather_on_use
 from adapad_jax.sharding import MODEL
-
-Head = dict[str, dict[str, jax.Array]]
 
 
 class Adapted(nnx.Module):
@@ -38,28 +36,10 @@ class Adapted(nnx.Module):
     return y_RO[None] + self.delta.broadcast(table_RD).astype(y_RO.dtype)
 
 
-class Trained(nnx.Module):
-  """A linear layer of the head, whose own gradient may count some rows only."""
-
-  def __init__(self, params: Mapping[str, jax.Array], weight_B: Any) -> None:
-    self.params = nnx.data(dict(params))
-    self.weight_B = nnx.data(weight_B)
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """x W + c."""
-    kernel_IO = self.params['kernel']
-    bias_O = self.params.get('bias', jnp.zeros(kernel_IO.shape[1], kernel_IO.dtype))
-    rows = x.shape[0]
-    x_BLI = x.reshape(rows, -1, x.shape[-1]).astype(kernel_IO.dtype)
-    weight_B = jnp.ones(rows) if self.weight_B is None else self.weight_B
-    y_BLO = row_weighted_linear(x_BLI, kernel_IO, bias_O, weight_B)
-    return y_BLO.reshape(*x.shape[:-1], -1)
-
-
 def attach(
   model: nnx.Module,
   deltas: Mapping[str, Any],
-  head: Head,
+  head: HeadParams,
   head_weight_B: jax.Array | None = None,
 ) -> nnx.Module:
   """Replaces layers of `model`, in place, by adapted and trained ones.
@@ -85,7 +65,7 @@ def attach(
     setattr(parents[key], leaf, Adapted(linear, delta))
   for name, params in head.items():
     parent, leaf, _ = parent_of(model, name)
-    setattr(parent, leaf, Trained(params, head_weight_B))
+    setattr(parent, leaf, TrainedLinear(params, head_weight_B))
   return model
 
 
@@ -118,7 +98,7 @@ class Attachment:
     self,
     params: Any,
     deltas: Mapping[str, Any],
-    head: Head,
+    head: HeadParams,
     head_weight_B: jax.Array | None = None,
   ) -> nnx.Module:
     """The model with these parameters, updates and head."""
@@ -130,7 +110,7 @@ class Attachment:
 
 def split_model(
   model: nnx.Module, head_modules: tuple[str, ...] = ()
-) -> tuple[Attachment, Any, Head]:
+) -> tuple[Attachment, Any, HeadParams]:
   """Takes a model apart into (attachment, frozen parameters, head parameters).
 
   Raises:
@@ -138,7 +118,7 @@ def split_model(
   """
   params = nnx.state(model)
   found = linears(model)
-  head: Head = {}
+  head: HeadParams = {}
   for module in head_modules:
     names = [n for n in found if n == module or n.startswith(f'{module}.')]
     if not names:

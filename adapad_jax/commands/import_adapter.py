@@ -6,10 +6,10 @@ import pathlib
 
 import jax
 
-from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request
 from adapad_jax.files import finite
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
+from adapad_jax.lowrank import Adapter
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.claim import claim_workdir
 from adapad_jax.training.config import FinetuneConfig, finetune_config

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adapad_jax.collectives import all_gather, all_reduce
 from adapad_jax.deflation import worker
-from adapad_jax.deflation.components import Component, all_gather
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.feeding import Feeding, Slots
-from adapad_jax.deflation.layout import Layout
-from adapad_jax.deflation.optimizer import Optimizer, apply
 from adapad_jax.deflation.state import WORKER, State, state_specs
+from adapad_jax.lowrank import LowRank, Packing
+from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import row_axes, row_shards, specs_of
 
 HEAD_ROWS = ('all', 'last')
@@ -37,7 +37,7 @@ class Deflation:
   """Parallel deflation with rank discovery.
 
   Attributes:
-    layout: the adapted modules; their order breaks ties in discovery.
+    packing: the adapted modules; their order breaks ties in discovery.
     loss: see `worker.LossFn`.
     discovery, feeding: who has how many components, and who sees which rows.
     optimizer, head_optimizer: of the components and of the head.
@@ -49,7 +49,7 @@ class Deflation:
     accumulate: parts in which a device's rows are computed, one after the other.
   """
 
-  layout: Layout
+  packing: Packing
   loss: worker.LossFn
   discovery: Discovery
   feeding: Feeding
@@ -78,16 +78,16 @@ class Deflation:
         f' {self.discovery.r_max}: every component needs its worker'
       )
 
-  def init(self, components: dict[str, Component], head: Any, seed: int) -> State:
+  def init(self, components: dict[str, LowRank], head: Any, seed: int) -> State:
     """The state before the first round."""
-    stack_RMP = self.layout.stack(components)
+    stack_RMP = self.packing.pack(components)
     return State(
       stack_RMP=stack_RMP,
       moments=jax.vmap(jax.vmap(self.optimizer.transform().init))(stack_RMP),
       age_RM=jnp.zeros(stack_RMP.shape[:2], jnp.int32),
       head=head,
       head_moments=self.head_optimizer.transform().init(head),
-      ranks=self.discovery.init(len(self.layout.modules)),
+      ranks=self.discovery.init(len(self.packing.modules)),
       step=jnp.zeros((), jnp.int32),
       key=jax.random.key_data(jax.random.key(seed)),
       failed=jnp.full((), -1, jnp.int32),
@@ -171,7 +171,7 @@ def _device_round(
   live_MS = jnp.where(own_rows > 0, live_MS, active_MS)
   workers = width // blocks
   view = worker.View(
-    layout=method.layout,
+    packing=method.packing,
     everyone_SMP=everyone_SMP,
     active_MS=active_MS,
     live_MS=live_MS,
@@ -188,7 +188,7 @@ def _device_round(
   start = state.stack_RMP, state.moments, state.age_RM
   steps = jnp.arange(method.local_steps), batch
   (own_rMP, moments, age_rM), stats_H = _repeat(local_step, start, steps)
-  stats = worker.all_reduce(jax.tree.map(lambda x: jnp.sum(x, 0), stats_H), WORKER)
+  stats = all_reduce(jax.tree.map(lambda x: jnp.sum(x, 0), stats_H), WORKER)
   ok = (stats.broken == 0) & (state.failed < 0)
   head, head_moments = _step_head(method, state, stats)
   importance_M = stats.impact_M / (state.ranks.rank_M * method.local_steps)
@@ -275,7 +275,7 @@ def _local_step(
   stats = _Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
-    impact_M=worker.impact(method.layout, own_rMP, grads_rMP, active_Mr),
+    impact_M=worker.impact(method.packing, own_rMP, grads_rMP, active_Mr),
     loss_R=place(sums.loss_r),
     weight_R=place(sums.weight_r),
     norm_R=place(norm_r),
@@ -288,14 +288,11 @@ def _step_head(method: Deflation, state: State, stats: _Statistics) -> tuple[Any
   """One step of the shared head on the mean gradient of the round's rows."""
   share = 1.0 / jnp.where(stats.head_weight > 0, stats.head_weight, jnp.inf)
   grads = jax.tree.map(lambda g: g * share, stats.head)
-  clipper = method.head_optimizer.clipper()
-  grads, _ = clipper.update(grads, clipper.init(grads))
-  rate = method.head_optimizer.rate_at(state.step, state.step, method.rounds)
-  return apply(
-    method.head_optimizer.transform(),
-    stats.head_weight > 0,
-    rate,
+  optimizer = method.head_optimizer
+  return optimizer.step(
+    optimizer.rate_at(state.step, state.step, method.rounds),
     state.head,
-    grads,
+    optimizer.clipped(grads),
     state.head_moments,
+    stats.head_weight > 0,
   )

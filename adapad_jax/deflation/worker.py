@@ -12,13 +12,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.feeding import Slots
-from adapad_jax.deflation.layout import Layout
-from adapad_jax.deflation.lowrank import Delta, Masks
-from adapad_jax.deflation.optimizer import Optimizer, apply
+from adapad_jax.deflation.target import Masks
+from adapad_jax.lowrank import Delta, LowRank, Packing
+from adapad_jax.optim import Optimizer
 
 # loss(model, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B, weight_B):
 # each row's summed loss and its weight; a mean loss is sum(loss) / sum(weight).
@@ -30,7 +29,7 @@ class View:
   """What this device's workers know during a round.
 
   Attributes:
-    layout: where each module's components lie.
+    packing: where each module's components lie.
     everyone_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: who is deployed and who trains, by module.
     slots: the rows computed here and their owners.
@@ -42,7 +41,7 @@ class View:
     has_joint: whether some rows train the components of every worker.
   """
 
-  layout: Layout
+  packing: Packing
   everyone_SMP: jax.Array
   active_MS: jax.Array
   live_MS: jax.Array
@@ -85,11 +84,11 @@ class View:
       live_MS=behind(none(masks.live_MS), self.own(masks.live_MS, 1)),
     )
 
-  def deltas(self, components: dict[str, Component], masks: Masks) -> dict[str, Delta]:
+  def deltas(self, components: dict[str, LowRank], masks: Masks) -> dict[str, Delta]:
     """Every module's low-rank term."""
     return {
       name: masks.delta(m, components[name].a_RI, self.scale * components[name].b_RO)
-      for m, name in enumerate(self.layout.modules)
+      for m, name in enumerate(self.packing.modules)
     }
 
 
@@ -182,12 +181,12 @@ def _gradients_of_rows(
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == view.live - 1)
   head_B = last_B if head_rows == 'last' else None
-  frozen = view.layout.unstack(view.everyone_SMP)
+  frozen = view.packing.unpack(view.everyone_SMP)
   if own_rMP is None:
     trained, masks = frozen, view.masks()
     join = lambda trained: trained
   else:
-    trained, masks = view.layout.unstack(own_rMP), view.masks_behind()
+    trained, masks = view.packing.unpack(own_rMP), view.masks_behind()
     join = lambda trained: jax.tree.map(
       lambda a, b: jnp.concatenate([a, b]), frozen, trained
     )
@@ -202,7 +201,7 @@ def _gradients_of_rows(
   (grad, grad_head), (loss_B, weight_B) = jax.grad(total, argnums=(0, 1), has_aux=True)(
     trained, head
   )
-  grad_rMP = view.layout.stack(grad)
+  grad_rMP = view.packing.pack(grad)
   own = (lambda x_S: x_S) if view.has_joint else view.own
   index_S = jnp.arange(view.everyone_SMP.shape[0])
   trains_BS = (index_S[None] == slots.owner_C[:, None]) | slots.joint_C[:, None]
@@ -231,14 +230,6 @@ def _to_owners(sums: Sums, worker_axis: str) -> Sums:
   )
 
 
-def all_reduce(tree: Any, axis_name: str | tuple[str, ...]) -> Any:
-  """Sums a tree over a mesh axis: one all-reduce of one buffer."""
-  if jax.lax.axis_size(axis_name) == 1:
-    return tree
-  flat, unravel = ravel_pytree(tree)
-  return unravel(jax.lax.psum(flat, axis_name))
-
-
 def mean_gradients(sums: Sums) -> jax.Array:
   """Gradient of each worker's mean loss; zero where a worker saw no row, (r, M, P)."""
   share_r = 1.0 / jnp.where(sums.weight_r > 0, sums.weight_r, jnp.inf)
@@ -259,16 +250,13 @@ def step_components(
   moments: Any,
 ) -> tuple[jax.Array, Any]:
   """Clips by worker, then steps every component with its own state and rate."""
-  clipper, transform = optimizer.clipper(), optimizer.transform()
-  clip = lambda g: clipper.update(g, clipper.init(g))[0]
-  one = lambda *args: apply(transform, *args)
-  return jax.vmap(jax.vmap(one))(
-    gate_rM, rate_rM, own_rMP, jax.vmap(clip)(grads_rMP), moments
-  )
+  clipped_rMP = jax.vmap(optimizer.clipped)(grads_rMP)
+  one = jax.vmap(jax.vmap(optimizer.step))
+  return one(rate_rM, own_rMP, clipped_rMP, moments, gate_rM)
 
 
 def impact(
-  layout: Layout, own_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
+  packing: Packing, own_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
 ) -> jax.Array:
   """Sum of |w dL/dw| over each module's active components on this device, (M,).
 
@@ -276,4 +264,4 @@ def impact(
   workers and dividing by the rank it is the mean over active entries.
   """
   sum_rM = jnp.sum(jnp.abs(own_rMP * grads_rMP), axis=2)
-  return jnp.sum(sum_rM.T * active_Mr, axis=1) / layout.sizes_M
+  return jnp.sum(sum_rM.T * active_Mr, axis=1) / packing.sizes_M

@@ -5,10 +5,10 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from adapad_jax.adapters import Adapter
 from adapad_jax.adapters.targets import layer_of
 from adapad_jax.files import write_atomically
 from adapad_jax.interchange.release import Release
+from adapad_jax.lowrank import Adapter
 
 _AUTO = {
   'classification': 'AutoModelForSequenceClassification',

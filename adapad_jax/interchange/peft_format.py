@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adapad_jax.adapters import Adapter, LowRank
-from adapad_jax.adapters.padding import padded
+from adapad_jax.lowrank import Adapter, LowRank
+from adapad_jax.lowrank.update import padded
 from adapad_jax.models import Pretrained
 
 CONFIG = 'adapter_config.json'

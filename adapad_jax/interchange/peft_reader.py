@@ -12,14 +12,15 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from adapad_jax.adapters import Adapter, LowRank, linear_shapes
+from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
-from adapad_jax.adapters.padding import unpadded
 from adapad_jax.interchange.found import BIN
 from adapad_jax.interchange.notes import NOTES, read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
 from adapad_jax.interchange.peft_format import PREFIX, TENSORS
 from adapad_jax.interchange.release import Release, digest, head_names
+from adapad_jax.lowrank import Adapter, LowRank
+from adapad_jax.lowrank.update import unpadded
 from adapad_jax.models import Head, Pretrained
 from adapad_jax.models.families import family_of
 from adapad_jax.models.torch_bin import open_bin

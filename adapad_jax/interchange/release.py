@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
-from adapad_jax.adapters import Adapter, linear_shapes
+from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
+from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from adapad_jax.adapters import Adapter, Attachment, LowRank, split_model
-from adapad_jax.adapters.padding import padded
+from adapad_jax.adapters import Attachment, split_model
+from adapad_jax.lowrank import Adapter, LowRank
+from adapad_jax.lowrank.update import padded
 from adapad_jax.models import Pretrained
 from adapad_jax.sharding import automatic
 from adapad_jax.tasks.task import Batch

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.lowrank import Delta
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_tree
+from adapad_jax.lowrank import Delta, Deployed
+from adapad_jax.lowrank.svd import by_singular_values
+from adapad_jax.lowrank.update import check_rank
+from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import Problem
-from adapad_jax.methods.spectral import by_singular_values, check_rank
 from adapad_jax.methods.triplets import (
   Triplet,
   deltas_of,
@@ -154,9 +154,9 @@ class AdaLoRA(Rule):
     all_MR = jnp.ones(tuned.book.kept_MR.shape)
     penalty = lambda x: self.settings.orthogonal * orthogonality(modules, x, all_MR)
     pull = jax.grad(penalty)(tuned.params)
-    grads = clipped(optimizer, jax.tree.map(jnp.add, grads, pull))
+    grads = optimizer.clipped(jax.tree.map(jnp.add, grads, pull))
     rate = optimizer.rate_at(step, step, self.problem.steps)
-    params, moments = step_tree(optimizer, rate, tuned.params, grads, tuned.moments)
+    params, moments = optimizer.step(rate, tuned.params, grads, tuned.moments)
     book = self._observe(tuned.book, params, grads, step)
     params, book = self._cut(params, book, step)
     return Tuned(params, moments, book)

@@ -8,16 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding, Rows
-from adapad_jax.deflation.initialize import init_components
-from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.live import LiveRounds, doubling
 from adapad_jax.deflation.round import Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.deflation.traffic import traffic
+from adapad_jax.lowrank import Deployed, Packing, init_updates
 from adapad_jax.methods.method import Private, Problem, RankReport
 from adapad_jax.sharding import laid, put_one
 
@@ -144,7 +141,7 @@ class AdaPaD:
   def init(self, head: Any) -> State:
     """Kaiming or other input directions, zero output directions, rank one each."""
     key = jax.random.fold_in(jax.random.key(self.problem.seed), 1)
-    components = init_components(
+    components = init_updates(
       key, self.problem.shapes, self.capacity, self.problem.init
     )
     return self.deflation.init(components, head, self.problem.seed)
@@ -236,7 +233,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
     problem.batch,
   )
   deflation = Deflation(
-    layout=Layout.of(problem.shapes),
+    packing=Packing.of(problem.shapes),
     loss=problem.loss,
     discovery=discovery,
     feeding=feeding,
@@ -263,8 +260,6 @@ def _deploy(deflation: Deflation, state: State) -> Deployed:
     (state.stack_RMP, state.ranks, state.head), jax.P()
   )
   active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
-  everyone = deflation.layout.unstack(stack_SMP)
-  scaled = {
-    name: Component(c.a_RI, deflation.scale * c.b_RO) for name, c in everyone.items()
-  }
+  everyone = deflation.packing.unpack(stack_SMP)
+  scaled = {name: u.scaled(deflation.scale) for name, u in everyone.items()}
   return Deployed(scaled, active_MS, head)

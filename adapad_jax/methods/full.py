@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.methods.head import empty
+from adapad_jax.lowrank import Deployed
+from adapad_jax.lowrank.update import no_updates
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.methods.method import Problem
 
@@ -56,7 +56,7 @@ class Full(Rule):
     """The changes themselves."""
     shapes = self.problem.shapes
     nothing_MS = jnp.zeros((len(shapes), 0))
-    return Deployed(empty(shapes), nothing_MS, head, changes=tuned.params)
+    return Deployed(no_updates(shapes), nothing_MS, head, changes=tuned.params)
 
   def timeline(self) -> list[tuple[int, int]]:
     """Constant."""

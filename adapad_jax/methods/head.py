@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Deployed
+from adapad_jax.lowrank.update import no_updates
 from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import Problem
 
@@ -15,14 +15,6 @@ from adapad_jax.methods.method import Problem
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
   """There is nothing to set; the head has its own optimiser."""
-
-
-def empty(shapes: dict[str, tuple[int, int]]) -> dict[str, Component]:
-  """Updates without any component."""
-  return {
-    name: Component(jnp.zeros((0, features_in)), jnp.zeros((0, features_out)))
-    for name, (features_in, features_out) in shapes.items()
-  }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,7 +45,7 @@ class Head(Rule):
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """The head alone."""
     shapes = self.problem.shapes
-    return Deployed(empty(shapes), jnp.zeros((len(shapes), 0)), head)
+    return Deployed(no_updates(shapes), jnp.zeros((len(shapes), 0)), head)
 
   def timeline(self) -> list[tuple[int, int]]:
     """Constant."""

@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Deployed
+from adapad_jax.lowrank.svd import by_singular_values
+from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.adapad import ledger
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_stacks
+from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import Problem, RankReport
-from adapad_jax.methods.spectral import by_singular_values, check_rank
 from adapad_jax.methods.tap import Tapped
 from adapad_jax.methods.triplets import (
   Triplet,
@@ -31,6 +32,7 @@ from adapad_jax.methods.triplets import (
   init_triplets,
   orthogonality,
 )
+from adapad_jax.optim import step_stacks
 
 SCORES = ('full', 'proxy')
 _RESERVE = 1e-5
@@ -253,7 +255,7 @@ class IncreLoRA(Rule):
       name: dataclasses.replace(total[name], e_R=total[name].e_R * active_MR[m])
       for m, name in enumerate(modules)
     }
-    return clipped(self.problem.optimizer, fixed)
+    return self.problem.optimizer.clipped(fixed)
 
   def _step(
     self,

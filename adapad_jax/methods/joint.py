@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.feeding import Rows, rows_on
-from adapad_jax.deflation.optimizer import Optimizer, apply
-from adapad_jax.deflation.worker import all_reduce, sum_by_parts
+from adapad_jax.deflation.worker import sum_by_parts
+from adapad_jax.lowrank import Deployed
 from adapad_jax.methods.method import Problem, RankReport
 from adapad_jax.sharding import WORKER, laid, put_one, row_axes, specs_of
 
@@ -259,11 +259,10 @@ def _device_step(
   grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
   ok = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm) & (state.failed < 0)
-  head, head_moments = step_tree(
-    problem.head_optimizer,
+  head, head_moments = problem.head_optimizer.step(
     problem.head_optimizer.rate_at(state.step, state.step, problem.steps),
     state.head,
-    clipped(problem.head_optimizer, head_grads),
+    problem.head_optimizer.clipped(head_grads),
     state.head_moments,
   )
   updated = dataclasses.replace(
@@ -301,48 +300,11 @@ def _sums_of_rows(
   return loss, weight, grads
 
 
-def clipped(optimizer: Optimizer, grads: Any) -> Any:
-  """Gradients cut to the optimiser's largest norm, all leaves together."""
-  clipper = optimizer.clipper()
-  return clipper.update(grads, clipper.init(grads))[0]
-
-
-def step_tree(
-  optimizer: Optimizer, rate: jax.Array, params: Any, grads: Any, moments: Any
-) -> tuple[Any, Any]:
-  """One step of a whole tree at one rate; returns (params, moments)."""
-  always = jnp.ones((), bool)
-  return apply(optimizer.transform(), always, rate, params, grads, moments)
-
-
 def step_all(problem: Problem, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
   """Clips, then steps every parameter at the run's rate; the book stays."""
   optimizer = problem.optimizer
   rate = optimizer.rate_at(step, step, problem.steps)
-  params, moments = step_tree(
-    optimizer, rate, tuned.params, clipped(optimizer, grads), tuned.moments
+  params, moments = optimizer.step(
+    rate, tuned.params, optimizer.clipped(grads), tuned.moments
   )
   return Tuned(params, moments, tuned.book)
-
-
-def step_stacks(
-  modules: tuple[str, ...],
-  optimizer: Optimizer,
-  gate_MR: jax.Array,
-  rate_MR: jax.Array,
-  params: dict[str, Any],
-  grads: dict[str, Any],
-  moments: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """One step of stacks (R, ...), each row by its own state, rate and gate."""
-  one = functools.partial(apply, optimizer.transform())
-  stepped = {
-    name: jax.vmap(one)(
-      gate_MR[m], rate_MR[m], params[name], grads[name], moments[name]
-    )
-    for m, name in enumerate(modules)
-  }
-  return (
-    {name: pair[0] for name, pair in stepped.items()},
-    {name: pair[1] for name, pair in stepped.items()},
-  )

@@ -6,13 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.initialize import init_components
-from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank.svd import by_singular_values
+from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.methods.method import Problem
-from adapad_jax.methods.spectral import by_singular_values, check_rank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,7 @@ class LoRA(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
-    components = init_components(
+    components = init_updates(
       key, self.problem.shapes, self.capacity, self.problem.init
     )
     transform = self.problem.optimizer.transform()
@@ -44,7 +42,7 @@ class LoRA(Rule):
   def forward(
     self,
     model: Any,
-    variables: dict[str, Component],
+    variables: dict[str, LowRank],
     tuned: Tuned,
     step: jax.Array,
     rows: int,
@@ -68,10 +66,7 @@ class LoRA(Rule):
 
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """By singular values, since the components have no order of their own."""
-    scaled = {
-      name: Component(c.a_RI, self.problem.scale * c.b_RO)
-      for name, c in tuned.params.items()
-    }
+    scaled = {name: u.scaled(self.problem.scale) for name, u in tuned.params.items()}
     active_MS = jnp.ones((len(scaled), self.capacity))
     return Deployed(by_singular_values(scaled), active_MS, head)
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.deflation.feeding import Rows
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.worker import LossFn
+from adapad_jax.lowrank import Deployed
+from adapad_jax.optim import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Problem:
     steps: batches that the run consumes.
     batch: rows of a batch.
     scale: constant in front of every update (alpha / r in LoRA's terms).
-    init: how the input directions start, see `deflation.initialize`.
+    init: how the input directions start, see `lowrank.initialize`.
     seed: of every random draw.
     accumulate: parts in which a device computes its rows, one after the other.
   """

@@ -13,14 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.initialize import init_components
-from adapad_jax.deflation.lowrank import Delta
-from adapad_jax.deflation.optimizer import Optimizer
-from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_stacks
+from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank.update import check_rank
+from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import Problem
-from adapad_jax.methods.spectral import check_rank
+from adapad_jax.optim import Optimizer, step_stacks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Sequential(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
-    components = init_components(
+    components = init_updates(
       key, self.problem.shapes, self.capacity, self.problem.init
     )
     init = jax.vmap(self.problem.optimizer.transform().init)
@@ -76,7 +73,7 @@ class Sequential(Rule):
   def forward(
     self,
     model: Any,
-    variables: dict[str, Component],
+    variables: dict[str, LowRank],
     tuned: Tuned,
     step: jax.Array,
     rows: int,
@@ -110,7 +107,7 @@ class Sequential(Rule):
       gate_MR,
       rate_MR,
       tuned.params,
-      clipped(optimizer, grads),
+      optimizer.clipped(grads),
       tuned.moments,
     )
     return Tuned(params, moments, tuned.book)
@@ -127,10 +124,7 @@ class Sequential(Rule):
 
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """The components of the phases that have begun, in their order."""
-    scaled = {
-      name: Component(c.a_RI, self.problem.scale * c.b_RO)
-      for name, c in tuned.params.items()
-    }
+    scaled = {name: u.scaled(self.problem.scale) for name, u in tuned.params.items()}
     begun_S = jnp.arange(self.capacity) <= self.phase(step)
     shape = len(scaled), self.capacity
     active_MS = jnp.broadcast_to(begun_S.astype(jnp.float32), shape)

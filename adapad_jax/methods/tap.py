@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.lowrank import Delta
 
 
 @jax.custom_vjp

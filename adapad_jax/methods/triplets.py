@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.initialize import gaussian
-from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.lowrank import Delta, LowRank
+from adapad_jax.lowrank.initialize import gaussian
 
 
 @jax.tree_util.register_dataclass
@@ -28,9 +27,9 @@ class Triplet:
   b_RO: jax.Array
   e_R: jax.Array
 
-  def component(self, weight_R: jax.Array) -> Component:
+  def component(self, weight_R: jax.Array) -> LowRank:
     """The update with values and weights as part of b."""
-    return Component(self.a_RI, (weight_R * self.e_R)[:, None] * self.b_RO)
+    return LowRank(self.a_RI, (weight_R * self.e_R)[:, None] * self.b_RO)
 
 
 def init_triplets(

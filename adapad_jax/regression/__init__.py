@@ -2,7 +2,7 @@
 arXiv:2605.10741): find W = sum_k b_k a_k^T that minimises 1/2 ||Y - W X||_F^2.
 
 Examples are rows here, so X^T and Y^T of the papers are `x_NI` and `y_NO`. Axis
-letters beside those of `adapad_jax.deflation.components`: N examples, T estimates
+letters beside those of `adapad_jax.lowrank`: N examples, T estimates
 that a worker may read (all workers, times the versions kept), L rounds.
 
 Imports jax, optax, numpy and scipy alone; `estimator` adds scikit-learn.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import sharding
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
 from adapad_jax.regression.moments import (
   Moments,
@@ -251,7 +251,7 @@ def collect(
   return on_host(own, history, min(int(progress.sent_V[0]), plan.rank))
 
 
-def on_host(own: Component, history: rounds.History, active: int) -> Fit:
+def on_host(own: LowRank, history: rounds.History, active: int) -> Fit:
   """Components and the rounds that were run, copied to the host."""
   own, history = sharding.fetch((own, history))
   done_L = ~np.isnan(history.moved_LR[:, 0])

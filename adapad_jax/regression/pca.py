@@ -17,7 +17,7 @@ import difflib
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression.estimates import Estimate, View
 from adapad_jax.regression.moments import Moments, einsum, times
 from adapad_jax.regression.solvers import Problem, unit
@@ -100,7 +100,7 @@ class Eigen:
     gram_rT = einsum('ri,ti->rt', state.v_rI, seen.a_SI) * view.sees_rT
     return state.sv_rI - einsum('rt,ti->ri', gram_rT * seen.gain_S[None], seen.a_SI)
 
-  def component(self, problem: Problem, now: Estimate) -> Component:
+  def component(self, problem: Problem, now: Estimate) -> LowRank:
     """The directions, for W = sum_k v_k v_k^T."""
     del problem
-    return Component(now.a_SI, now.b_SO)
+    return LowRank(now.a_SI, now.b_SO)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import sharding
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import rounds
 from adapad_jax.regression.estimates import Estimate, exact_estimate
 from adapad_jax.regression.moments import Moments, einsum
@@ -121,7 +121,7 @@ def advance(
 
 
 @functools.partial(jax.jit, static_argnames=('solver', 'rank'))
-def newest(problem: Any, kept: Estimate, solver: Any, rank: int) -> Component:
+def newest(problem: Any, kept: Estimate, solver: Any, rank: int) -> LowRank:
   """The last broadcast, in original coordinates."""
   last = jax.tree.map(lambda x_VS: x_VS[0, :rank], kept)
   return solver.component(problem, last)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from adapad_jax import linalg
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
 from adapad_jax.regression.estimates import (
   Estimate,
@@ -50,14 +50,14 @@ def exact_fit(
 
 
 @functools.partial(jax.jit, static_argnames='rank')
-def _exact(moments: Moments, rank: int) -> tuple[Component, rounds.History]:
+def _exact(moments: Moments, rank: int) -> tuple[LowRank, rounds.History]:
   now = exact_estimate(moments.c_OI, moments.s_II, rank)
   yardstick = rounds.Yardstick(moments.yy)
   history = rounds.empty_history((1, rank), yardstick)
   everyone_S = jnp.ones(rank, bool)
   still_S = jnp.zeros(rank, moments.yy.dtype)
   history = rounds.record(history, 0, yardstick, now, still_S, everyone_S)
-  return Component(now.a_SI, now.b_SO), history
+  return LowRank(now.a_SI, now.b_SO), history
 
 
 def compute_schedule(rounds_in_all: int, rank: int, slope: float) -> tuple[int, ...]:
@@ -206,17 +206,17 @@ def joint_fit(
     exact = program.exact_in(moments, rank) if measure_mismatch else None
     yardstick = rounds.Yardstick(moments.yy, exact=exact)
     a_RI = program.draw_start(seed, rank, moments.s_II.shape[0]).astype(dtype)
-    own = Component(a_RI, np.zeros((rank, moments.c_OI.shape[0]), dtype))
+    own = LowRank(a_RI, np.zeros((rank, moments.c_OI.shape[0]), dtype))
     steps = rounds_in_all, local_steps
     now, history = _jointly(moments, yardstick, own, tx, steps)
-    return on_host(Component(now.a_SI, now.b_SO), history, rank)
+    return on_host(LowRank(now.a_SI, now.b_SO), history, rank)
 
 
 @functools.partial(jax.jit, static_argnames=('tx', 'steps'))
 def _jointly(
   moments: Moments,
   yardstick: rounds.Yardstick,
-  own: Component,
+  own: LowRank,
   tx: optax.GradientTransformation,
   steps: tuple[int, int],
 ) -> tuple[Estimate, rounds.History]:
@@ -242,7 +242,7 @@ def _jointly(
   return jax.lax.fori_loop(0, steps[0], body, start)[2:]
 
 
-def joint_gradient(moments: Moments, own: Component) -> Component:
+def joint_gradient(moments: Moments, own: LowRank) -> LowRank:
   """The gradient of 1/2 ||Y - B A X||_F^2 without the (O, I) matrix B A."""
   a_RI, b_RO = own.a_RI, own.b_RO
   sa_RI = einsum('ri,ij->rj', a_RI, moments.s_II)
@@ -251,10 +251,10 @@ def joint_gradient(moments: Moments, own: Component) -> Component:
   grad_b_RO -= einsum('ri,oi->ro', a_RI, moments.c_OI)
   grad_a_RI = einsum('rs,si->ri', einsum('ro,so->rs', b_RO, b_RO), sa_RI)
   grad_a_RI -= einsum('ro,oi->ri', b_RO, moments.c_OI)
-  return Component(grad_a_RI, grad_b_RO)
+  return LowRank(grad_a_RI, grad_b_RO)
 
 
-def ordered(moments: Moments, own: Component) -> Estimate:
+def ordered(moments: Moments, own: LowRank) -> Estimate:
   """The same sum of terms as singular terms of B A X, by descending energy.
 
   With B = Q K (QR) and the Gram matrix A S A^T = F F^T, the left singular vectors

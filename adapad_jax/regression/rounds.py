@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.components import all_gather
+from adapad_jax.collectives import all_gather
 from adapad_jax.regression.estimates import (
   Estimate,
   View,

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression.estimates import Estimate, View
 from adapad_jax.regression.moments import Moments, Whitener, times, whitener
 
@@ -109,7 +109,7 @@ class Gradient:
   def start(self, problem: Problem, a_rI: jax.Array) -> State:
     """The state at given inputs."""
     state = _begin(problem, a_rI)
-    opt = jax.vmap(self.tx.init)(Component(state.a_rI, state.b_rO))
+    opt = jax.vmap(self.tx.init)(LowRank(state.a_rI, state.b_rO))
     return dataclasses.replace(state, opt=opt)
 
   def step(self, problem: Problem, view: View, state: State) -> State:
@@ -120,10 +120,10 @@ class Gradient:
     target_O = state.h_rO - view.explained_outputs(a_rI)
     target_I = times(problem.back_IO, b_rO)
     target_I -= view.explained_inputs(b_rO, view.seen.sa_SI)
-    grad = Component(
+    grad = LowRank(
       a_RI=state.g_rI * square_r1 - target_I, b_RO=b_rO * energy_r1 - target_O
     )
-    own = Component(a_rI, b_rO)
+    own = LowRank(a_rI, b_rO)
     update, opt = jax.vmap(self.tx.update)(grad, state.opt, own)
     own = optax.apply_updates(own, update)
     return _place(problem, own.a_RI, own.b_RO, opt)
@@ -132,10 +132,10 @@ class Gradient:
     """The same components on changed data."""
     return _place(problem, state.a_rI, state.b_rO, state.opt)
 
-  def component(self, problem: Problem, now: Estimate) -> Component:
+  def component(self, problem: Problem, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
     del problem
-    return Component(now.a_SI, now.b_SO)
+    return LowRank(now.a_SI, now.b_SO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,10 +167,10 @@ class Alternating:
     """The same components on changed data."""
     return _place(problem, state.a_rI, state.b_rO, state.opt)
 
-  def component(self, problem: Problem, now: Estimate) -> Component:
+  def component(self, problem: Problem, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
     del problem
-    return Component(now.a_SI, now.b_SO)
+    return LowRank(now.a_SI, now.b_SO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,9 +198,9 @@ class Power:
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
     return _place(problem, a_rI, b_rO, None)
 
-  def component(self, problem: Problem, now: Estimate) -> Component:
+  def component(self, problem: Problem, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
-    return Component(problem.whitener.restore(now.a_SI), now.b_SO)
+    return LowRank(problem.whitener.restore(now.a_SI), now.b_SO)
 
 
 Solver = Gradient | Alternating | Power

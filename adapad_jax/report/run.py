@@ -54,7 +54,7 @@ class Snapshot:
 
 @dataclasses.dataclass(frozen=True)
 class ModuleSpectrum:
-  """One module's update, as `adapters.spectrum` measured it when the run ended.
+  """One module's update, as `lowrank.spectrum` measured it when the run ended.
 
   Attributes:
     shape: input and output features.

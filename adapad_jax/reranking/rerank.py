@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.prefixes import cut, share
+from adapad_jax.lowrank import Adapter
+from adapad_jax.lowrank.prefixes import cut, share
 from adapad_jax.reranking.felt import felt_moments
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update

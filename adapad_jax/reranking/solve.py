@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import linalg, sharding
-from adapad_jax.adapters import LowRank
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import Moments, Power, Schedule, rounds
 from adapad_jax.regression.estimates import Estimate, objectives
 from adapad_jax.regression.moments import einsum

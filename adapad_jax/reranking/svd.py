@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adapad_jax.adapters import LowRank
+from adapad_jax.lowrank import LowRank
 from adapad_jax.reranking.solve import Ordered
 
 

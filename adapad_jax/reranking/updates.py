@@ -6,8 +6,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from adapad_jax.adapters import Adapter, linear_shapes, merge
+from adapad_jax.adapters import linear_shapes, merge
 from adapad_jax.interchange.release import head_names, kernel_of
+from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained, weights
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapad_jax.adapters import Targets
-from adapad_jax.deflation.initialize import INITIALIZERS
-from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.lowrank import INITIALIZERS
 from adapad_jax.methods import METHODS
+from adapad_jax.optim import Optimizer
 from adapad_jax.settings import build, did_you_mean
 from adapad_jax.tasks import DataConfig
 
@@ -72,34 +72,16 @@ class AdapterConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-  """An optimiser as users state it; see `deflation.optimizer.Optimizer`.
+class OptimizerConfig(Optimizer):
+  """An optimiser as configs state it: it warms up by default, ranges are checked."""
 
-  Attributes:
-    warmup: steps of warm-up; below one, a fraction of the run.
-  """
-
-  rule: str = 'adam'
-  rate: float = 1e-3
   warmup: float = 0.06
-  decay: str = 'linear'
-  weight_decay: float = 0.0
-  clip: float = 1.0
-  beta1: float = 0.9
-  beta2: float = 0.999
-  eps: float = 1e-8
 
   def __post_init__(self) -> None:
     for name in ('rate', 'warmup', 'weight_decay', 'clip'):
       if not getattr(self, name) >= 0:
         raise ValueError(f'optimizer {name} must be >= 0, got {getattr(self, name)}')
-    self.resolve(1)
-
-  def resolve(self, steps: int) -> Optimizer:
-    """The optimiser of a run of so many steps."""
-    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    share = self.warmup if self.warmup >= 1 else self.warmup * steps
-    return Optimizer(**fields | {'warmup': round(share)})
+    super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.prefixes import budget_ranks, cut_to_budget, cut_to_rank
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Adapter, Deployed
+from adapad_jax.lowrank.prefixes import budget_ranks, cut_to_budget, cut_to_rank
 from adapad_jax.sharding import put
 
 

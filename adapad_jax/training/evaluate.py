@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from adapad_jax.adapters import Attachment
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Deployed
 from adapad_jax.processes import are_several
 from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 from flax import nnx
 
-from adapad_jax.adapters import Adapter
 from adapad_jax.interchange import (
   Release,
   Report,
@@ -18,6 +17,7 @@ from adapad_jax.interchange import (
   write_merged,
   write_peft,
 )
+from adapad_jax.lowrank import Adapter
 from adapad_jax.models import sources, weights
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch

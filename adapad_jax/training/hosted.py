@@ -6,12 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.adapters import Adapter, LowRank
-from adapad_jax.adapters.padding import padded
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.state import State
+from adapad_jax.lowrank import Adapter, Deployed, LowRank, Packing
+from adapad_jax.lowrank.update import padded
 from adapad_jax.sharding import put
 
 
@@ -26,8 +23,7 @@ def deploy_adapter(adapter: Adapter, modules: tuple[str, ...]) -> Deployed:
   wide = {name: padded(adapter.modules[name], width) for name in modules}
   rank_M1 = np.array([[adapter.modules[name].rank] for name in modules])
   active_MS = (np.arange(width)[None] < rank_M1).astype(np.float32)
-  components = {name: Component(u.a_RI, u.b_RO) for name, u in wide.items()}
-  return put(Deployed(components, active_MS, adapter.head))
+  return put(Deployed(wide, active_MS, adapter.head))
 
 
 def adopt(state: State, adapter: Adapter, scale: float) -> State:
@@ -51,23 +47,23 @@ def adopt(state: State, adapter: Adapter, scale: float) -> State:
   if largest > capacity:
     raise ValueError(f'the adapter has rank {largest}, r_max is {capacity}')
   pairs = {n: (u.a_RI.shape[1], u.b_RO.shape[1]) for n, u in adapter.modules.items()}
-  layout = Layout.of(pairs)
+  packing = Packing.of(pairs)
   components = {
     name: _overlaid(own, adapter.modules[name], scale)
-    for name, own in layout.unstack(state.stack_RMP).items()
+    for name, own in packing.unpack(state.stack_RMP).items()
   }
   rank_M = jnp.array(list(adapter.ranks.values()), jnp.int32)
   first_MR = jnp.arange(capacity)[None] < rank_M[:, None]
   granted_MR = jnp.where(first_MR, 0, -1).astype(jnp.int32)
   ranks = dataclasses.replace(state.ranks, rank_M=rank_M, granted_MR=granted_MR)
   head = jax.tree.map(jnp.asarray, adapter.head)
-  stack_RMP = layout.stack(components)
+  stack_RMP = packing.pack(components)
   return dataclasses.replace(state, stack_RMP=stack_RMP, ranks=ranks, head=head)
 
 
-def _overlaid(own: Component, update: LowRank, scale: float) -> Component:
+def _overlaid(own: LowRank, update: LowRank, scale: float) -> LowRank:
   """The update's components first, the run's own random ones behind them."""
-  return Component(
+  return LowRank(
     a_RI=own.a_RI.at[: update.rank].set(update.a_RI),
     b_RO=own.b_RO.at[: update.rank].set(update.b_RO / np.float32(scale)),
   )

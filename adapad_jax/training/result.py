@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.spectrum import spectrum
-from adapad_jax.deflation.deployed import Deployed
 from adapad_jax.files import write_json
+from adapad_jax.lowrank import Adapter, Deployed, host_adapter
+from adapad_jax.lowrank.spectrum import spectrum
 from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
-from adapad_jax.training.session import host_adapter, restore
+from adapad_jax.training.session import restore
 from adapad_jax.training.terminal import metric_names, number, rank_map, table
 from adapad_jax.training.workdir import CHECKPOINTS, SPECTRA, versions
 

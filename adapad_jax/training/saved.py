@@ -11,8 +11,7 @@ from typing import Any
 
 import jax
 
-from adapad_jax.adapters import Adapter
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
 from adapad_jax.training.claim import read_workdir
@@ -21,7 +20,7 @@ from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.record import read_record, require_same_model
-from adapad_jax.training.session import Session, host_adapter, open_run
+from adapad_jax.training.session import Session, open_run
 from adapad_jax.training.workdir import at
 
 

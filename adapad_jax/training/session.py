@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from adapad_jax import models
-from adapad_jax.adapters import Adapter, LowRank, split_model
-from adapad_jax.deflation.deployed import Deployed
+from adapad_jax.adapters import split_model
+from adapad_jax.lowrank import Deployed
 from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
@@ -114,23 +114,3 @@ def open_run(plan: Plan, workdir: pathlib.Path, kind: str) -> Opened:
     raise ValueError(f'{workdir / CHECKPOINTS} holds no {kind} checkpoint yet')
   deployed = plan.method.deploy(plan.method.place(restored.state, plan.mesh))
   return Opened(session, restored, deployed)
-
-
-def host_adapter(modules: tuple[str, ...], deployed: Deployed) -> Adapter:
-  """An update on the host, inactive components left out.
-
-  Raises:
-    ValueError: if the model's own parameters were changed: that is no adapter.
-  """
-  if deployed.changes is not None:
-    raise ValueError(
-      'this run changed every parameter of the model (method full), which no adapter'
-      ' can hold; use its checkpoints, or train with another method'
-    )
-  host = jax.device_get(deployed)
-  updates = {}
-  for m, name in enumerate(modules):
-    rank = int(host.active_MS[m].sum())
-    one = host.components[name]
-    updates[name] = LowRank(one.a_RI[:rank], one.b_RO[:rank])
-  return Adapter(updates, host.head)

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 
 from adapad_jax import sharding
-from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.padding import padded
-from adapad_jax.adapters.prefixes import cut_to_rank
 from adapad_jax.interchange import read_peft
+from adapad_jax.lowrank import Adapter
+from adapad_jax.lowrank.prefixes import cut_to_rank
+from adapad_jax.lowrank.update import padded
 from adapad_jax.reranking import (
   Ordered,
   Update,

@@ -15,10 +15,10 @@ import re
 import jax
 
 from adapad_jax.adapters import Attachment, Targets, choose, split_model
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.round import make_round
 from adapad_jax.methods import Problem, adapad
 from adapad_jax.models import Head
+from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import laid, make_mesh
 from experiments import training_steps as steps
 from experiments.model_flops import PEAK_FLOPS

@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/adapters/attach.py and adapter.py."""
+"""Tests ../../adapad_jax/adapters/attach.py and merge.py."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from adapad_jax.adapters import Adapter, LowRank, linear_shapes, merge, split_model
-from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.adapters import linear_shapes, merge, split_model
+from adapad_jax.lowrank import Adapter, Delta, LowRank
 from tests.adapters.net import Net
 
 

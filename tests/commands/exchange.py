@@ -2,10 +2,10 @@
 
 import json
 
-from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request, registry
 from adapad_jax.commands.flags import FLAGS, OPTIONS
 from adapad_jax.interchange import Release, write_merged
+from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Head, load
 from tests import tiny
 from tests.interchange import kit

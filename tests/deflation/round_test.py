@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.traffic import traffic
+from adapad_jax.optim import Optimizer
 from experiments import hlo
 from tests.deflation import toy
 

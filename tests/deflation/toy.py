@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.adapters.trained_head import row_weighted_linear
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding
-from adapad_jax.deflation.initialize import init_components
-from adapad_jax.deflation.layout import Layout
-from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.deflation.round import Deflation, make_round
-from adapad_jax.deflation.rowweighted import row_weighted_linear
 from adapad_jax.deflation.state import state_specs
+from adapad_jax.lowrank import LowRank, Packing, init_updates
+from adapad_jax.optim import Optimizer
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 5)}
 CLASSES = 3
@@ -55,7 +53,7 @@ def method(workers=4, batch=24, rounds=6, **kw):
   discovery |= kw.pop('discovery', {})
   feeding = dict(workers=workers, batch=batch) | kw.pop('feeding', {})
   return Deflation(
-    layout=Layout.of(SHAPES),
+    packing=Packing.of(SHAPES),
     loss=loss,
     discovery=Discovery(**discovery),
     feeding=Feeding(**feeding),
@@ -71,9 +69,9 @@ def start(m, seed=0, width=None):
   rng = np.random.default_rng(seed)
   model = network(rng)
   width = width or m.discovery.r_max
-  components = init_components(jax.random.key(seed), SHAPES, width, 'kaiming')
+  components = init_updates(jax.random.key(seed), SHAPES, width, 'kaiming')
   components = {
-    name: Component(
+    name: LowRank(
       c.a_RI, jnp.asarray(0.1 * rng.normal(size=(8, c.b_RO.shape[1]))[:width], 'f4')
     )
     for name, c in components.items()
@@ -83,7 +81,7 @@ def start(m, seed=0, width=None):
 
 
 def components(state):
-  return Layout.of(SHAPES).unstack(state.stack_RMP)
+  return Packing.of(SHAPES).unpack(state.stack_RMP)
 
 
 def on_mesh(state, mesh):

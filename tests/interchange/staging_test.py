@@ -6,9 +6,9 @@ import resource
 import numpy as np
 import pytest
 
-from adapad_jax.adapters.prefixes import cut
 from adapad_jax.interchange import peft_writer, write_merged, write_peft
 from adapad_jax.interchange.staging import new_folder, require_free
+from adapad_jax.lowrank.prefixes import cut
 from adapad_jax.models import Head
 from tests.interchange import kit
 

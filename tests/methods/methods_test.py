@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from adapad_jax.lowrank import host_adapter
 from adapad_jax.methods import METHODS
-from adapad_jax.training.session import host_adapter
 from tests.methods import toy
 
 # Every worker sees every row, so that adapad's loss is one of the whole batch too.

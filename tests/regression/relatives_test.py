@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import (
   Alternating,
   Eigen,
@@ -73,7 +73,7 @@ def test_sequential_principal_components():
 
 def test_the_joint_gradient_is_that_of_the_loss():
   draw = np.random.default_rng(1)
-  own = Component(draw.normal(size=(3, 5)), draw.normal(size=(3, 4)))
+  own = LowRank(draw.normal(size=(3, 5)), draw.normal(size=(3, 4)))
   with precision('float64'):
     loss = lambda own: 0.5 * jnp.sum((Y_NO - X_NI @ own.a_RI.T @ own.b_RO) ** 2)
     want = jax.grad(loss)(own)

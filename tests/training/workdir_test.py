@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from adapad_jax import export, finetune_config, restore, train
-from adapad_jax.adapters.prefixes import cut_to_budget
+from adapad_jax.lowrank.prefixes import cut_to_budget
 from adapad_jax.tasks.facts import Unavailable
 from adapad_jax.training import make_plan
 from adapad_jax.training.checkpoints import OtherShapes

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adapad_jax import linalg
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank.update import LowRank
 
 
 def kaiming(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
@@ -45,9 +45,9 @@ INITIALIZERS: dict[str, Callable[[jax.Array, tuple[int, int]], jax.Array]] = {
 }
 
 
-def init_components(
+def init_updates(
   key: jax.Array, shapes: Mapping[str, tuple[int, int]], workers: int, how: str
-) -> dict[str, Component]:
+) -> dict[str, LowRank]:
   """Stacks of `workers` components for modules of the given (I, O) shapes.
 
   Row k depends on the key, the module's place and k alone, not on `workers`.
@@ -59,7 +59,7 @@ def init_components(
     raise ValueError(f'unknown init {how!r}; choose from {sorted(INITIALIZERS)}')
   draw = jax.jit(INITIALIZERS[how], static_argnums=1)
   return {
-    name: Component(
+    name: LowRank(
       draw(jax.random.fold_in(key, m), (workers, features_in)),
       jnp.zeros((workers, features_out)),
     )

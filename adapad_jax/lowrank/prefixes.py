@@ -8,13 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from adapad_jax.adapters.adapter import Adapter, LowRank
-
-
-def importances(update: LowRank) -> np.ndarray:
-  """Frobenius norm of each term a_k^T b_k, (R,): ||a_k|| ||b_k||, nothing formed."""
-  norm = lambda x_RX: np.linalg.norm(x_RX.astype(np.float64), axis=1)
-  return norm(update.a_RI) * norm(update.b_RO)
+from adapad_jax.lowrank.adapter import Adapter
+from adapad_jax.lowrank.spectrum import importances
 
 
 def cut_to_rank(adapter: Adapter, max_rank: int) -> Adapter:

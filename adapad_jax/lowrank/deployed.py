@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.lowrank import Delta
+from adapad_jax.lowrank.adapter import Adapter
+from adapad_jax.lowrank.masked import Delta
+from adapad_jax.lowrank.update import LowRank
 
 
 @jax.tree_util.register_dataclass
@@ -24,7 +25,7 @@ class Deployed:
       None where they are frozen.
   """
 
-  components: dict[str, Component]
+  components: dict[str, LowRank]
   active_MS: jax.Array
   head: dict[str, dict[str, jax.Array]]
   changes: Any = None
@@ -59,3 +60,20 @@ class Deployed:
       )
       for m, name in enumerate(modules)
     }
+
+
+def host_adapter(modules: tuple[str, ...], deployed: Deployed) -> Adapter:
+  """An update on the host, inactive components left out.
+
+  Raises:
+    ValueError: if the model's own parameters were changed: that is no adapter.
+  """
+  if deployed.changes is not None:
+    raise ValueError(
+      'this run changed every parameter of the model (method full), which no adapter'
+      ' can hold; use its checkpoints, or train with another method'
+    )
+  host = jax.device_get(deployed)
+  ranks = {name: int(host.active_MS[m].sum()) for m, name in enumerate(modules)}
+  updates = {name: host.components[name].cut(rank) for name, rank in ranks.items()}
+  return Adapter(updates, host.head)

@@ -1,16 +1,11 @@
-"""Tests small parts of ../../adapad_jax/deflation: terms, layouts, starts, rates."""
+"""Tests small parts of ../../adapad_jax/lowrank: terms, packings, starts."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.components import Component
-from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.initialize import init_components
-from adapad_jax.deflation.layout import Layout
-from adapad_jax.deflation.lowrank import Delta
-from adapad_jax.deflation.optimizer import Optimizer
+from adapad_jax.lowrank import Delta, Deployed, LowRank, Packing, init_updates
 
 
 def test_a_rows_term_and_its_gradients_follow_the_masks():
@@ -44,19 +39,19 @@ def test_a_term_refuses_inputs_that_are_not_rows_of_the_batch():
 
 
 def test_a_layout_takes_components_apart_and_together():
-  layout = Layout.of({'wide': (4, 6), 'thin': (2, 3)})
+  packing = Packing.of({'wide': (4, 6), 'thin': (2, 3)})
   rng = np.random.default_rng(1)
   parts = {
-    name: Component(
+    name: LowRank(
       jnp.asarray(rng.normal(size=(2, i)), jnp.float32),
       jnp.asarray(rng.normal(size=(2, o)), jnp.float32),
     )
-    for name, (i, o) in zip(layout.modules, layout.shapes, strict=True)
+    for name, (i, o) in zip(packing.modules, packing.shapes, strict=True)
   }
-  stack_RMP = layout.stack(parts)
-  assert stack_RMP.shape == (2, 2, 10) and layout.sizes_M.tolist() == [10, 5]
+  stack_RMP = packing.pack(parts)
+  assert stack_RMP.shape == (2, 2, 10) and packing.sizes_M.tolist() == [10, 5]
   assert not stack_RMP[:, 1, 5:].any()
-  back = layout.unstack(stack_RMP)
+  back = packing.unpack(stack_RMP)
   jax.tree.map(np.testing.assert_array_equal, back, parts)
 
 
@@ -64,7 +59,7 @@ def test_the_deployed_update_is_a_prefix_of_the_active_components():
   rng = np.random.default_rng(2)
   a = jnp.asarray(rng.normal(size=(3, 4)), jnp.float32)
   b = jnp.asarray(rng.normal(size=(3, 5)), jnp.float32)
-  deployed = Deployed({'m': Component(a, b)}, jnp.array([[1.0, 1, 0]]), {})
+  deployed = Deployed({'m': LowRank(a, b)}, jnp.array([[1.0, 1, 0]]), {})
   x = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
   for prefix, used in ((0, 0), (1, 1), (2, 2), (3, 2)):
     got = deployed.deltas(('m',), 2, prefix)['m'](x)
@@ -74,27 +69,11 @@ def test_the_deployed_update_is_a_prefix_of_the_active_components():
 @pytest.mark.parametrize('how', ['kaiming', 'gaussian', 'orthonormal'])
 def test_updates_start_at_zero_and_rows_do_not_depend_on_their_number(how):
   key, shapes = jax.random.key(0), {'m': (8, 3)}
-  few, many = (init_components(key, shapes, n, how)['m'] for n in (2, 4))
+  few, many = (init_updates(key, shapes, n, how)['m'] for n in (2, 4))
   assert not many.b_RO.any()
   np.testing.assert_allclose(few.a_RI, many.a_RI[:2], atol=1e-6)
   if how == 'orthonormal':
     gram = many.a_RI @ many.a_RI.T
     np.testing.assert_allclose(gram, np.eye(4) / 3, atol=1e-5)
   with pytest.raises(ValueError, match="unknown init 'zeros'; choose from"):
-    init_components(key, shapes, 2, 'zeros')
-
-
-def test_rates_warm_up_with_age_and_end_together():
-  o = Optimizer(rate=2.0, warmup=4)
-  rate = lambda age, step: float(o.rate_at(jnp.int32(age), jnp.int32(step), 20))
-  assert rate(0, 0) == pytest.approx(0.5) and rate(3, 3) == pytest.approx(2.0)
-  assert rate(0, 10) == pytest.approx(0.5)  # born late: warms up afresh
-  assert rate(5, 15) == pytest.approx(2.0 * 5 / 6)
-  assert rate(12, 12) == pytest.approx(2.0 * 8 / 16)
-  assert rate(20, 20) == 0
-  flat = Optimizer(rate=2.0, warmup=4, decay='constant')
-  assert float(flat.rate_at(jnp.int32(9), jnp.int32(19), 20)) == 2.0
-  cosine = Optimizer(rate=2.0, decay='cosine')
-  assert float(cosine.rate_at(jnp.int32(10), jnp.int32(10), 20)) == pytest.approx(1.0)
-  with pytest.raises(ValueError, match="unknown optimizer.rule 'adamw'; choose from"):
-    Optimizer(rule='adamw')
+    init_updates(key, shapes, 2, 'zeros')

@@ -1,10 +1,10 @@
-"""Tests ../../adapad_jax/adapters/spectrum.py against dense matrices."""
+"""Tests ../../adapad_jax/lowrank/spectrum.py against dense matrices."""
 
 import numpy as np
 import pytest
 
-from adapad_jax.adapters import LowRank
-from adapad_jax.adapters.spectrum import spectrum
+from adapad_jax.lowrank import LowRank
+from adapad_jax.lowrank.spectrum import spectrum
 
 
 def draw(rank, inputs=7, outputs=5):

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.components import Component
+from adapad_jax.lowrank.update import LowRank
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Packing:
   """Where the components of each module lie.
 
   Attributes:
@@ -29,8 +29,8 @@ class Layout:
   shapes: tuple[tuple[int, int], ...]
 
   @classmethod
-  def of(cls, shapes: Mapping[str, tuple[int, int]]) -> 'Layout':
-    """The layout of modules of the given shapes, in their order."""
+  def of(cls, shapes: Mapping[str, tuple[int, int]]) -> 'Packing':
+    """The packing of modules of the given shapes, in their order."""
     return cls(tuple(shapes), tuple(tuple(shape) for shape in shapes.values()))
 
   @functools.cached_property
@@ -43,20 +43,20 @@ class Layout:
     """Entries of one component of each module."""
     return np.array([i + o for i, o in self.shapes], np.float32)
 
-  def stack(self, components: Mapping[str, Component]) -> jax.Array:
+  def pack(self, updates: Mapping[str, LowRank]) -> jax.Array:
     """(R, M, P) from the (R, I) and (R, O) of every module."""
 
     def row(name: str) -> jax.Array:
-      one = components[name]
+      one = updates[name]
       size = one.a_RI.shape[1] + one.b_RO.shape[1]
       zeros = jnp.zeros((one.a_RI.shape[0], self.width - size), one.a_RI.dtype)
       return jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=1)
 
     return jnp.stack([row(name) for name in self.modules], axis=1)
 
-  def unstack(self, stack_RMP: jax.Array) -> dict[str, Component]:
-    """The components of every module."""
+  def unpack(self, stack_RMP: jax.Array) -> dict[str, LowRank]:
+    """The updates of every module."""
     return {
-      name: Component(stack_RMP[:, m, :i], stack_RMP[:, m, i : i + o])
+      name: LowRank(stack_RMP[:, m, :i], stack_RMP[:, m, i : i + o])
       for m, (name, (i, o)) in enumerate(zip(self.modules, self.shapes, strict=True))
     }

@@ -1,11 +1,11 @@
-"""How the components of an update relate to its singular vectors."""
+"""How the components of an update relate to its singular vectors, and their norms."""
 
 import dataclasses
 
 import numpy as np
 
-from adapad_jax.adapters.adapter import LowRank
-from adapad_jax.adapters.prefixes import importances
+from adapad_jax.lowrank.svd import svd
+from adapad_jax.lowrank.update import LowRank
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +28,17 @@ class Spectrum:
 
 
 def spectrum(update: LowRank) -> Spectrum:
-  """The spectrum of an update, in float64; Delta W itself is never formed."""
-  a_RI, b_RO = (x.astype(np.float64) for x in (update.a_RI, update.b_RO))
-  # Delta W = Q (P V) U^T with orthonormal columns in Q and U.
-  _, p_XR = np.linalg.qr(a_RI.T)
-  _, v_YR = np.linalg.qr(b_RO.T)
-  singular = np.linalg.svd(p_XR @ v_YR.T, compute_uv=False)
-  cosine_RR = np.abs(_cosines(a_RI) * _cosines(b_RO))
+  """The spectrum of an update on the host, in float64."""
+  wide = LowRank(update.a_RI.astype(np.float64), update.b_RO.astype(np.float64))
+  cosine_RR = np.abs(_cosines(wide.a_RI) * _cosines(wide.b_RO))
   angle_RR = np.degrees(np.arccos(np.clip(cosine_RR, 0.0, 1.0)))
-  return Spectrum(importances(update), singular[: update.rank], angle_RR)
+  return Spectrum(importances(update), svd(wide)[1], angle_RR)
+
+
+def importances(update: LowRank) -> np.ndarray:
+  """Frobenius norm of each term a_k^T b_k, (R,): ||a_k|| ||b_k||, nothing formed."""
+  norm = lambda x_RX: np.linalg.norm(x_RX.astype(np.float64), axis=1)
+  return norm(update.a_RI) * norm(update.b_RO)
 
 
 def _cosines(x_RX: np.ndarray) -> np.ndarray:

@@ -1,12 +1,8 @@
-"""The low-rank term a row of the batch sees, and the component it trains.
+"""A module's low-rank term, and products in which rows see different components.
 
-Row e of a batch belongs to one worker k. In module m it sees
-
-    delta(x) = s sum_{j<k, j active in m} (x a_j) b_j + s (x a_k) b_k,
-
-and its gradient reaches a_k and b_k alone. Which components a row sees and which
-it trains are two 0/1 masks, so rows of different workers share one pair of skinny
-matrix products: a step costs what plain LoRA of the same capacity costs.
+Which components a row sees in the forward pass and which ones its gradient reaches are
+two 0/1 masks, so rows of different workers share one pair of thin matrix products: a
+step costs what plain LoRA of the same capacity costs.
 """
 
 import dataclasses
@@ -95,29 +91,3 @@ class Delta:
     """Returns delta(p) of every row for a table p that all rows share: (B, K, O)."""
     rows = self.sees_BS.shape[0]
     return self(jnp.broadcast_to(p_KI, (rows, *p_KI.shape)))
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Masks:
-  """Who sees and who trains what: rows against components, modules against them.
-
-  Attributes:
-    before_BS: 1 where component s is a predecessor of the row's worker.
-    own_BS: 1 where component s belongs to the row's worker.
-    joint_B1: 1 where a row sees and trains every active component instead.
-    active_MS: 1 where component s is part of module m's deployed update.
-    live_MS: 1 where component s trains in module m: active or advance.
-  """
-
-  before_BS: jax.Array
-  own_BS: jax.Array
-  joint_B1: jax.Array
-  active_MS: jax.Array
-  live_MS: jax.Array
-
-  def delta(self, m: int, a_SI: jax.Array, b_SO: jax.Array) -> Delta:
-    """The term of module m under these masks."""
-    active_1S, live_1S = self.active_MS[m][None], self.live_MS[m][None]
-    trains_BS = self.own_BS * live_1S + self.joint_B1 * active_1S
-    return Delta(a_SI, b_SO, self.before_BS * active_1S + trains_BS, trains_BS)

@@ -33,7 +33,8 @@ class Optimizer:
   Attributes:
     rule: 'adam', 'lion' or 'sgd', with decoupled weight decay.
     rate: peak learning rate.
-    warmup: steps of linear warm-up, counted from a component's first step.
+    warmup: steps of linear warm-up, counted from a component's first step; below one, a
+      fraction of the run.
     decay: 'linear', 'cosine' or 'constant'.
     weight_decay: decoupled, multiplied by the rate.
     clip: largest global norm of one worker's gradient; 0 does not clip.
@@ -42,7 +43,7 @@ class Optimizer:
 
   rule: str = 'adam'
   rate: float = 1e-3
-  warmup: int = 0
+  warmup: float = 0.0
   decay: str = 'linear'
   weight_decay: float = 0.0
   clip: float = 1.0
@@ -58,14 +59,16 @@ class Optimizer:
           f'unknown optimizer.{field} {value!r}; choose from {list(choices)}'
         )
 
+  def resolve(self, steps: int) -> 'Optimizer':
+    """The optimiser of a run of so many steps, its warm-up in steps."""
+    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Optimizer)}
+    share = self.warmup if self.warmup >= 1 else self.warmup * steps
+    return Optimizer(**fields | {'warmup': round(share)})
+
   def transform(self) -> optax.GradientTransformation:
     """The direction of a step, without its rate."""
     decay = optax.add_decayed_weights(self.weight_decay)
     return optax.chain(RULES[self.rule](self), decay)
-
-  def clipper(self) -> optax.GradientTransformation:
-    """Clips one worker's whole gradient."""
-    return optax.clip_by_global_norm(self.clip) if self.clip else optax.identity()
 
   def rate_at(self, age: jax.Array, step: jax.Array, total: int) -> jax.Array:
     """Rate of parameters that have taken `age` steps, at global `step` of `total`."""
@@ -79,20 +82,49 @@ class Optimizer:
       left = 0.5 * (1 - jnp.cos(jnp.pi * left))
     return self.rate * warm * left
 
+  def clipped(self, grads: Any) -> Any:
+    """One worker's whole gradient, all leaves together, cut to the largest norm."""
+    if not self.clip:
+      return grads
+    clipper = optax.clip_by_global_norm(self.clip)
+    return clipper.update(grads, clipper.init(grads))[0]
 
-def apply(
-  transform: optax.GradientTransformation,
-  gate: jax.Array,
-  rate: jax.Array,
-  params: Any,
-  grads: Any,
-  moments: Any,
-) -> tuple[Any, Any]:
-  """One step of `params` where `gate` is true; otherwise nothing changes."""
-  updates, new_moments = transform.update(grads, moments, params)
-  keep = lambda new, old: jnp.where(gate, new, old)
-  new_params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+  def step(
+    self, rate: jax.Array, params: Any, grads: Any, moments: Any, gate: Any = None
+  ) -> tuple[Any, Any]:
+    """One step of a whole tree; returns (params, moments).
+
+    Args:
+      rate: of all of it.
+      params, grads, moments: trees; gradients are taken as they are.
+      gate: where it is false, nothing changes; None: it is always true.
+    """
+    gate = jnp.ones((), bool) if gate is None else gate
+    updates, new_moments = self.transform().update(grads, moments, params)
+    keep = lambda new, old: jnp.where(gate, new, old)
+    new_params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+    return (
+      jax.tree.map(keep, new_params, params),
+      jax.tree.map(keep, new_moments, moments),
+    )
+
+
+def step_stacks(
+  modules: tuple[str, ...],
+  optimizer: Optimizer,
+  gate_MR: jax.Array,
+  rate_MR: jax.Array,
+  params: dict[str, Any],
+  grads: dict[str, Any],
+  moments: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """One step of stacks (R, ...), each row by its own moments, rate and gate."""
+  rows = jax.vmap(optimizer.step)
+  stepped = {
+    name: rows(rate_MR[m], params[name], grads[name], moments[name], gate_MR[m])
+    for m, name in enumerate(modules)
+  }
   return (
-    jax.tree.map(keep, new_params, params),
-    jax.tree.map(keep, new_moments, moments),
+    {name: pair[0] for name, pair in stepped.items()},
+    {name: pair[1] for name, pair in stepped.items()},
   )

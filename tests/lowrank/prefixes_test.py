@@ -5,14 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from adapad_jax.adapters import Adapter, LowRank
-from adapad_jax.adapters.padding import padded, unpadded
-from adapad_jax.adapters.prefixes import (
-  cut_to_budget,
-  cut_to_rank,
-  importances,
-  share,
-)
+from adapad_jax.lowrank import Adapter, LowRank
+from adapad_jax.lowrank.prefixes import cut_to_budget, cut_to_rank, share
+from adapad_jax.lowrank.spectrum import importances
+from adapad_jax.lowrank.update import padded, unpadded
 
 
 def draw(seed, ranks, shape=(5, 4)):

@@ -1,0 +1,31 @@
+"""Adds a trained adapter to a model's own weights."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from adapad_jax.adapters.locate import parent_of
+from adapad_jax.lowrank import Adapter
+
+
+def merge(model: nnx.Module, adapter: Adapter) -> nnx.Module:
+  """Adds the updates to the kernels of `model`, in place, in float32; sets the head.
+
+  Raises:
+    ValueError: if an update has another shape than its kernel.
+  """
+  for name, update in adapter.modules.items():
+    parent, leaf, layer = parent_of(model, name)
+    kernel = getattr(parent, leaf).kernel
+    value, delta_IO = kernel[...], jnp.asarray(update.weight())
+    if value.shape[-2:] != delta_IO.shape:
+      raise ValueError(
+        f'the update of {name} is {delta_IO.shape}, its kernel {value.shape[-2:]}'
+      )
+    at = slice(None) if layer is None else layer
+    wide = value.astype(jnp.float32).at[at].add(delta_IO)
+    kernel[...] = wide.astype(value.dtype)
+  for name, params in adapter.head.items():
+    parent, leaf, _ = parent_of(model, name)
+    for kind, value in params.items():
+      getattr(getattr(parent, leaf), kind)[...] = jnp.asarray(value)
+  return model
