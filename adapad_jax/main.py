@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
-flags.DEFINE_string('mode', 'train', 'train, eval, report, export, import, ...')
+flags.DEFINE_string('mode', 'train', 'train, eval, report, export, push, import, ...')
 flags.DEFINE_string('workdir', None, 'Folder of the run; runs/... if not given.')
 flags.DEFINE_bool('dry_run', False, 'Only print what training would do.')
 flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or latest.')
@@ -23,8 +23,10 @@ flags.DEFINE_integer('budget', 0, 'Keep so many components over all modules; 0: 
 flags.DEFINE_string('format', 'peft', 'Of an export: peft, peft-uniform or merged.')
 flags.DEFINE_string('out', '', 'Folder of an export, which must not exist yet.')
 flags.DEFINE_string('base_name', '', 'What an export calls its base model.')
-flags.DEFINE_string('adapter', '', 'Folder of a PEFT adapter to import or re-rank.')
+flags.DEFINE_string('adapter', '', 'PEFT adapter to import or re-rank: folder or id.')
 flags.DEFINE_string('tuned', '', 'Fully fine-tuned model to re-rank, as model.source.')
+flags.DEFINE_string('repo', '', 'OWNER/NAME on the hub to push an export to.')
+flags.DEFINE_bool('public', False, 'Let everybody see a repository that push makes.')
 flags.DEFINE_string('coordinator', '', 'HOST:PORT where several processes meet.')
 flags.DEFINE_integer('processes', 0, 'How many processes there are; 0: this one.')
 flags.DEFINE_integer('process_id', -1, 'Which of them this is; 0 writes and talks.')
@@ -43,6 +45,8 @@ _OPTIONS = (
   'base_name',
   'adapter',
   'tuned',
+  'repo',
+  'public',
 )
 
 

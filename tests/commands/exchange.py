@@ -22,6 +22,8 @@ DEFAULTS = {
   'base_name': '',
   'adapter': '',
   'tuned': '',
+  'repo': '',
+  'public': False,
 }
 _PATHS = ('out', 'adapter', 'tuned', 'input')
 
