@@ -10,44 +10,14 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'What to train.')
+from adapad_jax.commands.flags import CONFIG, FLAGS, OPTIONS
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG.help)
 flags.DEFINE_string('mode', 'train', 'train, eval, report, export, push, import, ...')
-flags.DEFINE_string('workdir', None, 'Folder of the run; runs/... if not given.')
-flags.DEFINE_bool('dry_run', False, 'Only print what training would do.')
-flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or latest.')
-flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
-flags.DEFINE_string('input', '', 'File to predict.')
-flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
-flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
-flags.DEFINE_integer('budget', 0, 'Keep so many components over all modules; 0: all.')
-flags.DEFINE_string('format', 'peft', 'Of an export: peft, peft-uniform or merged.')
-flags.DEFINE_string('out', '', 'Folder of an export, which must not exist yet.')
-flags.DEFINE_string('base_name', '', 'What an export calls its base model.')
-flags.DEFINE_string('adapter', '', 'PEFT adapter to import or re-rank: folder or id.')
-flags.DEFINE_string('tuned', '', 'Fully fine-tuned model to re-rank, as model.source.')
-flags.DEFINE_string('repo', '', 'OWNER/NAME on the hub to push an export to.')
-flags.DEFINE_bool('public', False, 'Let everybody see a repository that push makes.')
-flags.DEFINE_string('coordinator', '', 'HOST:PORT where several processes meet.')
-flags.DEFINE_integer('processes', 0, 'How many processes there are; 0: this one.')
-flags.DEFINE_integer('process_id', -1, 'Which of them this is; 0 writes and talks.')
-flags.DEFINE_bool('cluster', False, 'Find the processes of SLURM, Open MPI, a TPU pod.')
-flags.DEFINE_integer('heartbeat', 30, 'Seconds after which a silent process is dead.')
-_OPTIONS = (
-  'dry_run',
-  'checkpoint',
-  'split',
-  'input',
-  'output',
-  'max_rank',
-  'budget',
-  'format',
-  'out',
-  'base_name',
-  'adapter',
-  'tuned',
-  'repo',
-  'public',
-)
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer}
+for _name, _flag in FLAGS.items():
+  _define = _DEFINE.get(type(_flag.default), flags.DEFINE_string)
+  _define(_name, _flag.default, f'{_flag.help} [{", ".join(_flag.modes)}]')
 
 
 def main(argv: list[str]) -> None:
@@ -71,7 +41,8 @@ def main(argv: list[str]) -> None:
   request = Request(
     config=None if _CONFIG.value is None else _CONFIG.value.to_dict(),
     workdir=pathlib.Path(values.workdir) if values.workdir else None,
-    options={name: values[name].value for name in _OPTIONS},
+    options={name: values[name].value for name in OPTIONS},
+    given=tuple(name for name in ('config', *FLAGS) if values[name].present),
   )
   with ending_together():
     try:
@@ -93,6 +64,14 @@ def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a config that cannot be read ends in one line as well."""
   try:
     return flags.FLAGS(argv)
+  except flags.UnrecognizedFlagError as error:
+    if not error.flagname.startswith('config.'):
+      sys.exit(f'error: {error}; --help lists all flags')
+    sys.exit(
+      f'error: --{error.flagname} changes a field of --config=FILE, which was not'
+      ' given; a run in a --workdir keeps the config that it was begun with: eval and'
+      ' predict choose other rows by --split=NAME or --input=FILE'
+    )
   except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
     # The last line is the cause, whatever the config library wrapped around it.
     cause = str(error).strip().replace('\\n', '\n').splitlines()[-1].strip('\'" ')

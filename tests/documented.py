@@ -89,6 +89,7 @@ def check(flags):
   """Parses flags and reads the config that they mean; touches no data."""
   from adapad_jax import main
   from adapad_jax.commands import registry
+  from adapad_jax.commands.flags import FLAGS, require_read
   from adapad_jax.commands.train import PROGRAMS
   from adapad_jax.regression.config import RegressionConfig
   from adapad_jax.settings import build
@@ -100,6 +101,8 @@ def check(flags):
   values = main.flags.FLAGS
   if values.mode not in registry.MODES:
     raise ValueError(f'unknown mode {values.mode}')
+  given = [name for name in ('config', *FLAGS) if values[name].present]
+  require_read(values.mode, given)
   if main._CONFIG.value is None:
     return
   config = main._CONFIG.value.to_dict()

@@ -37,8 +37,17 @@ def cut_to_budget(adapter: Adapter, budget: int) -> Adapter:
   Raises:
     ValueError: if the budget is below one.
   """
+  return cut(adapter, budget_ranks(adapter, budget))
+
+
+def budget_ranks(adapter: Adapter, budget: int) -> dict[str, int]:
+  """How many components of every module `cut_to_budget` keeps.
+
+  Raises:
+    ValueError: if the budget is below one.
+  """
   energy = {name: importances(u) ** 2 for name, u in adapter.modules.items()}
-  return cut(adapter, share(energy, budget))
+  return share(energy, budget)
 
 
 def cut(adapter: Adapter, ranks: Mapping[str, int]) -> Adapter:

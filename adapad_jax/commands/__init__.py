@@ -14,11 +14,13 @@ class Request:
     config: the config dict as a plain nested dict; None without --config.
     workdir: folder of the run; None without --workdir.
     options: the other flags, by name.
+    given: names of the flags that were given, those with their default value too.
   """
 
   config: Mapping[str, Any] | None
   workdir: pathlib.Path | None
   options: Mapping[str, Any]
+  given: tuple[str, ...] = ()
 
   def run_folder(self) -> pathlib.Path:
     """The workdir.
@@ -28,4 +30,4 @@ class Request:
     """
     if self.workdir is None:
       raise ValueError('this mode needs --workdir=FOLDER, the folder of a run')
-    return self.workdir
+    return self.workdir.expanduser()

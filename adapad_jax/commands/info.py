@@ -69,7 +69,8 @@ def caches() -> dict[str, Any]:
 
 def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
   """Of --config, else of the run in --workdir, else none."""
-  values, workdir = request.config, request.workdir
+  values = request.config
+  workdir = request.workdir and request.run_folder()
   if values is None and workdir is not None:
     if not is_regression(workdir):
       return read_workdir(workdir)

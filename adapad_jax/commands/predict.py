@@ -5,6 +5,7 @@ import pathlib
 from adapad_jax.commands import Request
 from adapad_jax.processes import is_first
 from adapad_jax.tasks.files import existing
+from adapad_jax.training.cutting import check_cut
 from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
 
@@ -13,9 +14,11 @@ def run(request: Request) -> None:
   """Reads --input, or a --split of the task, and writes --output.
 
   Raises:
-    ValueError: without --input or --split, or if one cannot be read.
+    ValueError: without --input or --split, or if one cannot be read, or the update
+      cannot be cut as asked.
   """
   options = request.options
+  check_cut(options['max_rank'], options['budget'])
   if bool(options['input']) == bool(options['split']):
     raise ValueError('predict needs --input=FILE, or --split=NAME of the task')
   if options['input']:
@@ -24,7 +27,7 @@ def run(request: Request) -> None:
   task, source = saved.plan.task, options['input']
   split = task.read(source) if source else task.splits[options['split']]
   output = pathlib.Path(options['output'] or default_output(request, task.suffix))
-  outputs = saved.outputs(split, options['max_rank'])
+  outputs = saved.outputs(split, options['max_rank'], options['budget'])
   if is_first():
     task.write_predictions(split, outputs, output)
   say(f'{len(split)} predictions in {output}')

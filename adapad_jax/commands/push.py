@@ -6,7 +6,8 @@ import tempfile
 
 from adapad_jax import hub
 from adapad_jax.commands import Request
-from adapad_jax.training.exports import Destination, check_cut, export
+from adapad_jax.training.cutting import check_cut
+from adapad_jax.training.exports import Destination, export
 from adapad_jax.training.terminal import say
 
 

@@ -1,5 +1,6 @@
 """The modes by name."""
 
+import dataclasses
 from collections.abc import Callable
 
 from adapad_jax.commands import (
@@ -14,6 +15,7 @@ from adapad_jax.commands import (
   rerank,
   train,
 )
+from adapad_jax.commands.flags import TOGETHER, expanded, require_read
 from adapad_jax.processes import require_one
 from adapad_jax.settings import did_you_mean
 
@@ -29,18 +31,17 @@ MODES: dict[str, Callable[[Request], None]] = {
   'report': report.run,
 }
 
-# What several processes can do together.
-_TOGETHER = ('train', 'eval', 'predict', 'info')
-
 
 def run(mode: str, request: Request) -> None:
   """Runs a mode.
 
   Raises:
-    ValueError: if there is none of that name, or it needs a single process.
+    ValueError: if there is none of that name, it needs a single process, or it does
+      not read a flag that was given.
   """
   if mode not in MODES:
     raise ValueError(f'unknown --mode {mode!r}{did_you_mean(mode, MODES)}')
-  if mode not in _TOGETHER:
+  require_read(mode, request.given)
+  if mode not in TOGETHER:
     require_one(f'--mode={mode}')
-  MODES[mode](request)
+  MODES[mode](dataclasses.replace(request, options=expanded(request.options)))

@@ -5,6 +5,7 @@ import pathlib
 from adapad_jax.commands import Request
 from adapad_jax.report import write_comparison, write_report
 from adapad_jax.training.terminal import say
+from adapad_jax.training.workdir import at
 
 COMPARISON = 'comparison.html'
 
@@ -18,7 +19,7 @@ def run(request: Request) -> None:
     ValueError: if one of them holds no finished run, or matplotlib is missing.
   """
   folders = [part.strip() for part in str(request.run_folder()).split(',')]
-  workdirs = [pathlib.Path(part) for part in folders if part]
+  workdirs = [at(part) for part in folders if part]
   if len(workdirs) == 1:
     say(f'report: {write_report(workdirs[0])}')
     return

@@ -20,10 +20,11 @@ from adapad_jax.interchange import (
 )
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
 from adapad_jax.training.config import MeshConfig, finetune_config
+from adapad_jax.training.cutting import require_counts
 from adapad_jax.training.exports import (
   Destination,
+  real_batch,
   release_of,
-  require_counts,
   score,
   write,
 )
@@ -66,7 +67,8 @@ def run(request: Request) -> None:
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
   release = release_of(session, small.adapter, metrics, destination)
-  found = write(release, plan.task.splits['validation'], destination)
+  batch = real_batch(plan.task.splits['validation'])
+  found = write(release, batch, destination)
   kept = sum(small.explained.values()) / len(small.explained)
   say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
 

@@ -20,7 +20,7 @@ from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
 from adapad_jax.training.train import train
-from adapad_jax.training.workdir import RESULT, require_usable
+from adapad_jax.training.workdir import RESULT, at, require_usable
 
 
 def run(request: Request) -> None:
@@ -52,7 +52,7 @@ def _finetune(request: Request) -> None:
     say('compiling, to tell what it takes of memory ...')
     say(str(estimate(plan)))
     return
-  workdir = request.workdir or default_workdir(config)
+  workdir = at(request.workdir or default_workdir(config))
   require_usable(workdir)
   require_same_run(workdir, config)
   if (workdir / RESULT).is_file():

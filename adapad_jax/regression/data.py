@@ -52,7 +52,7 @@ def _matrix(path: str, where: str) -> np.ndarray:
   Raises:
     ValueError: if there is no such file or it holds something else.
   """
-  file = pathlib.Path(path)
+  file = pathlib.Path(path).expanduser()
   if file.suffix not in ('.npy', '.csv', '.tsv'):
     raise ValueError(f'{where}={path!r} must end in .npy, .csv or .tsv')
   if not file.is_file():

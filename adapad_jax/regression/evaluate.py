@@ -8,6 +8,7 @@ import numpy as np
 from adapad_jax.files import finite, read_json
 from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.regression.data import less, load
+from adapad_jax.regression.record import require_same_files
 from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
 from adapad_jax.settings import build
 from adapad_jax.training.workdir import CONFIG, RESULT
@@ -25,6 +26,7 @@ def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
   """
   if not (workdir / RESULT).is_file():
     raise ValueError(f'the run in {workdir} has not ended: there is no {RESULT}')
+  require_same_files(workdir)
   data = load(build(RegressionConfig, read_json(workdir / CONFIG)))
   active = read_json(workdir / RESULT)['active']
   keep = min(max_rank, active) if max_rank else active

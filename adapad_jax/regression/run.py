@@ -13,6 +13,7 @@ from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.regression.data import Split, centre, load
 from adapad_jax.regression.discovery import discover
 from adapad_jax.regression.fit import Fit, fit
+from adapad_jax.regression.record import record_of, require_same_files, settled
 from adapad_jax.regression.relatives import (
   compute_schedule,
   exact_fit,
@@ -21,7 +22,18 @@ from adapad_jax.regression.relatives import (
 )
 from adapad_jax.settings import as_dict, build
 from adapad_jax.training.logs import METRICS, JsonLines
-from adapad_jax.training.workdir import RESULT, versions
+from adapad_jax.training.workdir import (
+  CONFIG,
+  RECORD,
+  RESULT,
+  at,
+  config_of,
+  is_regression,
+  locked,
+  require_same_config,
+  require_usable,
+  versions,
+)
 
 COMPONENTS = 'components.npz'
 
@@ -29,9 +41,10 @@ COMPONENTS = 'components.npz'
 def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict:
   """Fits what the config says; everything is checked before anything is written.
 
-  Writes `config.json`, `metrics.jsonl` (one line a round), `components.npz` (a_RI,
-  b_RO, mean_I, mean_O) and `result.json`. A workdir that holds a result is left as
-  it is, and its result returned.
+  Writes `run.json` (digests of the data's files), `config.json`, `metrics.jsonl` (one
+  line a round), `components.npz` (a_RI, b_RO, mean_I, mean_O) and `result.json`. A
+  workdir that holds the result of the same config and data is left as it is, and its
+  result returned.
 
   Args:
     config: nested plain dict, see `config.RegressionConfig`.
@@ -39,16 +52,32 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     dry_run: whether to return only what would be done.
 
   Raises:
-    ValueError: for unknown fields, values out of range or data that cannot be fitted.
+    ValueError: for unknown fields, values out of range, data that cannot be fitted, or
+      a workdir that holds a run with another config or other data.
   """
-  settings = build(RegressionConfig, config)
+  settings = settled(build(RegressionConfig, config))
+  workdir = at(workdir)
+  if not dry_run:
+    require_usable(workdir)
+    _require_same_config(workdir, settings)
   data = load(settings)
   if settings.method in ('parallel', 'discover'):
     sharding.make_mesh(settings.devices)
   if dry_run:
     return _outline(settings, data)
+  with locked(workdir):
+    return _fit(settings, data, workdir)
+
+
+def _fit(
+  settings: RegressionConfig, data: Split, workdir: pathlib.Path
+) -> dict[str, Any]:
+  """Fits in a workdir that this process holds, or reads what came of it before."""
   if (workdir / RESULT).is_file():
+    require_same_files(workdir)
     return read_json(workdir / RESULT)
+  write_json(workdir / RECORD, record_of(settings))
+  write_json(workdir / CONFIG, as_dict(settings))
   centred, mean_I, mean_O = centre(data, settings.data.centre)
   start = time.perf_counter()
   fitted = METHODS[settings.method](settings, centred)
@@ -58,7 +87,6 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     dtype=settings.dtype, ridge=settings.ridge,
   )  # fmt: skip
   result = finite(_outline(settings, data) | _scores(fitted, best, centred, seconds))
-  write_json(workdir / 'config.json', as_dict(settings))
   _write_metrics(workdir, fitted, best)
   np.savez(
     workdir / COMPONENTS,
@@ -66,6 +94,23 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
   )  # fmt: skip
   write_json(workdir / RESULT, result)
   return result
+
+
+def _require_same_config(workdir: pathlib.Path, settings: RegressionConfig) -> None:
+  """Refuses a workdir that holds another run.
+
+  Raises:
+    ValueError: naming the program or the fields that differ.
+  """
+  if not (workdir / CONFIG).is_file():
+    return
+  if not is_regression(workdir):
+    raise ValueError(
+      f"{workdir} holds a run of program 'finetune'; choose another --workdir"
+    )
+  there = settled(build(RegressionConfig, config_of(workdir)))
+  # How many devices share the work may change from one start to the next.
+  require_same_config(workdir, as_dict(settings), as_dict(there), ('devices',))
 
 
 def _parallel(settings: RegressionConfig, data: Split) -> Fit:

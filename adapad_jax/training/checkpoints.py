@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from adapad_jax.processes import are_several
@@ -100,9 +101,9 @@ class Checkpoints:
     """The newest readable save, or None if there is none at all.
 
     The save before a damaged one is read instead, with a warning; training moves the
-    damaged one aside. A state of another shape is not damaged: it is of another run. A
-    device or a disk that fails says nothing about a save either. With several processes
-    a damaged save stays as well: one alone moves it.
+    damaged one aside. Damaged is one whose bytes cannot be read: a state of another
+    shape is of another run, and a device or a disk that fails says nothing about a save
+    either. With several processes a damaged save stays as well: one alone moves it.
 
     Args:
       kind: 'latest' or 'best'.
@@ -129,6 +130,8 @@ class Checkpoints:
             f' ({_reason(error)}); the same command in one process moves it aside, if'
             ' it is damaged, and goes on from the one before it'
           ) from error
+        if _is_whole(self._root / kind / str(step)):
+          raise
         self._set_aside(kind, step, error)
     if steps:
       where = f'were moved to {self._root / "damaged"}'
@@ -179,6 +182,20 @@ class Checkpoints:
     numbered = (folder / f'{name}-{number}' for number in itertools.count(2))
     choices = itertools.chain([folder / name], numbered)
     return next(path for path in choices if not path.exists())
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+  """Whether all that a save holds can be read, as the shapes that it has."""
+  handler = ocp.PyTreeCheckpointHandler()
+  try:
+    stored = handler.metadata(folder / _STATE).tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+    handler.restore(folder / _STATE, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+      reader.restore(folder, args=ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))
+  except Exception:  # orbax and its stores raise many kinds
+    return False
+  return True
 
 
 def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:

@@ -1,14 +1,15 @@
 """A trained run becomes files that other libraries load; docs/export.md."""
 
 import dataclasses
+import logging
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 from flax import nnx
 
 from adapad_jax.adapters import Adapter
-from adapad_jax.adapters.prefixes import cut_to_budget, cut_to_rank
 from adapad_jax.interchange import (
   Release,
   Report,
@@ -21,8 +22,10 @@ from adapad_jax.origins import HubCommit
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch
 from adapad_jax.tasks import Split
+from adapad_jax.tasks.facts import Unavailable
 from adapad_jax.tasks.task import Batch
 from adapad_jax.training.batches import trimmed
+from adapad_jax.training.cutting import check_cut, cut
 from adapad_jax.training.evaluate import make_evaluator
 from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.plan import Plan
@@ -32,6 +35,13 @@ from adapad_jax.training.session import Session
 FORMATS = ('peft', 'peft-uniform', 'merged')
 # Real rows on which an export is compared with the state.
 _ROWS = 8
+# What they are where the run's data are not at hand.
+_SENTENCES = (
+  'One.',
+  'Two words.',
+  'A film is a long row of pictures.',
+  'The plot was good, the cast was better, and the ending came too soon for both.',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +89,9 @@ def export(
 ) -> dict[str, Any]:
   """Writes a run's adapter, cut if asked to, as files that other libraries load.
 
-  The cut adapter is scored first; what was written is read back and compared with
-  the state, weights and outputs, before the folder gets its name.
+  The cut adapter is scored first, if the validation data are still there; what was
+  written is read back and compared with the state, weights and outputs, before the
+  folder gets its name.
 
   Args:
     workdir: the folder of the run.
@@ -108,9 +119,37 @@ def export(
       release = _whole_model(run, destination)
     else:
       adapter = cut(run.adapter, max_rank, budget)
-      metrics = score(run.session, adapter)
+      metrics = _scored(
+        lambda: score(run.session, adapter),
+        {} if max_rank or budget else run.metrics,
+      )
       release = release_of(run.session, adapter, metrics, destination)
-  return write(release, run.plan.task.splits['validation'], destination)
+  return write(release, _batch(run), destination)
+
+
+def _scored(
+  measure: Callable[[], dict[str, float]], known: Mapping[str, float]
+) -> dict[str, float]:
+  """Metrics on the validation data; without these what training has measured."""
+  try:
+    return measure()
+  except Unavailable as error:
+    logging.getLogger(__name__).warning(
+      '%s. The export is made without: its metrics are %s.',
+      error,
+      'those that training reported' if known else 'not known',
+    )
+    return dict(known)
+
+
+def _batch(run: SavedRun) -> Batch:
+  """Rows on which the export is compared with the state: of the data, if there."""
+  task = run.plan.task
+  try:
+    return real_batch(task.splits['validation'])
+  except Unavailable:
+    rows = [dict.fromkeys(task.facts.text, text) for text in _SENTENCES]
+    return real_batch(run.read_rows(rows))
 
 
 def _check_whole(destination: Destination, max_rank: int, budget: int) -> None:
@@ -124,47 +163,13 @@ def _check_whole(destination: Destination, max_rank: int, budget: int) -> None:
 def _whole_model(run: SavedRun, destination: Destination) -> Release:
   """The release of a run that changed every parameter: a model without an adapter."""
   session, deployed = run.session, run.deployed
-  metrics = run.evaluate()
+  metrics = _scored(run.evaluate, run.metrics)
   model = nnx.merge(run.plan.attachment.graph, deployed.backbone(session.params))
   names = tuple(name for slot in weights.slots_of(model) for name in slot.names)
   # No tensor comes from the base model's files.
   whole = dataclasses.replace(session.pretrained, model=model, initialised=names)
   session = dataclasses.replace(session, pretrained=whole)
   return release_of(session, Adapter({}, fetch(deployed.head)), metrics, destination)
-
-
-def check_cut(max_rank: int, budget: int) -> None:
-  """Checks how an adapter is to be cut.
-
-  Raises:
-    ValueError: if both are given or one is negative.
-  """
-  if max_rank and budget:
-    raise ValueError('give --max_rank or --budget, not both')
-  require_counts(max_rank=max_rank, budget=budget)
-
-
-def require_counts(**counts: int) -> None:
-  """Refuses negative numbers of components, by the names of their flags.
-
-  Raises:
-    ValueError: naming the first.
-  """
-  for name, value in counts.items():
-    if value < 0:
-      raise ValueError(f'--{name} must be at least 1, or 0 for all, got {value}')
-
-
-def cut(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
-  """The prefix of so many components a module, or over all modules; 0 keeps all.
-
-  Raises:
-    ValueError: if both are given or one is negative.
-  """
-  check_cut(max_rank, budget)
-  if max_rank:
-    return cut_to_rank(adapter, max_rank)
-  return cut_to_budget(adapter, budget) if budget else adapter
 
 
 def score(session: Session, adapter: Adapter) -> dict[str, float]:
@@ -207,9 +212,9 @@ def _commit(plan: Plan, destination: Destination) -> HubCommit | None:
   return commit if destination.base_name in ('', commit and commit.repo) else None
 
 
-def write(release: Release, split: Split, destination: Destination) -> dict[str, Any]:
+def write(release: Release, batch: Batch, destination: Destination) -> dict[str, Any]:
   """Writes one of the formats and reports what was measured on the way."""
-  report = _writer(release, split, destination)
+  report = _writer(release, batch, destination)
   return {
     'out': str(report.folder),
     'format': destination.format,
@@ -221,8 +226,7 @@ def write(release: Release, split: Split, destination: Destination) -> dict[str,
   }
 
 
-def _writer(release: Release, split: Split, destination: Destination) -> Report:
-  batch = real_batch(split)
+def _writer(release: Release, batch: Batch, destination: Destination) -> Report:
   if destination.format == 'merged':
     return write_merged(release, destination.out, batch)
   uniform = destination.format == 'peft-uniform'

@@ -17,6 +17,7 @@ from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
 from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.commits import at_commits, recorded
+from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.record import read_record, require_same_model
@@ -33,12 +34,15 @@ class SavedRun:
     session: the model with its weights.
     step: rounds done when the state was saved.
     deployed: the update and the head.
+    metrics: of the validation splits, as training measured them in this state; empty
+      for one that was saved between two evaluations.
   """
 
   plan: Plan
   session: Session
   step: int
   deployed: Deployed
+  metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
   @functools.cached_property
   def adapter(self) -> Adapter:
@@ -54,50 +58,83 @@ class SavedRun:
     # Kept, because predictions compile once for an evaluator.
     return self.session.evaluator()
 
-  def evaluate(self, split: str = '', max_rank: int = 0) -> dict[str, float]:
+  def evaluate(
+    self, split: str = '', max_rank: int = 0, budget: int = 0
+  ) -> dict[str, float]:
     """The task's metrics of a split.
 
     Args:
       split: a name of `plan.task.splits`; '' means all validation splits together,
         which is what training reports.
       max_rank: keeps the first so many components of every module; 0 keeps all.
+      budget: keeps so many components over all modules; 0 keeps all.
 
     Raises:
-      ValueError: if there is no such split, or its rows have no labels.
+      ValueError: if there is no such split, its rows have no labels, its data are not
+        what they were when the run began, or the update cannot be cut as asked.
     """
     if split:
-      rows = self.plan.task.splits[split]
-      return self.plan.task.evaluate(rows, self.outputs(rows, max_rank))
-    prefix = max_rank or self.plan.method.capacity
+      return self._score(self.plan.task.splits[split], max_rank, budget)
     with jax.set_mesh(self.plan.mesh):
-      return self._evaluator.validate(self.session.params, self.deployed, prefix)
+      deployed, prefix = self._cut(max_rank, budget)
+      return self._evaluator.validate(self.session.params, deployed, prefix)
 
-  def outputs(self, split: Split, max_rank: int = 0) -> Outputs:
+  def evaluate_file(
+    self, path: str | os.PathLike[str], max_rank: int = 0, budget: int = 0
+  ) -> dict[str, float]:
+    """The task's metrics of a file with the task's columns, labels too.
+
+    Raises:
+      ValueError: if it cannot be read, a row has no label, or one of no class of the
+        run, or the update cannot be cut as asked.
+    """
+    rows = self.plan.task.read(path, labelled=True)
+    return self._score(rows, max_rank, budget)
+
+  def _score(self, rows: Split, max_rank: int, budget: int) -> dict[str, float]:
+    return self.plan.task.evaluate(rows, self.outputs(rows, max_rank, budget))
+
+  def outputs(self, split: Split, max_rank: int = 0, budget: int = 0) -> Outputs:
     """What the task's `predict` gives for each row: for classes 'logits_BC', (N, C)."""
-    prefix = max_rank or self.plan.method.capacity
-    params, deployed = self.session.params, self.deployed
     with jax.set_mesh(self.plan.mesh):
-      return self._evaluator.outputs(params, deployed, split, prefix)
+      deployed, prefix = self._cut(max_rank, budget)
+      return self._evaluator.outputs(self.session.params, deployed, split, prefix)
+
+  def _cut(self, max_rank: int, budget: int) -> tuple[Deployed, int]:
+    """The update and how much of every module to use of it, on the current mesh."""
+    check_cut(max_rank, budget)
+    require_adapter(self.deployed, max_rank, budget)
+    prefix = max_rank or self.plan.method.capacity
+    if not budget:
+      return self.deployed, prefix
+    modules = self.plan.modules
+    return cut_deployed(self.deployed, self.adapter, modules, budget), prefix
 
   def predict(
-    self, rows: Sequence[Mapping[str, Any]], max_rank: int = 0
+    self, rows: Sequence[Mapping[str, Any]], max_rank: int = 0, budget: int = 0
   ) -> list[dict[str, Any]]:
     """Predictions for rows in memory, one dict each, as `--mode=predict` writes them.
 
     Args:
       rows: the task's columns by name, such as {'text': 'A fine film.'}.
-      max_rank: see `evaluate`.
+      max_rank, budget: see `evaluate`.
 
     Raises:
       ValueError: if a column is missing or a text is empty.
     """
+    split = self.read_rows(rows)
     with tempfile.TemporaryDirectory() as folder:
-      given, found = (pathlib.Path(folder) / f'{x}.jsonl' for x in ('rows', 'found'))
-      given.write_text(''.join(json.dumps(dict(row)) + '\n' for row in rows))
-      split = self.plan.task.read(given)
-      outputs = self.outputs(split, max_rank)
+      found = pathlib.Path(folder) / 'found.jsonl'
+      outputs = self.outputs(split, max_rank, budget)
       self.plan.task.write_predictions(split, outputs, found)
       return [json.loads(line) for line in found.read_text().splitlines()]
+
+  def read_rows(self, rows: Sequence[Mapping[str, Any]]) -> Split:
+    """Rows in memory as a split, labels left out; arguments as in `predict`."""
+    with tempfile.TemporaryDirectory() as folder:
+      given = pathlib.Path(folder) / 'rows.jsonl'
+      given.write_text(''.join(json.dumps(dict(row)) + '\n' for row in rows))
+      return self.plan.task.read(given)
 
 
 def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedRun:
@@ -122,4 +159,7 @@ def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedR
   plan = make_plan(config, record)
   with jax.set_mesh(plan.mesh):
     opened = open_run(plan, folder, checkpoint)
-  return SavedRun(plan, opened.session, opened.restored.step, opened.deployed)
+  found = opened.restored
+  at_it = found.meta['best' if checkpoint == 'best' else 'last']
+  metrics = at_it['metrics'] if at_it and at_it['step'] == found.step else {}
+  return SavedRun(plan, opened.session, found.step, opened.deployed, metrics)

@@ -4,27 +4,13 @@ import json
 
 from adapad_jax.adapters import Adapter
 from adapad_jax.commands import Request, registry
+from adapad_jax.commands.flags import FLAGS, OPTIONS
 from adapad_jax.interchange import Release, write_merged
 from adapad_jax.models import Head, load
 from tests import tiny
 from tests.interchange import kit
 
-DEFAULTS = {
-  'dry_run': False,
-  'checkpoint': 'best',
-  'split': '',
-  'input': '',
-  'output': '',
-  'max_rank': 0,
-  'budget': 0,
-  'format': 'peft',
-  'out': '',
-  'base_name': '',
-  'adapter': '',
-  'tuned': '',
-  'repo': '',
-  'public': False,
-}
+DEFAULTS = {name: FLAGS[name].default for name in OPTIONS}
 _PATHS = ('out', 'adapter', 'tuned', 'input')
 
 

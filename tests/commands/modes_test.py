@@ -10,6 +10,8 @@ import pytest
 
 from adapad_jax.commands import Request
 from adapad_jax.commands.registry import run
+from adapad_jax.regression.run import run as regress
+from configs.regression import get_config
 from tests import tiny
 from tests.commands.exchange import DEFAULTS
 
@@ -62,6 +64,77 @@ def test_training_again_shows_the_finished_run(trained, data, capsys):
   assert 'holds a finished run' in out and '--mode=eval --workdir=' in out
   assert 'rank of every module, 18 of 18 components' in out
   assert (trained / 'result.json').stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_not_the_outcome_of_another_config(trained, data):
+  before = (trained / 'result.json').stat().st_mtime_ns
+  other = tiny.values(data, train={'steps': 50}, optimizer={'rate': 0.5})
+  message = 'optimizer.rate is 0.5, there it is 0.02; train.steps is 50, there it is 60'
+  with pytest.raises(ValueError, match=message):
+    run('train', request(other, trained))
+  assert (trained / 'result.json').stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_not_the_outcome_of_other_data(trained, data, capsys):
+  path = data / 'train.csv'
+  text = path.read_text()
+  path.write_text(text + 'good,pos\n')
+  try:
+    with pytest.raises(ValueError, match='has changed .*: 96 then, 97 now'):
+      run('train', request(tiny.values(data), trained))
+    run('train', request(workdir=trained))  # Only looks at it.
+  finally:
+    path.write_text(text)
+  assert 'holds a finished run' in capsys.readouterr().out
+
+
+def test_eval_of_a_file_is_of_that_file(trained, data, tmp_path, capsys):
+  other = tmp_path / 'other.csv'
+  rows = list(csv.DictReader((data / 'validation.csv').read_text().splitlines()))
+  flip = {'pos': 'neg', 'neg': 'pos'}
+  lines = [f'{row["text"]},{flip[row["label"]]}' for row in rows[:20]]
+  other.write_text('\n'.join(['text,label', *lines]) + '\n')
+  half = tmp_path / 'half.csv'
+  half.write_text(''.join(f'{line}\n' for line in ['text,label', *lines[:10]]))
+
+  def accuracy(**options):
+    run('eval', request(workdir=trained, **options))
+    return json.loads(capsys.readouterr().out.splitlines()[-1])['accuracy']
+
+  answers = tmp_path / 'answers.csv'
+  run('predict', request(workdir=trained, input=str(other), output=str(answers)))
+  got = [r['prediction'] for r in csv.DictReader(answers.read_text().splitlines())]
+  wrong = [flip[row['label']] == x for row, x in zip(rows, got, strict=False)]
+  assert accuracy(input=str(other)) == pytest.approx(sum(wrong) / 20)
+  assert accuracy(input=str(half)) == pytest.approx(sum(wrong[:10]) / 10)
+  (tmp_path / 'bare.csv').write_text('text\ngood\n')
+  with pytest.raises(ValueError, match="bare.csv has no column 'label'"):
+    accuracy(input=str(tmp_path / 'bare.csv'))
+  with pytest.raises(ValueError, match='--input=FILE or --split=NAME, not both'):
+    accuracy(input=str(other), split='validation')
+
+
+@pytest.mark.parametrize('mode', ['eval', 'predict', 'export'])
+def test_a_cut_is_checked_alike_wherever_there_is_one(mode, trained, tmp_path):
+  options = {'out': str(tmp_path / 'out')} if mode == 'export' else {}
+  options |= {'split': 'validation'} if mode == 'predict' else {}
+  for cut, message in (
+    ({'max_rank': 1, 'budget': 2}, '--max_rank or --budget, not both'),
+    ({'max_rank': -1}, '--max_rank must be at least 1, or 0 for all, got -1'),
+    ({'budget': -2}, '--budget must be at least 1, or 0 for all, got -2'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      run(mode, request(workdir=trained, **options, **cut))
+
+
+def test_a_regression_is_told_of_what_it_does_not_read(tmp_path):
+  config = get_config().to_dict()
+  config['data'] |= {'examples': 60, 'inputs': 8, 'outputs': 6, 'rank': 2}
+  config |= {'rank': 2, 'method': 'exact'}
+  regress(config, tmp_path / 'fit', dry_run=False)
+  asked = Request(None, tmp_path / 'fit', DEFAULTS, given=('workdir', 'split'))
+  with pytest.raises(ValueError, match='--split is not read for a run of program'):
+    run('eval', asked)
 
 
 def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):

@@ -78,7 +78,34 @@ def test_late_and_absent_workers_still_arrive(tmp_path):
 
 def test_a_finished_run_is_kept(tmp_path):
   first = run(config('exact'), tmp_path, dry_run=False)
-  assert run(config('exact', rank=2), tmp_path, dry_run=False) == first
+  assert run(config('exact'), tmp_path, dry_run=False) == first
+  with pytest.raises(ValueError, match='another config: rank is 2, there it is 3;'):
+    run(config('exact', rank=2), tmp_path, dry_run=False)
+
+
+def test_a_run_is_of_the_data_that_it_was_begun_with(tmp_path, monkeypatch):
+  """Their path may be relative, and is that of the folder where the run began."""
+  draw = np.random.default_rng(0)
+  np.save(tmp_path / 'x.npy', draw.normal(0, 1, (40, 4)))
+  np.save(tmp_path / 'y.npy', draw.normal(0, 1, (40, 3)))
+  values = config('exact', rank=2, data__x='x.npy')
+  values['data']['y'] = 'y.npy'
+  monkeypatch.chdir(tmp_path)
+  first = run(values, tmp_path / 'run', dry_run=False)
+  monkeypatch.chdir('/')
+  assert evaluate(tmp_path / 'run')['test_error'] == first['test_error']
+  np.save(tmp_path / 'y.npy', draw.normal(0, 1, (40, 3)))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  values['data'] |= {'x': '~/x.npy', 'y': '~/y.npy'}
+  for again in (
+    lambda: evaluate(tmp_path / 'run'),
+    lambda: run(values, tmp_path / 'run', dry_run=False),
+  ):
+    with pytest.raises(ValueError, match='data.y=.*y.npy has changed since the run in'):
+      again()
+  (tmp_path / 'y.npy').unlink()
+  with pytest.raises(ValueError, match='data.y=.*y.npy .* is not there any more'):
+    evaluate(tmp_path / 'run')
 
 
 def test_a_dry_run_writes_nothing(tmp_path):

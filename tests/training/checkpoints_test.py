@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from adapad_jax.training import checkpoints
-from adapad_jax.training.checkpoints import Checkpoints, restore_target
+from adapad_jax.training.checkpoints import (
+  Checkpoints,
+  OtherShapes,
+  restore_target,
+)
 
 STATE = {'x': np.arange(3.0, dtype=np.float32)}
 
@@ -53,6 +57,47 @@ def test_an_error_of_the_machine_leaves_saves_where_they_are(saved, error, monke
       restored(saved)
   found = restored(saved)
   assert found.step == 2 and found.meta == {'step': 2}
+
+
+def test_what_can_be_read_is_not_damaged_whatever_went_wrong(saved, monkeypatch):
+  with monkeypatch.context() as patch:
+    fail_with(patch, TypeError('of some library'))
+    with pytest.raises(TypeError, match='of some library'):
+      restored(saved)
+  assert restored(saved).step == 2
+
+
+@pytest.mark.parametrize(
+  'state, message',
+  [
+    ({'x': np.zeros(4, np.float32)}, r'x is \[3\], it should be \[4\]'),
+    (
+      {'y': np.zeros(3, np.float32)},
+      r'x is \[3\], it should be absent; y is',
+    ),
+  ],
+)
+def test_a_state_of_other_shapes_is_named_and_stays(saved, tmp_path, state, message):
+  mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
+  with pytest.raises(OtherShapes, match=f'latest/2 holds a state of .*{message}'):
+    saved.restore('latest', restore_target(state, mesh))
+  assert not (tmp_path / 'damaged').exists() and restored(saved).step == 2
+
+
+def test_who_only_looks_reads_the_save_before_a_damaged_one_and_moves_nothing(
+  saved, tmp_path, caplog
+):
+  looked = Checkpoints(tmp_path, read_only=True)
+  assert restored(looked).step == 2 and restored(looked, 'best') is None
+  (tmp_path / 'latest/2/meta/metadata').write_text('{"st')
+  before = sorted(tmp_path.rglob('*'))
+  assert restored(looked).step == 1 and 'latest/2 of step 2 is damaged' in caplog.text
+  assert sorted(tmp_path.rglob('*')) == before
+  looked.close()
+  nowhere = Checkpoints(tmp_path / 'nowhere', read_only=True)
+  assert restored(nowhere) is None and not (tmp_path / 'nowhere').exists()
+  assert restored(saved).step == 1
+  assert [path.name for path in (tmp_path / 'damaged').iterdir()] == ['latest-2']
 
 
 def test_several_processes_move_nothing(saved, monkeypatch):

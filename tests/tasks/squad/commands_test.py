@@ -10,16 +10,10 @@ from adapad_jax.commands.registry import run
 from adapad_jax.files import read_json
 from adapad_jax.models import sources
 from configs import squad
+from tests.commands.exchange import DEFAULTS
 from tests.tasks.squad.toy import write_toy
 
-OPTIONS = {
-  'dry_run': False,
-  'checkpoint': 'latest',
-  'split': '',
-  'input': '',
-  'output': '',
-  'max_rank': 0,
-}
+OPTIONS = DEFAULTS | {'checkpoint': 'latest'}
 TINY_BERT = {
   'model_type': 'bert',
   'vocab_size': 30522,
