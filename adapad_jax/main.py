@@ -13,7 +13,7 @@ from ml_collections import config_flags
 from adapad_jax.commands.flags import CONFIG, FLAGS, OPTIONS
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG.help)
-flags.DEFINE_string('mode', 'train', 'train, eval, report, export, import, ...')
+flags.DEFINE_string('mode', 'train', 'train, eval, report, export, push, import, ...')
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer}
 for _name, _flag in FLAGS.items():
   _define = _DEFINE.get(type(_flag.default), flags.DEFINE_string)

@@ -23,9 +23,9 @@ class Flag:
   is_path: bool = False
 
 
-_RUNS = ('eval', 'predict', 'export')
+_RUNS = ('eval', 'predict', 'export', 'push')
 _CUTS = (*_RUNS, 'rerank')
-_WRITES = ('export', 'rerank')
+_WRITES = ('export', 'push', 'rerank')
 # What several processes can do together.
 TOGETHER = ('train', 'eval', 'predict', 'info')
 
@@ -59,8 +59,13 @@ FLAGS: dict[str, Flag] = {
   'out': Flag('', 'Folder of an export, which must not exist yet.', _WRITES, True),
   'base_name': Flag('', 'What an export calls its base model.', _WRITES),
   'adapter': Flag(
-    '', 'Folder of a PEFT adapter to import or re-rank.', ('import', 'rerank'), True
+    '',
+    'PEFT adapter to import or re-rank: a folder, or an id on the hub.',
+    ('import', 'rerank'),
+    is_path=True,
   ),
+  'repo': Flag('', 'OWNER/NAME on the hub that a push writes.', ('push',)),
+  'public': Flag(False, 'Let everybody see a repository that a push makes.', ('push',)),
   'tuned': Flag(
     '', 'Fully fine-tuned model to re-rank, as model.source.', ('rerank',), True
   ),

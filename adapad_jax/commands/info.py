@@ -11,13 +11,14 @@ import jax
 from flax import nnx
 
 from adapad_jax.commands import Request
-from adapad_jax.models import Head, max_length, outline, sources
+from adapad_jax.models import Head, Source, max_length, outline
 from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.settings import build
 from adapad_jax.sharding import make_mesh
 from adapad_jax.training.claim import read_workdir
+from adapad_jax.training.commits import LATEST, Commits, at_commits, begun_with
 from adapad_jax.training.config import FinetuneConfig, finetune_config
-from adapad_jax.training.plan import choose_mesh, devices_of_model, nbytes
+from adapad_jax.training.plan import choose_mesh, devices_of_model, find_model, nbytes
 from adapad_jax.training.terminal import say
 from adapad_jax.training.workdir import config_of, is_regression, versions
 
@@ -43,16 +44,17 @@ def run(request: Request) -> None:
     },
   }
   if (config := _config(request)) is not None:
-    found |= _of_config(config)
+    begun = request.workdir if request.config is None else None
+    found |= _of_config(config, begun_with(begun) if begun else LATEST)
   say(json.dumps(found, indent=2))
 
 
-def mesh_of(config: FinetuneConfig) -> jax.sharding.Mesh:
+def mesh_of(config: FinetuneConfig, source: Source) -> jax.sharding.Mesh:
   """The mesh of a run, but for what its data and method, not read here, ask for."""
   model, rows = config.model, config.train.batch // config.train.accumulate
   # Which head it is makes no difference to how many devices hold the backbone.
   head = Head('classification')
-  outlined = outline(model.source, head, dtype=model.dtype)
+  outlined = outline(source, head, dtype=model.dtype)
   weights = nbytes(nnx.state(outlined.model))
   return choose_mesh(config.mesh, rows, devices_of_model(config.mesh, rows, weights))
 
@@ -80,15 +82,19 @@ def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
   return finetune_config(values)
 
 
-def _of_config(config: FinetuneConfig | RegressionConfig) -> dict[str, Any]:
+def _of_config(
+  config: FinetuneConfig | RegressionConfig, commits: Commits
+) -> dict[str, Any]:
   if isinstance(config, RegressionConfig):
     return {'mesh': dict(make_mesh(config.devices).shape)}
-  source = config.model.source
+  source = find_model(at_commits(config, commits))
+  commits = Commits(commits.model or source.commit, commits.data)
   return {
-    'mesh': dict(mesh_of(config).shape),
+    **({'commits': found} if (found := commits.as_dict()) else {}),
+    'mesh': dict(mesh_of(config, source).shape),
     'model': {
-      'source': source,
-      'folder': str(sources.resolve(source, weights=False)),
+      'source': config.model.source,
+      'folder': str(source.folder),
       'max_length': max_length(source),
     },
   }

@@ -5,10 +5,14 @@ import pathlib
 import re
 from collections.abc import Mapping
 
+import jax
+from flax import nnx
+
 from adapad_jax.adapters.targets import layer_of
 from adapad_jax.files import write_atomically
 from adapad_jax.interchange.release import Release
 from adapad_jax.lowrank import Adapter
+from adapad_jax.models import Pretrained
 
 _AUTO = {
   'classification': 'AutoModelForSequenceClassification',
@@ -50,8 +54,9 @@ def _title(release: Release, merged: bool) -> str:
 
 def _about(release: Release, kind: str) -> str:
   ranks = release.adapter.ranks.values()
+  at = f' at commit `{release.revision}`' if release.revision else ''
   if not ranks:
-    return f'All weights of `{release.base_name}` were trained.\n'
+    return f'All weights of `{release.base_name}`{at} were trained.\n'
   used = sum(rank > 0 for rank in ranks)
   length = f' Rows were cut to {release.max_length} tokens.' * bool(release.max_length)
   form = {
@@ -60,8 +65,9 @@ def _about(release: Release, kind: str) -> str:
     'merged': 'The update is added to the weights; nothing else is needed.',
   }[kind]
   return (
-    f'A low-rank update of `{release.base_name}`: {sum(ranks)} rank-one components in'
-    f' {used} of {len(ranks)} modules, {release.adapter.parameters():,} parameters'
+    f'A low-rank update of `{release.base_name}`{at}: {sum(ranks)} rank-one'
+    f' components in {used} of {len(ranks)} modules,'
+    f' {release.adapter.parameters():,} parameters'
     f' beside the head. {form}{length}\n'
   )
 
@@ -83,19 +89,24 @@ def _labels(labels: tuple[str, ...]) -> str:
 
 
 def snippet(release: Release, merged: bool) -> str:
-  """Python that loads the model and its tokenizer with torch."""
-  head = release.base.head
+  """Python that loads the model and its tokenizer with torch.
+
+  In the dtype that the metrics are of: checkpoints have another, and set the default.
+  """
+  head, dtype = release.base.head, f'dtype={dtype_of(release.base)!r}'
   auto = _AUTO[head.kind]
   source = "'path/to/this/folder'" if merged else repr(release.base_name)
+  at = f', revision={release.revision!r}' if release.revision and not merged else ''
   lines = [
     *([] if merged else ['from peft import PeftModel']),
     f'from transformers import {auto}, AutoTokenizer\n',
-    f'tokenizer = AutoTokenizer.from_pretrained({source})',
+    f'tokenizer = AutoTokenizer.from_pretrained({source}{at})',
   ]
   if merged:
-    return '\n'.join([*lines, f'model = {auto}.from_pretrained({source}).eval()\n'])
+    load = f'model = {auto}.from_pretrained({source}, {dtype}).eval()\n'
+    return '\n'.join([*lines, load])
   decoder = release.base.family in _DECODERS
-  options = [source]
+  options = [f'{source}{at}', dtype]
   if release.labels:
     id2label = dict(enumerate(release.labels))
     options += [f'num_labels={len(id2label)}', f'id2label={id2label!r}']
@@ -109,6 +120,12 @@ def snippet(release: Release, merged: bool) -> str:
     lines.append('base.config.pad_token_id = tokenizer.pad_token_id')
   load = "model = PeftModel.from_pretrained(base, 'path/to/this/folder').eval()\n"
   return '\n'.join([*lines, load])
+
+
+def dtype_of(base: Pretrained) -> str:
+  """The dtype that a model computes in: that of its largest parameter."""
+  leaves = jax.tree.leaves(nnx.state(base.model, nnx.Param))
+  return max(leaves, key=lambda leaf: leaf.size).dtype.name
 
 
 def _ranks(adapter: Adapter) -> str:

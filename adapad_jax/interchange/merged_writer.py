@@ -1,7 +1,6 @@
 """Writes W + Delta W and the head as a complete Hugging Face checkpoint."""
 
 import pathlib
-import shutil
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from adapad_jax.files import write_json
+from adapad_jax.interchange.beside import copy_beside
 from adapad_jax.interchange.card import write_card
 from adapad_jax.interchange.notes import write_notes
 from adapad_jax.interchange.release import Release
@@ -23,7 +23,6 @@ from adapad_jax.interchange.verify import (
 from adapad_jax.models import Pretrained, load, load_tokenizer, stack, weights
 from adapad_jax.models.checkpoint_files import open_tensors
 from adapad_jax.models.families import family_of
-from adapad_jax.models.sources import BESIDE
 from adapad_jax.tasks.task import Batch
 
 _WEIGHTS = 'model.safetensors'
@@ -68,7 +67,7 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
     tensors = merged_tensors(release)
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})
     write_json(folder / 'config.json', _config(release, _dtype(tensors)))
-    _copy_beside(base.source_dir, folder)
+    copy_beside(base.source_dir, folder)
     write_notes(release, folder)
     write_card(release, folder, 'merged')
     error = _weight_error(folder, tensors)
@@ -142,13 +141,6 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
       # A decoder's classifier looks for the last token that is not padding.
       config['pad_token_id'] = load_tokenizer(str(base.source_dir)).pad_token_id
   return config
-
-
-def _copy_beside(source: pathlib.Path, folder: pathlib.Path) -> None:
-  for pattern in BESIDE:
-    for path in source.glob(pattern):
-      if path.is_file():
-        shutil.copyfile(path, folder / path.name)
 
 
 def _weight_error(folder: pathlib.Path, tensors: Tensors) -> float:

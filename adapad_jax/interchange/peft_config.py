@@ -57,6 +57,7 @@ class PeftConfig:
   Attributes:
     path: of the file, for messages.
     base_name: the base model as its author named it.
+    revision: which state of it, on the hub; '' if not stated.
     task_type: 'SEQ_CLS', 'QUESTION_ANS', 'CAUSAL_LM', ... or None.
     rank, alpha: defaults of all modules.
     rank_pattern, alpha_pattern: regex for the end of a module's name -> value.
@@ -68,6 +69,7 @@ class PeftConfig:
 
   path: pathlib.Path
   base_name: str
+  revision: str
   task_type: str | None
   rank: int
   alpha: float
@@ -118,6 +120,7 @@ def read_config(folder: pathlib.Path) -> PeftConfig:
   return PeftConfig(
     path=path,
     base_name=raw.get('base_model_name_or_path') or '',
+    revision=str(raw.get('revision') or ''),
     task_type=raw.get('task_type'),
     rank=_rank(raw.get('r', 8), 'r', path),
     alpha=_alpha(raw.get('lora_alpha', 8), 'lora_alpha', path),

@@ -64,9 +64,12 @@ def tensors_of(
 
 
 def config_of(
-  updates: Mapping[str, LowRank], base: Pretrained, base_name: str
+  updates: Mapping[str, LowRank],
+  base: Pretrained,
+  base_name: str,
+  revision: str | None = None,
 ) -> dict[str, Any]:
-  """adapter_config.json, sorted as PEFT itself writes it."""
+  """adapter_config.json, sorted as PEFT itself writes it; `revision` is the base's."""
   rank = max(update.rank for update in updates.values())
   others = {name: u.rank for name, u in updates.items() if u.rank != rank}
   heads = sorted(module.split('.')[-1] for module in base.head_modules)
@@ -74,6 +77,7 @@ def config_of(
     'peft_type': 'LORA',
     'task_type': TASK_TYPES[base.head.kind],
     'base_model_name_or_path': base_name,
+    'revision': revision,
     'r': rank,
     'lora_alpha': rank,
     'rank_pattern': others,

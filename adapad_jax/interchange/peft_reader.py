@@ -25,6 +25,7 @@ from adapad_jax.models import Head, Pretrained
 from adapad_jax.models.families import family_of
 from adapad_jax.models.torch_bin import open_bin
 from adapad_jax.models.weights import canonical
+from adapad_jax.origins import HubCommit
 
 _FACTOR = re.compile(r'(?P<module>.+)\.lora_(?P<factor>[AB])(\.default)?\.weight')
 _SAVED = re.compile(
@@ -128,7 +129,14 @@ def read_peft(folder: str | pathlib.Path, base: Pretrained) -> Release:
       k: math.nan if x is None else x for k, x in notes.get('metrics', {}).items()
     },
     max_length=notes.get('max_length'),
+    base_commit=_commit(config),
   )
+
+
+def _commit(config: PeftConfig) -> HubCommit | None:
+  if not config.revision:
+    return None
+  return HubCommit(config.base_name, config.revision, config.revision)
 
 
 def _tensors(folder: pathlib.Path) -> Tensors:

@@ -6,6 +6,7 @@ from safetensors.numpy import save_file
 
 from adapad_jax.files import write_json
 from adapad_jax.interchange import peft_format
+from adapad_jax.interchange.beside import copy_beside
 from adapad_jax.interchange.card import write_card
 from adapad_jax.interchange.notes import write_notes
 from adapad_jax.interchange.peft_reader import read_peft
@@ -20,7 +21,12 @@ _LOGIT_TOLERANCE = 1e-5
 
 
 def write_peft(
-  release: Release, out: str | pathlib.Path, batch: Batch, *, uniform: bool = False
+  release: Release,
+  out: str | pathlib.Path,
+  batch: Batch,
+  *,
+  uniform: bool = False,
+  tokenizer: bool = False,
 ) -> Report:
   """Writes the adapter, reads it back, and keeps the folder only if both agree.
 
@@ -30,6 +36,7 @@ def write_peft(
     batch: real inputs on which the adapter as read back has to give equal logits.
     uniform: pad all modules with zeros to one rank, r = lora_alpha: larger, but the
       one layout that PEFT, vLLM, SGLang and llama.cpp scale alike.
+    tokenizer: write that of the base beside it, and its chat template.
 
   Raises:
     ValueError: if there is nothing to write, `out` exists or cannot be written, or
@@ -37,12 +44,16 @@ def write_peft(
   """
   updates = peft_format.layout(release.adapter, uniform)
   with new_folder(out) as folder:
-    config = peft_format.config_of(updates, release.base, release.base_name)
+    config = peft_format.config_of(
+      updates, release.base, release.base_name, release.revision
+    )
     write_json(folder / peft_format.CONFIG, config)
     tensors = peft_format.tensors_of(updates, release.adapter.head)
     save_file(tensors, folder / peft_format.TENSORS, {'format': 'pt'})
     write_notes(release, folder)
     write_card(release, folder, 'peft-uniform' if uniform else 'peft')
+    if tokenizer:
+      copy_beside(release.base.source_dir, folder)
     found = read_peft(folder, release.base).adapter
     delta = delta_error(release.adapter, found)
     gap = logit_gap(release.base, release.adapter, found, batch)

@@ -11,6 +11,7 @@ from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained
+from adapad_jax.origins import HubCommit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Release:
     label_names: class names by index; None where there are no classes.
     metrics: what the adapter reaches on the validation split.
     max_length: tokens per row in training; None if unknown.
+    base_commit: the commit of a base on the hub; None if unknown.
   """
 
   adapter: Adapter
@@ -34,6 +36,7 @@ class Release:
   label_names: tuple[str, ...] | None = None
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   max_length: int | None = None
+  base_commit: HubCommit | None = None
 
   def __post_init__(self) -> None:
     check_fits(self.adapter, self.base)
@@ -42,6 +45,11 @@ class Release:
       raise ValueError(f'label names {names} for a head of kind {head.kind!r}')
     if names is not None and len(names) != head.num_labels:
       raise ValueError(f'{len(names)} label names for a head of {head.num_labels}')
+
+  @property
+  def revision(self) -> str | None:
+    """What has to be asked of the hub to get the same base."""
+    return self.base_commit and self.base_commit.commit
 
   @property
   def labels(self) -> tuple[str, ...]:

@@ -42,8 +42,11 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
     stage = pathlib.Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
-    stage.chmod(0o755)  # mkdtemp hides it from other users
+    files = _usual_mode(stage)
+    stage.chmod(files | (files & 0o444) >> 2)  # mkdtemp hides it from other users
     yield stage
+    for path in filter(pathlib.Path.is_file, stage.rglob('*')):
+      path.chmod(files)  # safetensors hides what it writes
     _flush(stage)
     os.rename(stage, out)
   except (OSError, SafetensorError) as error:
@@ -52,6 +55,15 @@ def new_folder(out: str | pathlib.Path) -> Iterator[pathlib.Path]:
   finally:
     if stage is not None:
       shutil.rmtree(stage, ignore_errors=True)
+
+
+def _usual_mode(folder: pathlib.Path) -> int:
+  """The mode that a new file gets by the umask."""
+  probe = folder / '.mode'
+  probe.touch()
+  mode = probe.stat().st_mode & 0o777
+  probe.unlink()
+  return mode
 
 
 def _source_of(error: Exception, here: pathlib.Path) -> str:

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +17,8 @@ from adapad_jax.interchange import (
   write_peft,
 )
 from adapad_jax.lowrank import Adapter
-from adapad_jax.models import sources, weights
+from adapad_jax.models import Source, weights
+from adapad_jax.origins import HubCommit
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch
 from adapad_jax.tasks import Split
@@ -28,6 +28,7 @@ from adapad_jax.training.batches import trimmed
 from adapad_jax.training.cutting import check_cut, cut
 from adapad_jax.training.evaluate import make_evaluator
 from adapad_jax.training.hosted import deploy_adapter
+from adapad_jax.training.plan import Plan
 from adapad_jax.training.saved import SavedRun, restore
 from adapad_jax.training.session import Session
 
@@ -52,6 +53,8 @@ class Destination:
     format: one of `FORMATS`.
     base_name: what the files call the base model; '' for the name or folder that it
       was loaded from.
+    tokenizer: whether an adapter gets its base's tokenizer beside it, as a merged
+      model does in any case.
 
   Raises:
     ValueError: if the folder is missing, exists or cannot be made, or the format is
@@ -61,6 +64,7 @@ class Destination:
   out: str
   format: str = 'peft'
   base_name: str = ''
+  tokenizer: bool = False
 
   def __post_init__(self) -> None:
     if self.format not in FORMATS:
@@ -81,6 +85,7 @@ def export(
   budget: int = 0,
   base_name: str = '',
   checkpoint: str = 'best',
+  tokenizer: bool = False,
 ) -> dict[str, Any]:
   """Writes a run's adapter, cut if asked to, as files that other libraries load.
 
@@ -96,6 +101,7 @@ def export(
     budget: keeps so many components over all modules; 0 keeps all.
     base_name: what the files call the base model, if not what it was loaded from.
     checkpoint: 'best' or 'latest'.
+    tokenizer: write the base's tokenizer beside an adapter.
 
   Returns:
     The folder, components and parameters, the largest error of a weight
@@ -104,7 +110,7 @@ def export(
   Raises:
     ValueError: if there is no such run or format, or the export is not right.
   """
-  destination = Destination(os.fspath(out), format, base_name)
+  destination = Destination(os.fspath(out), format, base_name, tokenizer)
   check_cut(max_rank, budget)
   run = restore(workdir, checkpoint)
   with jax.set_mesh(run.plan.mesh):
@@ -186,7 +192,8 @@ def release_of(
   return Release(
     adapter=adapter,
     base=session.pretrained,
-    base_name=destination.base_name or public_name(plan.config.model.source),
+    base_name=destination.base_name or public_name(session.pretrained.source),
+    base_commit=_commit(plan, destination),
     task=plan.task.name,
     label_names=plan.task.label_names,
     metrics=metrics,
@@ -194,11 +201,15 @@ def release_of(
   )
 
 
-def public_name(source: str) -> str:
-  """What torch can load as the base: a hub id as it is, else the folder."""
-  folder = pathlib.Path(source).expanduser()
-  is_local = source.startswith('package:') or folder.is_dir()
-  return str(sources.resolve(source).absolute()) if is_local else source
+def public_name(source: Source) -> str:
+  """What torch can load as the base: the id of a repository, else the folder."""
+  return source.commit.repo if source.commit else str(source.folder.absolute())
+
+
+def _commit(plan: Plan, destination: Destination) -> HubCommit | None:
+  """The commit of the base, unless its files get a name that is not of the hub's."""
+  commit = plan.commits.model
+  return commit if destination.base_name in ('', commit and commit.repo) else None
 
 
 def write(release: Release, batch: Batch, destination: Destination) -> dict[str, Any]:
@@ -219,7 +230,8 @@ def _writer(release: Release, batch: Batch, destination: Destination) -> Report:
   if destination.format == 'merged':
     return write_merged(release, destination.out, batch)
   uniform = destination.format == 'peft-uniform'
-  return write_peft(release, destination.out, batch, uniform=uniform)
+  beside = destination.tokenizer
+  return write_peft(release, destination.out, batch, uniform=uniform, tokenizer=beside)
 
 
 def real_batch(split: Split) -> Batch:

@@ -51,6 +51,7 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'task': plan.task.name,
     'method': plan.config.method,
     'model': plan.config.model.source,
+    'commits': plan.commits.as_dict(),
     'metric': plan.task.metric,
     'best': course.best,
     'last': course.last,

@@ -244,7 +244,7 @@ def deberta(folder):
     'max_relative_positions': -1,
     'norm_rel_ebd': 'layer_norm',
     'num_attention_heads': 2,
-    'num_hidden_layers': 2,
+    'num_hidden_layers': 1,
     'pos_att_type': 'p2c|c2p',
     'position_biased_input': False,
     'position_buckets': 8,
@@ -307,7 +307,7 @@ def qwen(folder):
     'max_position_embeddings': 1024,
     'model_type': 'qwen3',
     'num_attention_heads': 2,
-    'num_hidden_layers': 2,
+    'num_hidden_layers': 1,
     'num_key_value_heads': 1,
     'rms_norm_eps': 1e-6,
     'rope_theta': 1000000,
@@ -330,8 +330,7 @@ def qwen(folder):
     'README.md': '---\nlicense: apache-2.0\n---\n',
   }
   write(folder, files)
-  inner = draw(folder, Head('lm'))
-  tensors = {f'model.{name}': x for name, x in inner.items()}
+  tensors = draw(folder, Head('lm'))
   tensors['lm_head.weight'] = tensors['model.embed_tokens.weight']
   half = {name: x.astype(ml_dtypes.bfloat16) for name, x in tensors.items()}
   return files | {'model.safetensors': safetensors.numpy.save(half)}

@@ -1,0 +1,52 @@
+"""`--mode=push`: a trained run becomes a repository on the hub."""
+
+import json
+import pathlib
+import tempfile
+
+from adapad_jax import hub
+from adapad_jax.commands import Request
+from adapad_jax.training.cutting import check_cut
+from adapad_jax.training.exports import Destination, export
+from adapad_jax.training.terminal import say
+
+
+def run(request: Request) -> None:
+  """Exports as `--mode=export` does, tokenizer included, and uploads to --repo.
+
+  A new repository is private unless --public is given. With --out the export is kept.
+
+  Raises:
+    ValueError: as for export, without a token, or if the repository may not be written.
+  """
+  options, workdir = request.options, request.run_folder()
+  if not hub.is_id(options['repo'], owner=True):
+    raise ValueError(
+      f'push needs --repo=OWNER/NAME, the repository to write; got {options["repo"]!r}'
+    )
+  repository = hub.parse(options['repo'], 'model')
+  if repository.revision:
+    raise ValueError(f'--repo={options["repo"]}: a push goes to the main branch')
+  check_cut(options['max_rank'], options['budget'])
+  with tempfile.TemporaryDirectory(prefix='adapad_jax-') as scratch:
+    out = options['out'] or str(pathlib.Path(scratch, 'export'))
+    Destination(out, options['format'], options['base_name'])
+    user = hub.check_token(repository)  # Before the work of an export.
+    found = export(
+      workdir,
+      out,
+      format=options['format'],
+      max_rank=options['max_rank'],
+      budget=options['budget'],
+      base_name=options['base_name'],
+      checkpoint=options['checkpoint'],
+      tokenizer=True,
+    )
+    say(f'uploading to {repository.name} as {user} ...')
+    url = hub.push(
+      out,
+      repository,
+      private=not options['public'],
+      message=f'Upload {options["format"]} export of {workdir.name}',
+    )
+  say(json.dumps(found | {'out': options['out'] or None, 'url': url}))
