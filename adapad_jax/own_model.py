@@ -17,9 +17,10 @@ import numpy as np
 from flax import nnx
 
 from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.lowrank import Adapter, host_adapter
 from adapad_jax.methods import Problem, RankReport
-from adapad_jax.methods.adapad import AdaPaD, AdaPaDSettings, build
+from adapad_jax.methods.adapad import AdaPaD, build
 from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import make_mesh, put
 from adapad_jax.training import Diverged

@@ -1,5 +1,6 @@
-"""The device mesh: its axes, how it is made, and how arrays are put on it."""
+"""The device mesh: its axes, how it is made, and how rows and arrays lie on it."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -89,6 +90,51 @@ def row_axes(mesh: jax.sharding.Mesh) -> tuple[str, ...]:
 def row_shards(mesh: jax.sharding.Mesh) -> int:
   """Into how many parts the rows of a batch are divided."""
   return math.prod(mesh.shape[name] for name in row_axes(mesh))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """How the rows of a batch lie on a mesh.
+
+  Attributes:
+    order_B: the row of the batch at each place.
+    axes: mesh axes that divide the places, contiguous ones for a device.
+  """
+
+  order_B: np.ndarray
+  axes: tuple[str, ...]
+
+  @property
+  def spec(self) -> jax.sharding.PartitionSpec:
+    """Of arrays (steps, batch, ...)."""
+    return jax.P(None, self.axes)
+
+
+def rows_on(mesh: jax.sharding.Mesh, batch: int) -> Rows:
+  """Rows dealt out to all devices of one place on the worker axis."""
+  return Rows(shard_order(batch, row_shards(mesh)), row_axes(mesh))
+
+
+def shard_order(batch: int, shards: int) -> np.ndarray:
+  """Order in which rows are laid out so that contiguous shard d holds g = d mod shards.
+
+  Raises:
+    ValueError: if the shards do not divide the batch.
+  """
+  if batch % shards:
+    fits = [n for n in range(1, batch + 1) if batch % n == 0]
+    raise ValueError(
+      f'the data axis of {shards} device(s) does not divide the batch of {batch}'
+      f' rows; choose a data axis from {fits}, or another batch'
+    )
+  return np.arange(batch).reshape(batch // shards, shards).T.ravel()
+
+
+def whole_specs(tree: Any) -> Any:
+  """Partition specs of arrays that every device has in full."""
+  # Of full rank, as jax writes specs on outputs: an equal but shorter one is another
+  # entry of the compilation cache.
+  return jax.tree.map(lambda x: jax.P(*[None] * x.ndim), tree)
 
 
 def specs_of(tree: Any) -> Any:

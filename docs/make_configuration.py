@@ -7,7 +7,6 @@ import dataclasses
 import pathlib
 import re
 
-from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.methods import METHODS
 from adapad_jax.optim import Optimizer
 from adapad_jax.tasks import DataConfig
@@ -108,10 +107,7 @@ def page() -> str:
     '`program` is `finetune`, `seed` is folded into every random draw, `method` is one'
     f' of {", ".join(f"`{name}`" for name in METHODS)}.',
   ]
-  methods = {
-    name: (kind, Discovery) if name == 'adapad' else (kind,)
-    for name, (kind, _) in METHODS.items()
-  }
+  methods = {name: (kind,) for name, (kind, _) in METHODS.items()}
   for group, kinds in (GROUPS | methods).items():
     if dataclasses.fields(kinds[0]):
       head = ['', f'## {group}', '', '| field | default | meaning | elsewhere |']

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from adapad_jax.adapters import Targets, linear_shapes, merge
-from adapad_jax.methods.adapad import AdaPaDSettings
+from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.optim import Optimizer
 from adapad_jax.own_model import Recipe, adapt
 from adapad_jax.training import Diverged

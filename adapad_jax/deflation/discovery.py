@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-SCORES = ('product', 'sum')
+from adapad_jax.deflation.settings import AdaPaDSettings
 
 
 @jax.tree_util.register_dataclass
@@ -31,9 +31,6 @@ class Ranks:
     importance_M, uncertainty_M: the moving averages Ibar and Ubar.
     granted_MR: the round in which a component was activated, -1 if it was not.
     score_MR: the module's score at that round, 0 for the starting components.
-    top: the best score of the first allocation, the yardstick of the stop rule.
-    weak: allocations in a row whose best score fell below the stop rule.
-    stopped: whether growth has ended before the budget.
   """
 
   rank_M: jax.Array
@@ -41,9 +38,6 @@ class Ranks:
   uncertainty_M: jax.Array
   granted_MR: jax.Array
   score_MR: jax.Array
-  top: jax.Array
-  weak: jax.Array
-  stopped: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,146 +45,73 @@ class Discovery:
   """Grows ranks from one where importance shows that capacity pays.
 
   Attributes:
-    budget: components over all modules when growth ends.
-    r_max: the most components a module may have.
-    start: rounds before the first allocation.
-    interval: rounds between allocations.
-    grants: most components given out in one allocation.
-    beta1, beta2: decay of the moving averages.
-    score: 'product' (Ibar Ubar) or 'sum' (Ibar + Ubar).
-    advance: whether the next component of a module trains privately beforehand.
-    stop_ratio: end growth once the best score stays below this fraction of the first
-      allocation's best for `stop_patience` allocations; 0 never stops early.
-    stop_patience: see above.
+    settings: the schedule of growth, resolved.
   """
 
-  budget: int
-  r_max: int = 4
-  start: int = 100
-  interval: int = 10
-  grants: int = 4
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'product'
-  advance: bool = True
-  stop_ratio: float = 0.0
-  stop_patience: int = 3
-
-  def __post_init__(self) -> None:
-    if self.score not in SCORES:
-      raise ValueError(
-        f'unknown discovery.score {self.score!r}; choose from {list(SCORES)}'
-      )
-    for field in ('r_max', 'interval', 'grants', 'stop_patience'):
-      if getattr(self, field) < 1:
-        raise ValueError(f'discovery.{field} is {getattr(self, field)}; must be >= 1')
-
-  def check(self, modules: int, rounds: int) -> None:
-    """Refuses a budget that this many modules or rounds cannot spend.
-
-    Raises:
-      ValueError: naming the bound that is violated and what would work.
-    """
-    if self.budget < modules:
-      raise ValueError(
-        f'discovery.budget {self.budget} is below one component for each of the'
-        f' {modules} modules; choose {modules}..{modules * self.r_max}'
-      )
-    if self.budget > modules * self.r_max:
-      raise ValueError(
-        f'discovery.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
-        f' {modules} = {modules * self.r_max}; lower it or raise discovery.r_max'
-      )
-    spent = self.timeline(modules)[-1][0]
-    if spent >= rounds:
-      raise ValueError(
-        f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: raise discovery.grants (now {self.grants}),'
-        f' lower discovery.interval ({self.interval}) or discovery.start'
-        f' ({self.start}), or train longer'
-      )
-
-  def timeline(self, modules: int) -> list[tuple[int, int]]:
-    """(round, total rank after it) of every allocation, at full speed."""
-    events, total, when = [(0, modules)], modules, self.start
-    while total < self.budget:
-      total = min(total + min(self.grants, modules), self.budget)
-      events.append((when, total))
-      when += self.interval
-    return events
+  settings: AdaPaDSettings
 
   def init(self, modules: int) -> Ranks:
     """Every module starts with one active component."""
-    granted_MR = jnp.full((modules, self.r_max), -1, jnp.int32).at[:, 0].set(0)
+    r_max = self.settings.r_max
+    granted_MR = jnp.full((modules, r_max), -1, jnp.int32).at[:, 0].set(0)
     zeros_M = jnp.zeros(modules)
     return Ranks(
       rank_M=jnp.ones(modules, jnp.int32),
       importance_M=zeros_M,
       uncertainty_M=jnp.zeros(modules),
       granted_MR=granted_MR,
-      score_MR=jnp.zeros((modules, self.r_max)),
-      top=jnp.zeros(()),
-      weak=jnp.zeros((), jnp.int32),
-      stopped=jnp.zeros((), bool),
+      score_MR=jnp.zeros((modules, r_max)),
     )
 
   def masks(self, ranks: Ranks) -> tuple[jax.Array, jax.Array]:
     """(active, live), each (M, R) of 0/1: deployed, and in training."""
-    index_R = jnp.arange(self.r_max)[None]
+    index_R = jnp.arange(self.settings.r_max)[None]
     active_MR = index_R < ranks.rank_M[:, None]
-    growing = self.advance & ~self.done(ranks)
+    growing = self.settings.advance & ~self.done(ranks)
     advance_MR = (index_R == ranks.rank_M[:, None]) & growing
     return active_MR.astype(jnp.float32), (active_MR | advance_MR).astype(jnp.float32)
 
   def done(self, ranks: Ranks) -> jax.Array:
     """Whether growth has ended: advance components are dropped then."""
-    return (jnp.sum(ranks.rank_M) >= self.budget) | ranks.stopped
+    return jnp.sum(ranks.rank_M) >= self.settings.budget
 
   def scores(self, ranks: Ranks) -> jax.Array:
     """Score of each module, (M,)."""
-    if self.score == 'sum':
+    if self.settings.score == 'sum':
       return ranks.importance_M + ranks.uncertainty_M
     return ranks.importance_M * ranks.uncertainty_M
 
   def update(self, ranks: Ranks, importance_M: jax.Array, step: jax.Array) -> Ranks:
     """Takes in round `step`'s importance and allocates if the round is due."""
-    mean_M = self.beta1 * ranks.importance_M + (1 - self.beta1) * importance_M
+    beta1, beta2 = self.settings.beta1, self.settings.beta2
+    mean_M = beta1 * ranks.importance_M + (1 - beta1) * importance_M
     off_M = jnp.abs(importance_M - mean_M)
-    spread_M = self.beta2 * ranks.uncertainty_M + (1 - self.beta2) * off_M
+    spread_M = beta2 * ranks.uncertainty_M + (1 - beta2) * off_M
     ranks = dataclasses.replace(ranks, importance_M=mean_M, uncertainty_M=spread_M)
     return self._allocate(ranks, self.due(step) & ~self.done(ranks), step)
 
   def due(self, step: Any) -> Any:
     """Whether a round, a number or traced, is one for allocations."""
-    return (step >= self.start) & ((step - self.start) % self.interval == 0)
+    start, interval = self.settings.start, self.settings.interval
+    return (step >= start) & ((step - start) % interval == 0)
 
   def _allocate(self, ranks: Ranks, due: jax.Array, step: jax.Array) -> Ranks:
+    budget, r_max = self.settings.budget, self.settings.r_max
     score_M = self.scores(ranks)
-    open_M = ranks.rank_M < self.r_max
-    best = jnp.max(jnp.where(open_M, score_M, -jnp.inf))
-    ranks = self._stop_rule(ranks, due, best)
-    left = self.budget - jnp.sum(ranks.rank_M)
-    room = jnp.where(due & ~ranks.stopped, jnp.minimum(self.grants, left), 0)
+    open_M = ranks.rank_M < r_max
+    left = budget - jnp.sum(ranks.rank_M)
+    room = jnp.where(due, jnp.minimum(self.settings.grants, left), 0)
     # A stable sort of the negated score: ties go to the lower module index.
     order_M = jnp.argsort(jnp.where(open_M, -score_M, jnp.inf), stable=True)
     place_M = jnp.argsort(order_M)
     grant_M = (place_M < room) & open_M
-    new_MR = grant_M[:, None] & (jnp.arange(self.r_max)[None] == ranks.rank_M[:, None])
+    new_MR = grant_M[:, None] & (jnp.arange(r_max)[None] == ranks.rank_M[:, None])
     return dataclasses.replace(
       ranks,
       rank_M=ranks.rank_M + grant_M,
       granted_MR=jnp.where(new_MR, step, ranks.granted_MR),
       score_MR=jnp.where(new_MR, score_M[:, None], ranks.score_MR),
     )
-
-  def _stop_rule(self, ranks: Ranks, due: jax.Array, best: jax.Array) -> Ranks:
-    if not self.stop_ratio:
-      return ranks
-    top = jnp.where(due & (ranks.top == 0), best, ranks.top)
-    is_weak = best < self.stop_ratio * top
-    weak = jnp.where(due, jnp.where(is_weak, ranks.weak + 1, 0), ranks.weak)
-    stopped = ranks.stopped | (weak >= self.stop_patience)
-    return dataclasses.replace(ranks, top=top, weak=weak, stopped=stopped)
 
 
 def live_workers(live_MR: jax.Array) -> jax.Array:

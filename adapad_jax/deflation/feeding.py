@@ -1,10 +1,10 @@
 """Which worker trains on which row of a batch.
 
-`replicate`: every live worker sees every row, r times the compute of LoRA. `split`:
-the rows are shared among the live workers alone, the compute of plain LoRA; a part of
-them may be joint rows, which train all workers' components at once. `federated`: a
-batch has as many rows for each worker, live or not, drawn from data that the others
-never see; a device of the worker axis gets those of its own workers alone.
+`Split`: the rows are shared among the live workers alone, the compute of plain LoRA; a
+part of them may be joint rows, which train all workers' components at once.
+`Replicate`: every live worker sees every row, r times the compute. `Federated`: a batch
+has as many rows for each worker, live or not, drawn from data that the others never
+see; a device of the worker axis gets those of its own workers alone.
 
 Worker k is live while it owns a component that trains somewhere; since ranks grow one
 at a time the live workers are always the first n.
@@ -15,16 +15,21 @@ of the batch has the same owner whatever the number of devices.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.sharding import WORKER, row_axes, row_shards
-
-MODES = ('split', 'replicate', 'federated')
-SHARES = ('equal', 'first')
+from adapad_jax.deflation.settings import AdaPaDSettings
+from adapad_jax.sharding import (
+  WORKER,
+  Rows,
+  row_axes,
+  row_shards,
+  rows_on,
+  shard_order,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -47,95 +52,112 @@ class Slots:
   joint_C: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-  """How the rows of a batch lie on a mesh.
+class Feeding(Protocol):
+  """How the rows of a batch are shared among workers.
 
   Attributes:
-    order_B: the row of the batch at each place.
-    axes: mesh axes that divide the places, contiguous ones for a device.
-  """
-
-  order_B: np.ndarray
-  axes: tuple[str, ...]
-
-  @property
-  def spec(self) -> jax.sharding.PartitionSpec:
-    """Of arrays (steps, batch, ...)."""
-    return jax.P(None, self.axes)
-
-
-def rows_on(mesh: jax.sharding.Mesh, batch: int) -> Rows:
-  """Rows dealt out to all devices of one place on the worker axis."""
-  return Rows(shard_order(batch, row_shards(mesh)), row_axes(mesh))
-
-
-@dataclasses.dataclass(frozen=True)
-class Feeding:
-  """How a batch of `batch` rows is shared among `workers` workers.
-
-  Attributes:
-    mode: 'split', 'replicate' or 'federated'.
-    shares: for 'split': 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
-      components, which all others build on, see more).
-    joint: for 'split': the fraction of the rows that belong to no single worker: they
-      see the whole update, and train all of it. 0 is pure deflation.
-    polish: for 'split': the fraction of the run, at its end, in which every row is
-      joint.
     workers: the capacity r_max.
     batch: rows of a global batch.
+    has_joint: whether rows are ever joint.
+    is_private: whether workers have data that the others never see.
   """
 
-  mode: str = 'split'
-  shares: str = 'equal'
-  joint: float = 0.0
-  polish: float = 0.0
-  workers: int = 4
-  batch: int = 32
+  workers: int
+  batch: int
+  has_joint: bool
+  is_private: bool
+
+  def own_rows_at(self, step: Any) -> Any:
+    """The first rows of a batch, which belong to single workers; the rest are joint."""
+
+  def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
+    """Slots a device needs, with workers over `blocks` and rows over `shards`.
+
+    Args:
+      blocks: size of the worker axis of the mesh.
+      shards: parts into which the rows of a batch are divided.
+      live: number of live workers if known; None stands for any number.
+    """
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """How the rows of a batch are laid out, so that devices get theirs.
+
+    Raises:
+      ValueError: if the mesh does not divide what it has to.
+    """
+
+  def slots(
+    self,
+    live: jax.Array,
+    own_rows: Any,
+    blocks: int,
+    shards: int,
+    w: Any,
+    d: Any,
+    capacity: int,
+  ) -> Slots:
+    """The rows of device (w, d); all but sizes may be traced.
+
+    `own_rows` is what `own_rows_at` says.
+    """
+
+
+def make_feeding(settings: AdaPaDSettings, batch: int, rounds: int) -> Feeding:
+  """The feeding of a run with batches of so many rows.
+
+  Raises:
+    ValueError: if the batch has too few rows, or cannot be divided.
+  """
+  if settings.feeding == 'replicate':
+    return Replicate(settings.r_max, batch)
+  if settings.feeding == 'federated':
+    return Federated(settings.r_max, batch)
+  return Split(
+    workers=settings.r_max,
+    batch=batch,
+    shares=settings.shares,
+    own_rows=batch - round(settings.joint * batch),
+    polish_from=round((1 - settings.polish) * rounds) if settings.polish else None,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Every row belongs to one live worker, or to all of them.
+
+  Attributes:
+    workers, batch: see `Feeding`.
+    shares: 'equal' or 'first', see `AdaPaDSettings`.
+    own_rows: the first rows of a batch, which are shared out; the rest are joint.
+    polish_from: the round from which on all rows are joint; None: never.
+  """
+
+  workers: int
+  batch: int
+  shares: str
+  own_rows: int
+  polish_from: int | None
+  is_private = False
 
   def __post_init__(self) -> None:
-    for field, choices in (('mode', MODES), ('shares', SHARES)):
-      value = getattr(self, field)
-      if value not in choices:
-        raise ValueError(
-          f'unknown feeding.{field} {value!r}; choose from {list(choices)}'
-        )
-    for field in ('joint', 'polish'):
-      value = getattr(self, field)
-      if not 0 <= value < 1:
-        raise ValueError(f'feeding.{field} must be in [0, 1), got {value}')
-      if value and self.mode != 'split':
-        raise ValueError(
-          f'feeding.{field}={value} needs feeding.mode split: in {self.mode} the rows'
-          ' of a worker are set'
-        )
-    if self.mode == 'split' and self.own_rows < self.workers:
+    if self.own_rows < self.workers:
       raise ValueError(
-        f'feeding.mode split needs at least one row for each worker: {self.own_rows} of'
-        f' the batch of {self.batch} < workers {self.workers}; use a larger batch,'
-        ' fewer joint rows or replicate'
+        "adapad.feeding='split' needs at least one row for each worker:"
+        f' {self.own_rows} of the batch of {self.batch} < workers {self.workers}; use a'
+        ' larger train.batch, a smaller adapad.r_max or adapad.joint, or'
+        " adapad.feeding='replicate'"
       )
-    if self.mode == 'federated' and self.batch % self.workers:
-      raise ValueError(
-        f'feeding.mode federated gives every worker as many rows, but the batch of'
-        f' {self.batch} is no multiple of {self.workers} workers; choose one that is'
-      )
-
-  @property
-  def own_rows(self) -> int:
-    """The first rows of a batch, which are shared out; the rest are joint."""
-    return self.batch - round(self.joint * self.batch)
 
   @property
   def has_joint(self) -> bool:
     """Whether rows are ever joint."""
-    return self.joint > 0 or self.polish > 0
+    return self.own_rows < self.batch or self.polish_from is not None
 
-  def own_rows_at(self, step: Any, rounds: int) -> Any:
+  def own_rows_at(self, step: Any) -> Any:
     """`own_rows`, but 0 in the last rounds, which polish."""
-    if not self.polish:
+    if self.polish_from is None:
       return self.own_rows
-    return jnp.where(step >= round((1 - self.polish) * rounds), 0, self.own_rows)
+    return jnp.where(step >= self.polish_from, 0, self.own_rows)
 
   def counts(self, live: int) -> np.ndarray:
     """Rows of each of the first `live` workers; they sum to `own_rows`."""
@@ -159,21 +181,11 @@ class Feeding:
     return is_own * (owner // block) + ~is_own * (g % blocks)
 
   def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
-    """Slots a device needs, with workers over `blocks` and rows over `shards`.
-
-    Args:
-      blocks: size of the worker axis of the mesh.
-      shards: size of the data axis.
-      live: number of live workers if known; None stands for any number.
-    """
-    rows = self.batch // shards
-    block = -(-self.workers // blocks)
-    if self.mode != 'split':
-      return self.rows_of_worker(shards) * min(block, live or block)
+    """The most rows that a block of workers has in a shard."""
     if blocks == 1:
-      return rows
+      return self.batch // shards
     tables = self.owners()[[live] if live else slice(1, None)]
-    own_rows = (self.own_rows, 0) if self.polish else (self.own_rows,)
+    own_rows = (self.own_rows,) if self.polish_from is None else (self.own_rows, 0)
     return max(
       int(np.sum(self.places(table, own, blocks)[shard::shards] == w))
       for table in tables
@@ -182,30 +194,9 @@ class Feeding:
       for w in range(blocks)
     )
 
-  def rows_of_worker(self, shards: int) -> int:
-    """Rows of a batch that a worker sees on a device, but for `split`."""
-    part = self.workers if self.mode == 'federated' else 1
-    return self.batch // part // shards
-
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
-    """How the rows of a batch are laid out, so that devices get theirs.
-
-    Raises:
-      ValueError: if the mesh does not divide the rows, or in `federated` the workers.
-    """
-    if self.mode != 'federated':
-      return rows_on(mesh, self.batch)
-    blocks, shards, own = mesh.shape[WORKER], row_shards(mesh), self.rows_of_worker(1)
-    if self.workers % blocks or own % shards:
-      raise ValueError(
-        f'feeding.mode federated cannot spread {self.workers} workers of {own} rows'
-        f' each over a mesh {dict(mesh.shape)}: the worker axis must divide the'
-        ' workers, and data x model the rows of one'
-      )
-    order_KI = shard_order(own, shards)[None] + own * np.arange(self.workers)[:, None]
-    # (blocks, workers of a block, shards, rows): a device's rows lie together.
-    order_B = order_KI.reshape(blocks, -1, shards, own // shards).swapaxes(1, 2).ravel()
-    return Rows(order_B, (WORKER, *row_axes(mesh)))
+    """Dealt out over the data axis; every block of workers has all of a shard."""
+    return rows_on(mesh, self.batch)
 
   def slots(
     self,
@@ -217,23 +208,12 @@ class Feeding:
     d: Any,
     capacity: int,
   ) -> Slots:
-    """The rows of device (w, d); all but sizes may be traced.
-
-    `own_rows` is what `own_rows_at` says.
+    """The rows of a shard that belong to a block, in their order.
 
     Row i of data shard d is row g = i * shards + d of the batch, so every shard
     holds rows of every worker in proportion.
     """
-    rows = self.batch // shards
-    block = -(-self.workers // blocks)
-    i_C = jnp.arange(capacity)
-    if self.mode != 'split':
-      own = self.rows_of_worker(shards)
-      owner_C, place_C = w * block + i_C // own, i_C % own
-      row_C = place_C if self.mode == 'replicate' else jnp.minimum(i_C, own * block - 1)
-      valid_C = (i_C < own * block) & (owner_C < live)
-      number_C = place_C * shards + d
-      return Slots(row_C, number_C, owner_C, valid_C, jnp.zeros(capacity, bool))
+    rows, i_C = self.batch // shards, jnp.arange(capacity)
     is_own_g = np.arange(self.batch) < own_rows
     owner_g = jnp.where(is_own_g, jnp.asarray(self.owners())[live], live - 1)
     g_b = jnp.arange(rows) * shards + d
@@ -246,16 +226,98 @@ class Feeding:
     return Slots(row_C, g_C, owner_g[g_C], valid_C, g_C >= own_rows)
 
 
-def shard_order(batch: int, shards: int) -> np.ndarray:
-  """Order in which rows are laid out so that contiguous shard d holds g = d mod shards.
+@dataclasses.dataclass(frozen=True)
+class _WorkerByWorker:
+  """A device computes as many rows for each of its workers, one worker's after another.
 
-  Raises:
-    ValueError: if the shards do not divide the batch.
+  Attributes:
+    workers, batch: see `Feeding`.
   """
-  if batch % shards:
-    fits = [n for n in range(1, batch + 1) if batch % n == 0]
-    raise ValueError(
-      f'the data axis of {shards} device(s) does not divide the batch of {batch}'
-      f' rows; choose a data axis from {fits}, or another batch'
+
+  workers: int
+  batch: int
+  has_joint = False
+  is_private = False
+
+  def own_rows_at(self, step: Any) -> int:
+    """All of them."""
+    return self.batch
+
+  def rows_of_worker(self, shards: int) -> int:
+    """Rows of a batch that a worker sees on a device."""
+    return self.batch // shards
+
+  def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
+    """The rows of a block's live workers."""
+    block = -(-self.workers // blocks)
+    return self.rows_of_worker(shards) * min(block, live or block)
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """Dealt out over the data axis; every worker sees all of a shard."""
+    return rows_on(mesh, self.batch)
+
+  def slots(
+    self,
+    live: jax.Array,
+    own_rows: Any,
+    blocks: int,
+    shards: int,
+    w: Any,
+    d: Any,
+    capacity: int,
+  ) -> Slots:
+    """The rows of a block's workers; slots of those that are not live are idle."""
+    own, block = self.rows_of_worker(shards), -(-self.workers // blocks)
+    i_C = jnp.arange(capacity)
+    owner_C, place_C = w * block + i_C // own, i_C % own
+    valid_C = (i_C < own * block) & (owner_C < live)
+    row_C = self._row(i_C, place_C, own * block)
+    return Slots(
+      row_C, place_C * shards + d, owner_C, valid_C, jnp.zeros(capacity, bool)
     )
-  return np.arange(batch).reshape(batch // shards, shards).T.ravel()
+
+  def _row(self, i_C: jax.Array, place_C: jax.Array, rows: int) -> jax.Array:
+    """Where in the device's batch a slot's row lies: all workers share its rows."""
+    return place_C
+
+
+@dataclasses.dataclass(frozen=True)
+class Replicate(_WorkerByWorker):
+  """Every worker sees every row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Federated(_WorkerByWorker):
+  """A batch has as many rows for each worker, from data that others never see."""
+
+  is_private = True
+
+  def __post_init__(self) -> None:
+    if self.batch % self.workers:
+      raise ValueError(
+        "adapad.feeding='federated' gives every worker as many rows, but"
+        f' train.batch={self.batch} is no multiple of {self.workers} workers'
+        ' (adapad.r_max); choose one that is'
+      )
+
+  def rows_of_worker(self, shards: int) -> int:
+    """Rows of a batch that a worker sees on a device."""
+    return self.batch // self.workers // shards
+
+  def rows(self, mesh: jax.sharding.Mesh) -> Rows:
+    """Over the worker axis too: nobody else gets a worker's rows."""
+    blocks, shards, own = mesh.shape[WORKER], row_shards(mesh), self.rows_of_worker(1)
+    if self.workers % blocks or own % shards:
+      raise ValueError(
+        f"adapad.feeding='federated' cannot spread {self.workers} workers of {own} rows"
+        f' each over a mesh {dict(mesh.shape)}: the worker axis must divide the'
+        ' workers, and data x model the rows of one'
+      )
+    order_KI = shard_order(own, shards)[None] + own * np.arange(self.workers)[:, None]
+    # (blocks, workers of a block, shards, rows): a device's rows lie together.
+    order_B = order_KI.reshape(blocks, -1, shards, own // shards).swapaxes(1, 2).ravel()
+    return Rows(order_B, (WORKER, *row_axes(mesh)))
+
+  def _row(self, i_C: jax.Array, place_C: jax.Array, rows: int) -> jax.Array:
+    """Where in the device's batch a slot's row lies: each worker has its own."""
+    return jnp.minimum(i_C, rows - 1)

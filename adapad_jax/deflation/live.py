@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
+from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
-from adapad_jax.deflation.round import Deflation, make_round
-from adapad_jax.deflation.state import WORKER, State
-from adapad_jax.sharding import row_shards
+from adapad_jax.deflation.round import make_round
+from adapad_jax.deflation.state import State
+from adapad_jax.sharding import WORKER, row_shards
 
 
 def doubling(workers: int) -> tuple[int, ...]:

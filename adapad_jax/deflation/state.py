@@ -7,48 +7,35 @@ import jax
 import jax.numpy as jnp
 
 from adapad_jax.deflation.discovery import Ranks
-
-WORKER, DATA = 'worker', 'data'
+from adapad_jax.sharding import WORKER, whole_specs
+from adapad_jax.train_step import TrainState
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
+class State(TrainState):
   """Everything a run needs to continue, in arrays whose shapes never change.
 
   Attributes:
-    stack_RMP: all components in the order of a `Layout`, sharded over the worker axis.
+    stack_RMP: all components in the order of a `Packing`, sharded over the worker axis.
     moments: optimiser state of each component, leaves (R, M, ...), sharded likewise.
     age_RM: optimiser steps each component has taken, sharded likewise.
-    head, head_moments: the shared head and its optimiser state.
     ranks: the rank distribution, its statistics and the ledger of grants.
-    step: rounds done, which is also the position in the data.
-    key: bits of the random key that all noise is folded from.
-    failed: the first round whose loss or gradient was not finite, or -1. From then
-      on nothing changes, so the last good state survives.
   """
 
   stack_RMP: jax.Array
   moments: Any
   age_RM: jax.Array
-  head: Any
-  head_moments: Any
   ranks: Ranks
-  step: jax.Array
-  key: jax.Array
-  failed: jax.Array
 
 
 def state_specs(state: State) -> State:
   """Partition specs of a State: stacks over the worker axis, the rest whole."""
-  # Specs of full rank, as jax writes them on outputs: an equal but shorter spec is
-  # another entry of the compilation cache.
-  whole = jax.tree.map(lambda x: jax.P(*[None] * x.ndim), state)
   stacked = lambda tree: jax.tree.map(
     lambda x: jax.P(WORKER, *[None] * (x.ndim - 1)), tree
   )
   return dataclasses.replace(
-    whole,
+    whole_specs(state),
     stack_RMP=stacked(state.stack_RMP),
     moments=stacked(state.moments),
     age_RM=stacked(state.age_RM),

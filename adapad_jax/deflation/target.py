@@ -1,23 +1,51 @@
-"""Which components a row sees, and which one it trains."""
+"""The deflation target: what each worker's component is trained to improve on.
+
+             round l                                              round l + 1
+  worker 1   [ a1 b1 ]--.  trains: x W + own                      [ a1 b1 ]--.
+  worker 2   [ a2 b2 ]--+- trains: x W + 1 + own                  [ a2 b2 ]--+-
+  worker 3   [ a3 b3 ]--+- trains: x W + 1 + 2 + own              [ a3 b3 ]--+-
+  worker 4   [ a4 b4 ]--'  trains: x W + 1 + 2 + 3 + own          [ a4 b4 ]--'
+                        |                                                    |
+              one all-gather of one                                one all-gather
+              array, then H local steps                            ...
+              of all workers at once
+
+In module m, a row of the batch that belongs to worker k sees
+
+  x W_m  +  s sum_{j < k, j active in m} (x a_j) b_j  +  s (x a_k) b_k
+  `---------------- deflation target ---------------'    `--- own ---'
+
+- Predecessors j < k, a strictly lower triangle, are as they were broadcast at the
+  round's start. They are frozen: no gradient reaches them.
+- The own component trains in every module where it is live: where it is active, which
+  means part of the deployed update, and one ahead of that. The one ahead learns in
+  advance, privately: predecessors count where they are active, so no other row sees it.
+- A joint row belongs to no single worker: it sees every active component and trains all
+  of them, as in LoRA.
+
+A row sees and trains by two 0/1 masks, so rows of all workers share one pair of thin
+matrix products, see `lowrank.masked`.
+"""
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
-from adapad_jax.lowrank import Delta
+from adapad_jax.deflation.feeding import Slots
+from adapad_jax.lowrank import Delta, LowRank, Packing
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Masks:
   """Who sees and who trains what: rows against components, modules against them.
 
   Attributes:
     before_BS: 1 where component s is a predecessor of the row's worker.
-    own_BS: 1 where component s belongs to the row's worker.
+    own_BS: 1 where component s is the one of the row's worker.
     joint_B1: 1 where a row sees and trains every active component instead.
     active_MS: 1 where component s is part of module m's deployed update.
-    live_MS: 1 where component s trains in module m: active or advance.
+    live_MS: 1 where component s trains in module m: active or in advance.
   """
 
   before_BS: jax.Array
@@ -26,8 +54,80 @@ class Masks:
   active_MS: jax.Array
   live_MS: jax.Array
 
-  def delta(self, m: int, a_SI: jax.Array, b_SO: jax.Array) -> Delta:
-    """The term of module m under these masks."""
+  def delta(self, m: int, update: LowRank) -> Delta:
+    """The low-rank term of module m: what a row sees of it, and what it trains."""
     active_1S, live_1S = self.active_MS[m][None], self.live_MS[m][None]
     trains_BS = self.own_BS * live_1S + self.joint_B1 * active_1S
-    return Delta(a_SI, b_SO, self.before_BS * active_1S + trains_BS, trains_BS)
+    sees_BS = self.before_BS * active_1S + trains_BS
+    return Delta(update.a_RI, update.b_RO, sees_BS, trains_BS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+  """What this device's workers train against during a round.
+
+  Attributes:
+    packing: where each module's components lie.
+    broadcast_SMP: all components as broadcast at the round's start, frozen.
+    active_MS, live_MS: see `Masks`.
+    scale: s, in front of every component.
+    first: index of this device's first worker.
+    workers: number of this device's workers.
+  """
+
+  packing: Packing
+  broadcast_SMP: jax.Array
+  active_MS: jax.Array
+  live_MS: jax.Array
+  scale: float
+  first: jax.Array
+  workers: int
+
+  def local(self, x_S: jax.Array, axis: int = 0) -> jax.Array:
+    """This device's part of an axis over all workers."""
+    return jax.lax.dynamic_slice_in_dim(x_S, self.first, self.workers, axis)
+
+  def deltas(
+    self, rows: Slots, everyone: dict[str, LowRank], own: dict[str, LowRank] | None
+  ) -> dict[str, Delta]:
+    """Every module's low-rank term, for rows of these owners.
+
+    Args:
+      rows: whose they are.
+      everyone: all components as they were broadcast.
+      own: this device's, once local steps have moved them on; None while they are still
+        among `everyone`.
+    """
+    masks = self.masks(rows)
+    if own is not None:
+      masks = self.own_behind(masks)
+      everyone = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), everyone, own)
+    return {
+      name: masks.delta(m, everyone[name].scaled(self.scale))
+      for m, name in enumerate(self.packing.modules)
+    }
+
+  def masks(self, rows: Slots) -> Masks:
+    """The masks over all components as they were broadcast."""
+    j_1S, k_B1 = jnp.arange(self.active_MS.shape[1])[None], rows.owner_C[:, None]
+    is_joint_B1 = rows.joint_C[:, None]
+    wide = lambda x: x.astype(jnp.float32)
+    return Masks(
+      before_BS=wide((j_1S < k_B1) & ~is_joint_B1),
+      own_BS=wide((j_1S == k_B1) & ~is_joint_B1),
+      joint_B1=wide(is_joint_B1),
+      active_MS=self.active_MS,
+      live_MS=self.live_MS,
+    )
+
+  def own_behind(self, masks: Masks) -> Masks:
+    """The same over [everyone; own]: predecessors in front, own components behind."""
+    front = lambda x: jnp.pad(x, ((0, 0), (0, self.workers)))
+    behind = lambda x: jnp.concatenate([jnp.zeros_like(x), self.local(x, 1)], axis=1)
+    return Masks(
+      before_BS=front(masks.before_BS),
+      own_BS=behind(masks.own_BS),
+      joint_B1=masks.joint_B1,
+      active_MS=front(masks.active_MS),
+      live_MS=behind(masks.live_MS),
+    )

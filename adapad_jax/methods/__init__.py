@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from adapad_jax.methods import adalora, adapad, full, head, increlora, lora, sequential
-from adapad_jax.methods.method import Method, Private, Problem, RankReport
+from adapad_jax.methods.method import Method, Private, RankReport
+from adapad_jax.problem import Problem
 
 # name -> (frozen dataclass of settings, (settings, problem) -> Method)
 METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {

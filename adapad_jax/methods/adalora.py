@@ -23,13 +23,13 @@ from adapad_jax.lowrank import Delta, Deployed
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned
-from adapad_jax.methods.method import Problem
 from adapad_jax.methods.triplets import (
   Triplet,
   deltas_of,
   init_triplets,
   orthogonality,
 )
+from adapad_jax.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)

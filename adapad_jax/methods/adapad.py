@@ -8,105 +8,33 @@ from typing import Any
 import jax
 import numpy as np
 
-from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding, Rows
+from adapad_jax.deflation.communication import bytes_sent
+from adapad_jax.deflation.deflation import Deflation, rounds_of
 from adapad_jax.deflation.live import LiveRounds, doubling
-from adapad_jax.deflation.round import Deflation, make_round
-from adapad_jax.deflation.state import WORKER, State, resize, state_specs
-from adapad_jax.deflation.traffic import traffic
-from adapad_jax.lowrank import Deployed, Packing, init_updates
-from adapad_jax.methods.method import Private, Problem, RankReport
-from adapad_jax.sharding import laid, put_one
-
-
-@dataclasses.dataclass(frozen=True)
-class AdaPaDSettings:
-  """Settings of AdaPaD. A zero stands for what is derived from the run's length.
-
-  Attributes:
-    budget: components over all modules; 0 means twice the number of modules.
-    r_max: the most components of one module, and the number of workers.
-    start: rounds before the first allocation; 0 means a tenth of the run.
-    interval: rounds between allocations; 0 spreads them up to half of the run.
-    grants: components given out in one allocation; 0 makes about ten allocations, or
-      as many as half of the run has room for.
-    beta1, beta2, score, advance, stop_ratio, stop_patience: see `Discovery`.
-    feeding: 'split', 'replicate' or 'federated', see `Feeding`.
-    skew: of `federated`: 0 gives every worker as many rows, by index; else labels are
-      spread by a Dirichlet distribution with this parameter, small being uneven.
-    shares: 'equal' or 'first', see `Feeding`.
-    joint: fraction of a batch that trains the whole update at once, see `Feeding`.
-    polish: fraction of the run, at its end, in which all rows do, see `Feeding`.
-    local_steps: optimiser steps between broadcasts, H.
-    head_rows: 'last' or 'all', see `Deflation`.
-    live_buckets: numbers of live workers up to which a round of its own is compiled,
-      beside r_max; empty means 1, 2, 4, ...
-  """
-
-  budget: int = 0
-  r_max: int = 4
-  start: int = 0
-  interval: int = 0
-  grants: int = 0
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'product'
-  advance: bool = True
-  stop_ratio: float = 0.0
-  stop_patience: int = 3
-  feeding: str = 'split'
-  skew: float = 0.0
-  shares: str = 'equal'
-  joint: float = 0.0
-  polish: float = 0.0
-  local_steps: int = 1
-  head_rows: str = 'last'
-  live_buckets: tuple[int, ...] = ()
-
-  def __post_init__(self) -> None:
-    for name in ('budget', 'start', 'interval', 'grants'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'adapad.{name} is {getattr(self, name)}; must be >= 0')
-    if not self.skew >= 0 or (self.skew and self.feeding != 'federated'):
-      raise ValueError(
-        f'adapad.skew is {self.skew}; must be >= 0, and 0 unless adapad.feeding is'
-        " 'federated'"
-      )
-    if self.local_steps < 1:
-      raise ValueError(f'adapad.local_steps is {self.local_steps}; must be >= 1')
-
-  def discovery(self, modules: int, rounds: int) -> Discovery:
-    """The schedule of growth for so many modules and rounds, every zero filled in."""
-    budget = self.budget or 2 * modules
-    start = self.start or max(rounds // 10, 1)
-    # Few rounds, as with many local steps, have room for fewer allocations.
-    room = max(min(10, rounds // 2 - start), 1)
-    grants = self.grants or max(-(-(budget - modules) // room), 1)
-    events = -(-(budget - modules) // grants)
-    interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
-    return Discovery(
-      budget=budget,
-      r_max=self.r_max,
-      start=start,
-      interval=interval,
-      grants=grants,
-      beta1=self.beta1,
-      beta2=self.beta2,
-      score=self.score,
-      advance=self.advance,
-      stop_ratio=self.stop_ratio,
-      stop_patience=self.stop_patience,
-    )
+from adapad_jax.deflation.round import make_round
+from adapad_jax.deflation.settings import AdaPaDSettings
+from adapad_jax.deflation.state import State, resize, state_specs
+from adapad_jax.lowrank import Deployed, init_updates
+from adapad_jax.methods.method import Private, RankReport
+from adapad_jax.problem import Problem
+from adapad_jax.sharding import WORKER, Rows, laid, put_one
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaPaD:
   """The method bound to a problem; see `Method`."""
 
-  problem: Problem
   deflation: Deflation
-  live_buckets: tuple[int, ...] = ()
-  skew: float = 0.0
+
+  @property
+  def problem(self) -> Problem:
+    """What is trained."""
+    return self.deflation.problem
+
+  @property
+  def settings(self) -> AdaPaDSettings:
+    """Resolved for the problem."""
+    return self.deflation.settings
 
   @property
   def rounds(self) -> int:
@@ -116,19 +44,19 @@ class AdaPaD:
   @property
   def local_steps(self) -> int:
     """Optimiser steps of a round."""
-    return self.deflation.local_steps
+    return self.settings.local_steps
 
   @property
   def capacity(self) -> int:
     """Components that a module may have."""
-    return self.deflation.discovery.r_max
+    return self.settings.r_max
 
   @property
   def private(self) -> Private | None:
     """Every worker, if feeding is federated."""
-    if self.deflation.feeding.mode != 'federated':
+    if not self.deflation.feeding.is_private:
       return None
-    return Private(self.capacity, self.skew)
+    return Private(self.capacity, self.settings.skew)
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
     """Shard by shard; in federated feeding over the worker axis too."""
@@ -136,7 +64,7 @@ class AdaPaD:
 
   def bytes_sent(self, state: State) -> int:
     """What leaves a worker that has a device to itself."""
-    return traffic(self.deflation, state).total
+    return bytes_sent(self.deflation, state).total
 
   def init(self, head: Any) -> State:
     """Kaiming or other input directions, zero output directions, rank one each."""
@@ -144,7 +72,7 @@ class AdaPaD:
     components = init_updates(
       key, self.problem.shapes, self.capacity, self.problem.init
     )
-    return self.deflation.init(components, head, self.problem.seed)
+    return self.deflation.init(components, head)
 
   def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
     """Pads the stacks to a multiple of the worker axis and shards them over it."""
@@ -171,7 +99,8 @@ class AdaPaD:
 
   def live_rounds(self, mesh: jax.sharding.Mesh) -> LiveRounds:
     """The same for as many workers as are live."""
-    return LiveRounds(self.deflation, mesh, self.live_buckets)
+    limits = self.settings.live_buckets or doubling(self.capacity)
+    return LiveRounds(self.deflation, mesh, limits)
 
   def deploy(self, state: State) -> Deployed:
     """The active components of every module, s being part of b."""
@@ -189,7 +118,7 @@ class AdaPaD:
 
   def timeline(self) -> list[tuple[int, int]]:
     """Growth at full speed, rounds counted from one."""
-    first, *later = self.deflation.discovery.timeline(len(self.problem.modules))
+    first, *later = self.settings.timeline(len(self.problem.modules))
     return [first, *((when + 1, total) for when, total in later)]
 
 
@@ -218,35 +147,13 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
   """Binds settings to a problem.
 
   Raises:
-    ValueError: if the budget cannot be spent within the run, or a setting is unknown.
+    ValueError: if the budget cannot be spent within the run, or batches cannot be
+      shared among the workers.
   """
-  modules = len(problem.shapes)
-  rounds = max(problem.steps // settings.local_steps, 1)
-  discovery = settings.discovery(modules, rounds)
-  discovery.check(modules, rounds)
-  feeding = Feeding(
-    settings.feeding,
-    settings.shares,
-    settings.joint,
-    settings.polish,
-    settings.r_max,
-    problem.batch,
-  )
-  deflation = Deflation(
-    packing=Packing.of(problem.shapes),
-    loss=problem.loss,
-    discovery=discovery,
-    feeding=feeding,
-    optimizer=problem.optimizer,
-    head_optimizer=problem.head_optimizer,
-    rounds=rounds,
-    scale=problem.scale,
-    local_steps=settings.local_steps,
-    head_rows=settings.head_rows,
-    accumulate=problem.accumulate,
-  )
-  buckets = settings.live_buckets or doubling(settings.r_max)
-  return AdaPaD(problem, deflation, buckets, settings.skew)
+  modules, rounds = len(problem.shapes), rounds_of(settings, problem)
+  resolved = settings.resolve(modules, rounds)
+  resolved.check(modules, rounds)
+  return AdaPaD(Deflation(problem, resolved))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -261,5 +168,5 @@ def _deploy(deflation: Deflation, state: State) -> Deployed:
   )
   active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
   everyone = deflation.packing.unpack(stack_SMP)
-  scaled = {name: u.scaled(deflation.scale) for name, u in everyone.items()}
+  scaled = {name: u.scaled(deflation.problem.scale) for name, u in everyone.items()}
   return Deployed(scaled, active_MS, head)

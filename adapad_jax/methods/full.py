@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adapad_jax.lowrank import Deployed
 from adapad_jax.lowrank.update import no_updates
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
-from adapad_jax.methods.method import Problem
+from adapad_jax.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.adapad import ledger
 from adapad_jax.methods.joint import Joint, Rule, Tuned
-from adapad_jax.methods.method import Problem, RankReport
+from adapad_jax.methods.method import RankReport
 from adapad_jax.methods.tap import Tapped
 from adapad_jax.methods.triplets import (
   Triplet,
@@ -33,6 +33,7 @@ from adapad_jax.methods.triplets import (
   orthogonality,
 )
 from adapad_jax.optim import step_stacks
+from adapad_jax.problem import Problem
 
 SCORES = ('full', 'proxy')
 _RESERVE = 1e-5

@@ -17,12 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adapad_jax import train_step
 from adapad_jax.collectives import all_reduce
-from adapad_jax.deflation.feeding import Rows, rows_on
-from adapad_jax.deflation.worker import sum_by_parts
 from adapad_jax.lowrank import Deployed
-from adapad_jax.methods.method import Problem, RankReport
-from adapad_jax.sharding import WORKER, laid, put_one, row_axes, specs_of
+from adapad_jax.methods.method import RankReport
+from adapad_jax.problem import Problem
+from adapad_jax.sharding import (
+  WORKER,
+  Rows,
+  laid,
+  put_one,
+  row_axes,
+  rows_on,
+  whole_specs,
+)
+from adapad_jax.train_step import TrainState
 
 
 @jax.tree_util.register_dataclass
@@ -43,24 +52,10 @@ class Tuned:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class State:
-  """Everything a run needs to continue.
-
-  Attributes:
-    tuned: see `Tuned`.
-    head, head_moments: the head and its optimiser state.
-    step: optimiser steps done, which is also the position in the data.
-    key: bits of the random key that all noise is folded from.
-    failed: the first step whose loss or gradient was not finite, or -1. From then
-      on nothing changes, so the last good state survives.
-  """
+class JointState(TrainState):
+  """Everything a run needs to continue, see `Tuned` for what the rule has of it."""
 
   tuned: Tuned
-  head: Any
-  head_moments: Any
-  step: jax.Array
-  key: jax.Array
-  failed: jax.Array
 
 
 class Rule:
@@ -121,7 +116,7 @@ class Joint:
     """Shard by shard."""
     return rows_on(mesh, self.problem.batch)
 
-  def bytes_sent(self, state: State) -> int:
+  def bytes_sent(self, state: JointState) -> int:
     """None: there are no workers."""
     return 0
 
@@ -135,40 +130,37 @@ class Joint:
     """Components that a module may have."""
     return self.rule.capacity
 
-  def init(self, head: Any) -> State:
+  def init(self, head: Any) -> JointState:
     """The rule's start and fresh optimisers."""
     key = jax.random.key(self.problem.seed)
-    return State(
-      tuned=self.rule.start(jax.random.fold_in(key, 1)),
-      head=head,
-      head_moments=self.problem.head_optimizer.transform().init(head),
-      step=jnp.zeros((), jnp.int32),
-      key=jax.random.key_data(key),
-      failed=jnp.full((), -1, jnp.int32),
-    )
+    tuned = self.rule.start(jax.random.fold_in(key, 1))
+    return JointState(**train_step.fresh(self.problem, head), tuned=tuned)
 
-  def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
+  def place(self, state: JointState, mesh: jax.sharding.Mesh) -> JointState:
     """Copies the state to every device.
 
     Raises:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    put = lambda x: put_one(x, jax.NamedSharding(mesh, _whole(x)))
+    put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
+    host = jax.device_get(state)
     # A CPU device reads the host's memory where it can, and what it does not own it
     # cannot donate: the first step would hold the state twice.
-    return _copy(jax.tree.map(put, jax.device_get(state)))
+    return _copy(jax.tree.map(put, host, whole_specs(host)))
 
-  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> State:
+  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> JointState:
     """Shapes, dtypes and shardings of a placed state."""
     state = jax.eval_shape(self.init, head)
-    return laid(state, jax.tree.map(_whole, state), mesh)
+    return laid(state, whole_specs(state), mesh)
 
-  def portable(self, state: State) -> State:
+  def portable(self, state: JointState) -> JointState:
     """A copy, which outlives the donation of the state to the next step."""
     return _copy(state)
 
-  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
+  def make_round(
+    self, mesh: jax.sharding.Mesh
+  ) -> Callable[..., tuple[JointState, dict]]:
     """One optimiser step.
 
     Raises:
@@ -178,27 +170,19 @@ class Joint:
     spread = row_axes(mesh)
     body = functools.partial(_device_step, self.problem, self.rule, spread)
 
-    def run(state: State, model: Any, batch: Any) -> tuple[State, dict[str, Any]]:
-      specs = jax.tree.map(_whole, state)
-      return jax.shard_map(
-        body,
-        mesh=mesh,
-        in_specs=(specs, specs_of(model), jax.P(None, spread)),
-        out_specs=(specs, jax.P()),
-        check_vma=False,
-      )(state, model, batch)
+    return train_step.over_mesh(body, mesh, whole_specs, jax.P(None, spread))
 
-    return jax.jit(run, donate_argnums=0)
-
-  def live_rounds(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
+  def live_rounds(
+    self, mesh: jax.sharding.Mesh
+  ) -> Callable[..., tuple[JointState, dict]]:
     """The same: nothing idles."""
     return self.make_round(mesh)
 
-  def deploy(self, state: State) -> Deployed:
+  def deploy(self, state: JointState) -> Deployed:
     """The rule's update."""
     return _deploy(self.rule, state)
 
-  def report(self, state: State) -> RankReport:
+  def report(self, state: JointState) -> RankReport:
     """Ranks of what is deployed, and what the rule knows of them."""
     active_MS = jax.device_get(self.deploy(state).active_MS)
     book = jax.device_get(state.tuned.book)
@@ -207,12 +191,6 @@ class Joint:
   def timeline(self) -> list[tuple[int, int]]:
     """The rule's plan."""
     return self.rule.timeline()
-
-
-def _whole(x: Any) -> jax.sharding.PartitionSpec:
-  # Of full rank, as jax writes specs on outputs: an equal but shorter one is another
-  # entry of the compilation cache.
-  return jax.P(*[None] * x.ndim)
 
 
 def _check_mesh(mesh: jax.sharding.Mesh) -> None:
@@ -226,12 +204,12 @@ def _check_mesh(mesh: jax.sharding.Mesh) -> None:
 
 
 @jax.jit
-def _copy(state: State) -> State:
+def _copy(state: JointState) -> JointState:
   return jax.tree.map(jnp.copy, state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _deploy(rule: Rule, state: State) -> Deployed:
+def _deploy(rule: Rule, state: JointState) -> Deployed:
   return rule.deploy(state.tuned, state.step, state.head)
 
 
@@ -239,10 +217,10 @@ def _device_step(
   problem: Problem,
   rule: Rule,
   spread: tuple[str, ...],
-  state: State,
+  state: JointState,
   model: Any,
   batch: Any,
-) -> tuple[State, dict[str, jax.Array]]:
+) -> tuple[JointState, dict[str, jax.Array]]:
   """The step as one device sees it, with its shard of the rows."""
   batch = jax.tree.map(lambda x: x[0], batch)
   rows = len(jax.tree.leaves(batch)[0])
@@ -250,31 +228,21 @@ def _device_step(
   # every mesh.
   shards = jax.lax.axis_size(spread)
   row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
-  root = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-  keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, row_g)
+  keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.noise(), row_g)
 
   of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
-  sums = sum_by_parts(of_rows, (batch, keys_B), problem.accumulate)
+  sums = train_step.sum_by_parts(of_rows, (batch, keys_B), problem.accumulate)
   loss, weight, grads = all_reduce(sums, spread)
   grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
-  ok = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm) & (state.failed < 0)
-  head, head_moments = problem.head_optimizer.step(
-    problem.head_optimizer.rate_at(state.step, state.step, problem.steps),
-    state.head,
-    problem.head_optimizer.clipped(head_grads),
-    state.head_moments,
-  )
   updated = dataclasses.replace(
     state,
+    **train_step.step_head(problem, state, head_grads, problem.steps),
     tuned=rule.update(state.tuned, grads, state.step),
-    head=head,
-    head_moments=head_moments,
     step=state.step + 1,
   )
-  kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), updated, state)
-  failed = jnp.where(ok | (state.failed >= 0), state.failed, state.step)
-  kept = dataclasses.replace(kept, failed=failed)
+  is_finite = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm)
+  kept = train_step.settle(state, updated, is_finite)
   return kept, {
     'loss': loss / weight,
     'norm': norm,
@@ -285,7 +253,11 @@ def _device_step(
 
 
 def _sums_of_rows(
-  problem: Problem, rule: Rule, state: State, model: Any, rows: tuple[Any, jax.Array]
+  problem: Problem,
+  rule: Rule,
+  state: JointState,
+  model: Any,
+  rows: tuple[Any, jax.Array],
 ) -> tuple[jax.Array, jax.Array, tuple[Any, Any]]:
   """(loss, weight, gradients in the variables and the head), summed over rows."""
   batch, keys_B = rows

@@ -10,7 +10,7 @@ from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
-from adapad_jax.methods.method import Problem
+from adapad_jax.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)

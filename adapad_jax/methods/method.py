@@ -7,47 +7,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from adapad_jax.deflation.feeding import Rows
-from adapad_jax.deflation.worker import LossFn
 from adapad_jax.lowrank import Deployed
-from adapad_jax.optim import Optimizer
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-  """What is trained, whatever the method.
-
-  Attributes:
-    shapes: (in, out) features of the adapted modules, in the order of every M axis.
-    params: shapes and dtypes of the model's parameters.
-    loss: (params, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B,
-      weight_B), see `deflation.worker.LossFn`.
-    optimizer: of the adapters, its warm-up in optimiser steps.
-    head_optimizer: of the head.
-    steps: batches that the run consumes.
-    batch: rows of a batch.
-    scale: constant in front of every update (alpha / r in LoRA's terms).
-    init: how the input directions start, see `lowrank.initialize`.
-    seed: of every random draw.
-    accumulate: parts in which a device computes its rows, one after the other.
-  """
-
-  shapes: dict[str, tuple[int, int]]
-  params: Any
-  loss: LossFn
-  optimizer: Optimizer
-  head_optimizer: Optimizer
-  steps: int
-  batch: int
-  scale: float
-  init: str
-  seed: int
-  accumulate: int = 1
-
-  @property
-  def modules(self) -> tuple[str, ...]:
-    """Names of the adapted modules."""
-    return tuple(self.shapes)
+from adapad_jax.sharding import Rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned
-from adapad_jax.methods.method import Problem
 from adapad_jax.optim import Optimizer, step_stacks
+from adapad_jax.problem import Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -171,7 +171,10 @@ BAD = {
   'too_much': ({'adapad': {'budget': 37}}, r'budget 37 exceeds .* = 36'),
   'too_late': ({'adapad': {'start': 59}}, r'spent in round 79 .* ends after 60'),
   'score': ({'adapad': {'score': 'mean'}}, "score 'mean'; choose from"),
-  'feeding': ({'adapad': {'feeding': 'spilt'}}, "feeding.mode 'spilt'; choose from"),
+  'feeding': (
+    {'adapad': {'feeding': 'spilt'}},
+    "adapad.feeding 'spilt'; did you mean 'split'",
+  ),
   'init': (
     {'adapter': {'init': 'zeros'}},
     "unknown init 'zeros' in config.adapter; choose",

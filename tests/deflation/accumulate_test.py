@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/deflation/worker.py: a batch computed in parts, with noise."""
+"""Tests ../../adapad_jax/train_step.py: a batch computed in parts, with noise."""
 
 import dataclasses
 import functools
@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.feeding import Feeding
-from adapad_jax.deflation.worker import sum_by_parts
+from adapad_jax.deflation.feeding import Replicate
+from adapad_jax.train_step import sum_by_parts
 from tests.deflation import toy
 
 CASES = {
   'split': dict(),
-  'replicate': dict(feeding=dict(mode='replicate'), head_rows='all'),
-  'local_steps': dict(feeding=dict(shares='first'), local_steps=2),
+  'replicate': dict(feeding='replicate', head_rows='all'),
+  'local_steps': dict(shares='first', local_steps=2),
 }
 
 
@@ -28,9 +28,9 @@ def noisy_loss(model, head, deltas, head_weight_B, batch, keys_B):
 
 def method(case, parts):
   # Clipping would hide a wrong scale of the gradient.
-  m = toy.method(**CASES[case], accumulate=parts)
-  optimizer = dataclasses.replace(m.optimizer, clip=0.0, rule='sgd')
-  return dataclasses.replace(m, loss=noisy_loss, optimizer=optimizer)
+  m = toy.method(settings=CASES[case], accumulate=parts)
+  optimizer = dataclasses.replace(m.problem.optimizer, clip=0.0, rule='sgd')
+  return toy.changed(m, loss=noisy_loss, optimizer=optimizer)
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def batches(local_steps):
 @functools.cache
 def whole(case):
   m = method(case, 1)
-  return toy.run(m, (1, 1), batches(m.local_steps))
+  return toy.run(m, (1, 1), batches(m.settings.local_steps))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_parts_add_up_to_the_batch(case, parts, mesh):
   """Also for parts that do not divide a device's slots, which are padded then."""
   m = method(case, parts)
   want, want_history, _ = whole(case)
-  got, history, step = toy.run(m, mesh, batches(m.local_steps))
+  got, history, step = toy.run(m, mesh, batches(m.settings.local_steps))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5), got, want
   )
@@ -71,7 +71,7 @@ def test_parts_add_up_to_the_batch(case, parts, mesh):
 
 def test_padded_slots_compute_nothing_twice():
   """Slots beyond a device's own workers are idle."""
-  feeding = Feeding('replicate', workers=4, batch=4)
+  feeding = Replicate(workers=4, batch=4)
   slots = feeding.slots(jnp.int32(4), 4, blocks=2, shards=1, w=0, d=0, capacity=10)
   assert slots.valid_C.tolist() == [True] * 8 + [False] * 2
 

@@ -8,6 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapad_jax.deflation.discovery import Discovery, live_workers
+from adapad_jax.deflation.settings import AdaPaDSettings
+
+
+def discovery(**settings):
+  return Discovery(AdaPaDSettings(**dict(start=100, interval=10, grants=4) | settings))
 
 
 def grow(discovery, importance_TM):
@@ -27,7 +32,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
   modules = data.draw(st.integers(1, 6))
   r_max = data.draw(st.integers(1, 4))
   budget = data.draw(st.integers(modules, modules * r_max))
-  d = Discovery(
+  d = discovery(
     budget=budget,
     r_max=r_max,
     start=data.draw(st.integers(1, 5)),
@@ -40,7 +45,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
   assert totals[-1] == budget
   assert int(ranks.rank_M.max()) <= r_max and int(ranks.rank_M.min()) >= 1
   assert int((ranks.granted_MR >= 0).sum()) == budget
-  planned = d.timeline(modules)
+  planned = d.settings.timeline(modules)
   seen = [(0, modules)] + [
     (t, after)
     for t, (before, after) in enumerate(zip([modules, *totals], totals, strict=False))
@@ -53,7 +58,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
 
 
 def test_the_most_important_modules_grow_first_and_ties_go_by_index():
-  d = Discovery(budget=6, r_max=2, start=2, interval=1, grants=1, score='sum')
+  d = discovery(budget=6, r_max=2, start=2, interval=1, grants=1, score='sum')
   importance_TM = np.tile([1.0, 3.0, 2.0, 2.0], (4, 1))
   ranks, totals = grow(d, importance_TM)
   assert totals == [4, 4, 5, 6]
@@ -61,7 +66,7 @@ def test_the_most_important_modules_grow_first_and_ties_go_by_index():
 
 
 def test_averages_and_scores_follow_the_formulas():
-  d = Discovery(budget=2, r_max=2, start=9, beta1=0.8, beta2=0.6)
+  d = discovery(budget=2, r_max=2, start=9, beta1=0.8, beta2=0.6)
   values = np.array([[1.0, 5.0], [2.0, 1.0], [0.5, 3.0]])
   ranks, _ = grow(d, values)
   mean, spread = np.zeros(2), np.zeros(2)
@@ -74,7 +79,7 @@ def test_averages_and_scores_follow_the_formulas():
 
 
 def test_advance_components_are_live_until_the_budget_is_spent():
-  d = Discovery(budget=4, r_max=3, start=1, interval=1, grants=1)
+  d = discovery(budget=4, r_max=3, start=1, interval=1, grants=1)
   ranks, _ = grow(d, np.array([[1.0, 2.0]] * 2))
   active_MR, live_MR = d.masks(ranks)
   assert active_MR.tolist() == [[1, 0, 0], [1, 1, 0]]
@@ -86,19 +91,6 @@ def test_advance_components_are_live_until_the_budget_is_spent():
   assert active_MR.sum() == 4
 
 
-def test_the_stop_rule_ends_growth_before_the_budget():
-  d = Discovery(
-    budget=8, r_max=4, start=1, interval=1, grants=1, stop_ratio=0.5, stop_patience=2
-  )
-  falling = np.geomspace(1, 1e-9, 12)[:, None] * np.array([[1.0, 0.9]])
-  ranks, totals = grow(d, falling)
-  assert ranks.stopped and totals[-1] < 8
-  steady, totals = grow(
-    d, np.tile([1.0, 0.9], (12, 1)) * np.linspace(1, 9, 12)[:, None]
-  )
-  assert not steady.stopped and totals[-1] == 8
-
-
 @pytest.mark.parametrize(
   'fields, rounds, message',
   [
@@ -108,11 +100,20 @@ def test_the_stop_rule_ends_growth_before_the_budget():
   ],
 )
 def test_infeasible_budgets_are_refused(fields, rounds, message):
+  settings = AdaPaDSettings(**dict(start=100, interval=10, grants=4) | fields)
   with pytest.raises(ValueError, match=message):
-    Discovery(**fields).check(3, rounds)
+    settings.check(3, rounds)
 
 
-@pytest.mark.parametrize('field', ['r_max', 'interval', 'grants', 'stop_patience'])
+@pytest.mark.parametrize('field', ['r_max', 'local_steps'])
 def test_settings_below_one_are_refused(field):
-  with pytest.raises(ValueError, match=f'discovery.{field} is 0; must be >= 1'):
-    Discovery(budget=3, **{field: 0})
+  with pytest.raises(ValueError, match=f'adapad.{field} must be >= 1, got 0'):
+    AdaPaDSettings(budget=3, **{field: 0})
+
+
+@pytest.mark.parametrize('field', ['budget', 'start', 'interval', 'grants'])
+def test_a_zero_is_derived_and_nothing_below_it(field):
+  settings = AdaPaDSettings(**{field: 0})
+  assert getattr(settings.resolve(3, 100), field) >= 1
+  with pytest.raises(ValueError, match=f'adapad.{field} must be >= 0, got -1'):
+    AdaPaDSettings(**{field: -1})

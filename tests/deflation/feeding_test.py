@@ -4,13 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.feeding import Feeding, shard_order
+from adapad_jax.deflation.feeding import make_feeding
+from adapad_jax.deflation.settings import AdaPaDSettings
+from adapad_jax.sharding import shard_order
+
+
+def feeding(batch=32, rounds=10, **settings):
+  return make_feeding(AdaPaDSettings(**settings), batch, rounds)
 
 
 @pytest.mark.parametrize('shares', ['equal', 'first'])
 @pytest.mark.parametrize('live', [1, 2, 3, 4])
 def test_live_workers_share_every_row(shares, live):
-  counts = Feeding('split', shares, workers=4, batch=30).counts(live)
+  counts = feeding(30, shares=shares).counts(live)
   assert counts.sum() == 30 and len(counts) == live
   assert counts.max() - counts.min() <= 1 or shares == 'first'
   assert list(counts) == sorted(counts, reverse=True) or shares == 'equal'
@@ -23,13 +29,13 @@ def test_live_workers_share_every_row(shares, live):
 @pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('live', [1, 3, 4])
 def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards, live):
-  feeding = Feeding(mode, joint=joint, workers=4, batch=48)
-  capacity = feeding.capacity(blocks, shards)
+  fed = feeding(48, feeding=mode, joint=joint)
+  capacity, own_rows = fed.capacity(blocks, shards), fed.own_rows_at(0)
   mesh = jax.sharding.AbstractMesh((blocks, shards), ('worker', 'data'))
-  order_g, seen = feeding.rows(mesh).order_B, set()
+  order_g, seen = fed.rows(mesh).order_B, set()
   for w in range(blocks):
     for d in range(shards):
-      slots = feeding.slots(live, feeding.own_rows, blocks, shards, w, d, capacity)
+      slots = fed.slots(live, own_rows, blocks, shards, w, d, capacity)
       rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
       for i in np.flatnonzero(slots.valid_C):
         # Contiguous shard of the laid-out batch that this device holds.
@@ -37,7 +43,7 @@ def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards
         devices = blocks * shards if mode == 'federated' else shards
         g = int(order_g[device * (48 // devices) + int(rows[i])])
         pair = g, int(owners[i])
-        assert slots.joint_C[i] == (g >= feeding.own_rows)
+        assert slots.joint_C[i] == (g >= own_rows)
         if not slots.joint_C[i]:
           assert owners[i] // (4 // blocks) == w, 'a device computes its own workers'
         assert pair not in seen
@@ -49,7 +55,7 @@ def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards
   elif mode == 'replicate':
     assert seen == {(g, k) for g in range(48) for k in range(live)}
   else:
-    owner_g = feeding.owners()[live]
+    owner_g = fed.owners()[live]
     assert seen == {(g, int(owner_g[g])) for g in range(48)}
 
 
@@ -63,23 +69,28 @@ def test_shards_hold_rows_of_every_worker():
 @pytest.mark.parametrize(
   'fields, message',
   [
-    ({'mode': 'spilt'}, "unknown feeding.mode 'spilt'; choose from"),
-    ({'shares': 'last'}, "unknown feeding.shares 'last'"),
-    ({'workers': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
+    ({'feeding': 'spilt'}, "unknown adapad.feeding 'spilt'; did you mean 'split'"),
+    ({'shares': 'last'}, "unknown adapad.shares 'last'; .*choose from"),
+    ({'r_max': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
     ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
-    ({'joint': 1.0}, 'feeding.joint must be in .0, 1., got 1.0'),
-    ({'polish': -0.1}, 'feeding.polish must be in .0, 1., got -0.1'),
-    ({'joint': 0.5, 'mode': 'replicate'}, 'joint=0.5 needs feeding.mode split'),
-    ({'mode': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
+    ({'joint': 1.0}, 'adapad.joint must be in .0, 1., got 1.0'),
+    ({'polish': -0.1}, 'adapad.polish must be in .0, 1., got -0.1'),
+    (
+      {'joint': 0.5, 'feeding': 'replicate'},
+      "adapad.joint=0.5 needs adapad.feeding='split'",
+    ),
+    ({'feeding': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
+    ({'joint': 0.5, 'local_steps': 2}, 'need adapad.local_steps=1, got 2'),
+    ({'skew': 0.5}, "must be 0 unless adapad.feeding is 'federated'"),
   ],
 )
 def test_bad_settings_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
-    Feeding(**fields)
+    feeding(**fields)
 
 
 @pytest.mark.parametrize('shape', [(3, 1), (1, 4)])
 def test_a_mesh_must_divide_workers_with_data_of_their_own(shape):
   mesh = jax.sharding.AbstractMesh(shape, ('worker', 'data'))
   with pytest.raises(ValueError, match='cannot spread 4 workers of 6 rows each'):
-    Feeding('federated', workers=4, batch=24).rows(mesh)
+    feeding(24, feeding='federated').rows(mesh)

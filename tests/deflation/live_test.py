@@ -14,8 +14,8 @@ LIMITS = (1, 2, 3)
 
 def method(mode):
   """Two workers are live for two rounds, three for two, then four."""
-  discovery = dict(budget=12, start=1, interval=2, grants=3)
-  return toy.method(feeding=dict(mode=mode), discovery=discovery)
+  settings = dict(budget=12, start=1, interval=2, grants=3)
+  return toy.method(settings=settings | dict(feeding=mode))
 
 
 @functools.cache

@@ -1,7 +1,6 @@
 """Tests ../../adapad_jax/deflation/round.py against a plain loop over workers."""
 
 import collections
-import dataclasses
 import functools
 import re
 
@@ -9,50 +8,50 @@ import jax
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.traffic import traffic
+from adapad_jax.deflation.communication import bytes_sent
 from adapad_jax.optim import Optimizer
 from experiments import hlo
 from tests.deflation import toy
 
 CASES = {
   'split': dict(),
-  'no_advance': dict(discovery=dict(advance=False)),
+  'no_advance': dict(advance=False),
   'local_steps': dict(local_steps=3),
-  'replicate': dict(feeding=dict(mode='replicate')),
+  'replicate': dict(feeding='replicate'),
   'head_all': dict(head_rows='all'),
-  'federated': dict(feeding=dict(mode='federated'), local_steps=2, head_rows='all'),
-  'shares_first': dict(feeding=dict(shares='first'), local_steps=2),
-  'joint': dict(feeding=dict(joint=0.5)),
-  'joint_head_all': dict(feeding=dict(joint=0.25, shares='first'), head_rows='all'),
-  'polish': dict(feeding=dict(joint=0.25, polish=0.4)),
-  'sum_score': dict(discovery=dict(score='sum', grants=1, interval=1)),
+  'federated': dict(feeding='federated', local_steps=2, head_rows='all'),
+  'shares_first': dict(shares='first', local_steps=2),
+  'joint': dict(joint=0.5),
+  'joint_head_all': dict(joint=0.25, shares='first', head_rows='all'),
+  'polish': dict(joint=0.25, polish=0.4),
+  'sum_score': dict(score='sum', grants=1, interval=1),
 }
 
 # Of which the compiled program is read.
 PROGRAMS = {
-  name: CASES[name]
+  name: dict(settings=CASES[name])
   for name in ('split', 'local_steps', 'replicate', 'federated', 'joint', 'polish')
 } | {
   'parts': dict(accumulate=2),
-  'parts_of_local_steps': dict(accumulate=2, local_steps=3),
+  'parts_of_local_steps': dict(accumulate=2, settings=dict(local_steps=3)),
 }
 
 
 @functools.cache
 def reference(case):
   """The run on one device."""
-  m = toy.method(**CASES[case])
+  m = toy.method(settings=CASES[case])
   return toy.run(m, (1, 1), batches_for(m))
 
 
 def batches_for(m, rounds=6, seed=1):
   rng = np.random.default_rng(seed)
-  return toy.data(rng, rounds, m.local_steps, m.feeding.batch)
+  return toy.data(rng, rounds, m.settings.local_steps, m.problem.batch)
 
 
 def assert_equals_loop(m, state, oracle, tol=1e-5):
   for name, got in toy.components(state).items():
-    for k in range(m.discovery.r_max):
+    for k in range(m.settings.r_max):
       np.testing.assert_allclose(got.a_RI[k], oracle.a[name, k], atol=tol, rtol=tol)
       np.testing.assert_allclose(got.b_RO[k], oracle.b[name, k], atol=tol, rtol=tol)
   for got, want in zip(
@@ -64,7 +63,7 @@ def assert_equals_loop(m, state, oracle, tol=1e-5):
 
 @pytest.mark.parametrize('case', CASES)
 def test_round_equals_loop_over_workers(case):
-  m = toy.method(**CASES[case])
+  m = toy.method(settings=CASES[case])
   state, history, step = reference(case)
   oracle = toy.loop(m, batches_for(m))
   assert len(set(oracle.rank.values())) > 1, 'the case must have unequal ranks'
@@ -91,7 +90,7 @@ def test_round_equals_loop_over_workers(case):
   ],
 )
 def test_same_numbers_on_every_mesh(case, mesh):
-  m = toy.method(**CASES[case])
+  m = toy.method(settings=CASES[case])
   want, want_history, _ = reference(case)
   got, history, step = toy.run(m, mesh, batches_for(m))
   jax.tree.map(
@@ -104,8 +103,8 @@ def test_same_numbers_on_every_mesh(case, mesh):
 
 
 def test_data_of_a_worker_changes_no_worker_before_it():
-  m = toy.method(feeding=dict(mode='federated'))
-  m = dataclasses.replace(m, head_optimizer=Optimizer(rate=0.0))
+  m = toy.method(settings=dict(feeding='federated'))
+  m = toy.changed(m, head_optimizer=Optimizer(rate=0.0))
   batches = batches_for(m)
   want, _, _ = toy.run(m, (1, 1), batches)
   batches['x'][:, :, 18:] += 1.0
@@ -127,7 +126,7 @@ def test_workers_that_do_not_divide_the_mesh_are_padded():
 
 
 def test_components_that_are_not_live_do_not_move():
-  m = toy.method(discovery=dict(budget=4, grants=1))
+  m = toy.method(settings=dict(budget=4, grants=1))
   _, initial = toy.start(m)
   state, history, _ = toy.run(m, (1, 1), batches_for(m))
   np.testing.assert_array_equal(state.stack_RMP[3], initial.stack_RMP[3])
@@ -137,7 +136,7 @@ def test_components_that_are_not_live_do_not_move():
 
 
 def test_advance_component_keeps_its_state_when_activated():
-  m = toy.method(discovery=dict(budget=6, start=3, grants=3))
+  m = toy.method(settings=dict(budget=6, start=3, grants=3))
   state, _, _ = toy.run(m, (1, 1), batches_for(m))
   # All second components trained privately from the first round on.
   assert state.age_RM[1].tolist() == [6, 6, 6]
@@ -146,18 +145,19 @@ def test_advance_component_keeps_its_state_when_activated():
 
 
 def test_a_new_component_gets_its_own_warm_up():
-  m = toy.method(discovery=dict(budget=6, start=3, grants=3, advance=False))
+  m = toy.method(settings=dict(budget=6, start=3, grants=3, advance=False))
   state, _, _ = toy.run(m, (1, 1), batches_for(m))
   assert state.age_RM[1].tolist() == [2, 2, 2]
   rates = [
-    float(m.optimizer.rate_at(np.int32(age), np.int32(4), m.rounds)) for age in (4, 0)
+    float(m.problem.optimizer.rate_at(np.int32(age), np.int32(4), m.rounds))
+    for age in (4, 0)
   ]
   assert rates[1] == pytest.approx(0.05 * 0.5)
   assert rates[0] == pytest.approx(0.05 * 2 / 4)
 
 
 def test_rows_of_no_weight_do_not_matter():
-  m = toy.method(discovery=dict(advance=False, budget=3))
+  m = toy.method(settings=dict(advance=False, budget=3))
   batches = batches_for(m)
   batches['weight'][..., 12:] = 0
   poisoned = dict(batches, x=batches['x'].copy())
@@ -204,11 +204,12 @@ def compiled(case, mesh_shape):
 @pytest.mark.parametrize('case', PROGRAMS)
 def test_one_all_gather_a_round_and_none_in_the_local_steps(mesh, case):
   workers, rows = mesh[0] > 1, mesh[1] > 1
-  loops = int(PROGRAMS[case].get('local_steps', 1) > 1)
+  settings = PROGRAMS[case].get('settings', {})
+  loops = int(settings.get('local_steps', 1) > 1)
   want = collections.Counter()
   if workers:
     want.update([('all-gather', 0), ('all-reduce', 0)])
-  if workers and 'joint' in PROGRAMS[case].get('feeding', {}):
+  if workers and 'joint' in settings:
     want.update([('reduce-scatter', 0)])
   if rows:  # Once a local step; parts of a batch are added up before.
     want.update([('all-reduce', loops)])
@@ -222,9 +223,9 @@ def test_profiles_name_the_parts_of_a_round(scope):
 
 @pytest.mark.parametrize('case', ['split', 'federated', 'joint'])
 def test_what_a_worker_sends_is_what_the_program_sends(case):
-  m = toy.method(**CASES[case])
+  m = toy.method(settings=CASES[case])
   _, state = toy.start(m)
-  sent = traffic(m, state)
+  sent = bytes_sent(m, state)
   # Results on one of four devices.
   text = lowered(case, (4, 1)).as_text('hlo')
   pattern = r'= f32\[([\d,]+)\]\S* (all-gather|all-reduce|reduce-scatter|all-to-all)\('

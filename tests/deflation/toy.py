@@ -8,12 +8,13 @@ import numpy as np
 import optax
 
 from adapad_jax.adapters.trained_head import row_weighted_linear
-from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding
-from adapad_jax.deflation.round import Deflation, make_round
+from adapad_jax.deflation.deflation import Deflation
+from adapad_jax.deflation.round import make_round
+from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.deflation.state import state_specs
 from adapad_jax.lowrank import LowRank, Packing, init_updates
 from adapad_jax.optim import Optimizer
+from adapad_jax.problem import Problem
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 5)}
 CLASSES = 3
@@ -49,26 +50,31 @@ def data(rng, rounds, local_steps, batch):
 
 
 def method(workers=4, batch=24, rounds=6, **kw):
-  discovery = dict(budget=8, r_max=workers, start=1, interval=2, grants=2)
-  discovery |= kw.pop('discovery', {})
-  feeding = dict(workers=workers, batch=batch) | kw.pop('feeding', {})
-  return Deflation(
-    packing=Packing.of(SHAPES),
-    loss=loss,
-    discovery=Discovery(**discovery),
-    feeding=Feeding(**feeding),
+  settings = dict(budget=8, r_max=workers, start=1, interval=2, grants=2)
+  settings = AdaPaDSettings(**settings | kw.pop('settings', {}))
+  problem = Problem(
+    shapes=SHAPES,
+    params=None,
     optimizer=Optimizer(rate=0.05, warmup=2, weight_decay=0.01, clip=0.5),
     head_optimizer=Optimizer(rate=0.02, warmup=2),
-    rounds=rounds,
-    **(dict(scale=2.0) | kw),
+    steps=rounds * settings.local_steps,
+    batch=batch,
+    init='kaiming',
+    **(dict(loss=loss, scale=2.0, seed=0) | kw),
   )
+  return Deflation(problem, settings)
+
+
+def changed(m, **changes):
+  """The method with other fields of its problem."""
+  return dataclasses.replace(m, problem=dataclasses.replace(m.problem, **changes))
 
 
 def start(m, seed=0, width=None):
   """Model, components with b != 0 (so that every term matters) and head."""
   rng = np.random.default_rng(seed)
   model = network(rng)
-  width = width or m.discovery.r_max
+  width = width or m.settings.r_max
   components = init_updates(jax.random.key(seed), SHAPES, width, 'kaiming')
   components = {
     name: LowRank(
@@ -77,7 +83,7 @@ def start(m, seed=0, width=None):
     for name, c in components.items()
   }
   head = {'w': (rng.normal(size=(5, CLASSES)) / 2).astype('f4'), 'b': np.zeros(3, 'f4')}
-  return model, m.init(components, head, seed)
+  return model, changed(m, seed=seed).init(components, head)
 
 
 def components(state):
@@ -94,7 +100,7 @@ def run(m, mesh_shape, batches, seed=0, capacity=None, make=None):
   """All rounds on one mesh; returns the final state and metrics as numpy."""
   devices = jax.devices()[: mesh_shape[0] * mesh_shape[1]]
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
-  width = -(-m.discovery.r_max // mesh_shape[0]) * mesh_shape[0]
+  width = -(-m.settings.r_max // mesh_shape[0]) * mesh_shape[0]
   with jax.set_mesh(mesh):
     model, state = start(m, seed, width)
     state = on_mesh(state, mesh)
@@ -140,7 +146,7 @@ class Loop:
   head: dict
 
   def __post_init__(self):
-    o, h = self.m.optimizer, self.m.head_optimizer
+    o, h = self.m.problem.optimizer, self.m.problem.head_optimizer
     decay = lambda x: optax.chain(
       optax.scale_by_adam(x.beta1, x.beta2, x.eps),
       optax.add_decayed_weights(x.weight_decay),
@@ -155,7 +161,7 @@ class Loop:
     self.t = 0
 
   def live(self, name, k):
-    d = self.m.discovery
+    d = self.m.settings
     growing = d.advance and sum(self.rank.values()) < d.budget
     return k < self.rank[name] + growing and k < d.r_max
 
@@ -165,27 +171,27 @@ class Loop:
     return o.rate * warm * min(1.0, (total - step) / span)
 
   def round(self, batch):
-    m, H = self.m, self.m.local_steps
+    m, s, clip = self.m, self.m.settings, self.m.problem.optimizer.clip
+    H, scale = s.local_steps, m.problem.scale
     frozen = {key: (self.a[key], self.b[key]) for key in self.a}
     self.start_a, self.start_b = dict(self.a), dict(self.b)
-    workers = [
-      k for k in range(m.discovery.r_max) if any(self.live(n, k) for n in SHAPES)
-    ]
-    shares = m.feeding.counts(len(workers))
-    edges = np.concatenate([[0], np.cumsum(shares)])
+    workers = [k for k in range(s.r_max) if any(self.live(n, k) for n in SHAPES)]
+    edges = np.zeros(len(workers) + 1, int)
+    if s.feeding == 'split':
+      edges[1:] = np.cumsum(m.feeding.counts(len(workers)))
     head_grad, head_weight = jax.tree.map(np.zeros_like, self.head), 0.0
     impact = dict.fromkeys(SHAPES, 0.0)
-    each = m.feeding.batch // m.feeding.workers
-    polishing = self.t >= round((1 - m.feeding.polish) * m.rounds)
+    each = m.problem.batch // s.r_max
+    polishing = self.t >= round((1 - s.polish) * m.rounds)
     if polishing:
       edges = np.zeros_like(edges)
-    self.own_rows = 0 if polishing else m.feeding.own_rows
+    self.own_rows = 0 if polishing else m.feeding.own_rows_at(0)
     for k in workers:
       rows = {
         'split': slice(edges[k], edges[k + 1]),
         'replicate': slice(None),
         'federated': slice(k * each, (k + 1) * each),
-      }[m.feeding.mode]
+      }[s.feeding]
       for h in range(H):
         own = {n: (self.a[n, k], self.b[n, k]) for n in SHAPES if self.live(n, k)}
         x, y = batch['x'][h][rows], batch['y'][h][rows]
@@ -196,14 +202,14 @@ class Loop:
         grad = jax.tree.map(jnp.zeros_like, own)
         head_g = jax.tree.map(jnp.zeros_like, self.head)
         if len(y):
-          grad, head_g = gradient(own, self.head, self.model, before, m.scale, x, y)
-        if self.own_rows < m.feeding.batch:
+          grad, head_g = gradient(own, self.head, self.model, before, scale, x, y)
+        if self.own_rows < m.problem.batch:
           grad, joint_head = self.with_joint_rows(k, grad, len(y), batch)
           if k == workers[-1]:
-            joint = m.feeding.batch - self.own_rows
+            joint = m.problem.batch - self.own_rows
             head_grad = jax.tree.map(lambda s, g: s + g * joint, head_grad, joint_head)  # noqa: B023
             head_weight += joint
-        if m.head_rows == 'all' or k == workers[-1]:
+        if s.head_rows == 'all' or k == workers[-1]:
           head_grad = jax.tree.map(lambda s, g: s + g * len(y), head_grad, head_g)  # noqa: B023
           head_weight += len(y)
         for name, (a, b) in own.items():
@@ -212,13 +218,13 @@ class Loop:
             total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
             impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
         norm = optax.tree.norm(grad)
-        grad = jax.tree.map(lambda g: g * min(1.0, m.optimizer.clip / norm), grad)  # noqa: B023
+        grad = jax.tree.map(lambda g: g * min(1.0, clip / norm), grad)  # noqa: B023
         for name, g in grad.items():
           key = name, k
           if polishing and k >= self.rank[name]:
             continue
           step = self.t * H + h
-          rate = self.rate(m.optimizer, self.age[key], step, m.rounds * H)
+          rate = self.rate(m.problem.optimizer, self.age[key], step, m.rounds * H)
           params = (self.a[key], self.b[key])
           updates, self.opt[key] = self.tx.update(g, self.opt[key], params)
           self.a[key], self.b[key] = (
@@ -236,13 +242,13 @@ class Loop:
     x, y = batch['x'][0][joint], batch['y'][0][joint]
     own = {n: key(n, k) for n in SHAPES if k < self.rank[n]}
     others = {n: [key(n, j) for j in range(self.rank[n]) if j != k] for n in SHAPES}
-    more, head = gradient(own, self.head, self.model, others, m.scale, x, y)
+    more, head = gradient(own, self.head, self.model, others, m.problem.scale, x, y)
     mean = lambda g, j: (rows * g + len(y) * j) / (rows + len(y))
     nothing = jax.tree.map(jnp.zeros_like, grad)
     return jax.tree.map(mean, grad, nothing | more), head
 
   def step_head(self, grad, weight):
-    o = self.m.head_optimizer
+    o = self.m.problem.head_optimizer
     grad = jax.tree.map(lambda g: g / weight, grad)
     grad = jax.tree.map(lambda g: g * min(1.0, o.clip / optax.tree.norm(grad)), grad)
     updates, self.head_opt = self.head_tx.update(grad, self.head_opt, self.head)
@@ -250,7 +256,7 @@ class Loop:
     self.head = jax.tree.map(lambda p, u: p - rate * u, self.head, updates)
 
   def discover(self, impact):
-    d = self.m.discovery
+    d = self.m.settings
     for name in SHAPES:
       self.mean[name] = d.beta1 * self.mean[name] + (1 - d.beta1) * impact[name]
       off = abs(impact[name] - self.mean[name])
@@ -268,7 +274,7 @@ class Loop:
 
 def loop(m, batches, seed=0):
   model, state = start(m, seed)
-  R = m.discovery.r_max
+  R = m.settings.r_max
   parts = components(state)
   a = {(n, k): parts[n].a_RI[k] for n in SHAPES for k in range(R)}
   b = {(n, k): parts[n].b_RO[k] for n in SHAPES for k in range(R)}

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from adapad_jax.deflation.feeding import Feeding
+from adapad_jax.deflation.feeding import make_feeding
 from adapad_jax.training import finetune_config
 from experiments.federated import sweeps
 from experiments.record import record, recorded
@@ -23,8 +23,8 @@ def test_every_case_can_spend_its_budget_and_share_its_batch(case):
   config = finetune_config(sweeps.settings(case, ''))
   adapad, batch = config.settings, config.train.batch
   rounds = STEPS // adapad.local_steps
-  adapad.discovery(MODULES, rounds).check(MODULES, rounds)
-  Feeding(adapad.feeding, workers=adapad.r_max, batch=batch)
+  adapad.resolve(MODULES, rounds).check(MODULES, rounds)
+  make_feeding(adapad, batch, rounds)
 
 
 def test_what_is_recorded_is_not_run_again(tmp_path):

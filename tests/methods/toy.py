@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adapad_jax.deflation.feeding import shard_order
 from adapad_jax.methods import METHODS, Problem
 from adapad_jax.optim import Optimizer
+from adapad_jax.sharding import shard_order
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 8)}
 CLASSES, BATCH, STEPS = 3, 16, 30

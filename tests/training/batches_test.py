@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adapad_jax.deflation.feeding import shard_order
+from adapad_jax.sharding import shard_order
 from adapad_jax.training.batches import (
   Order,
   bucket,

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from adapad_jax.deflation.round import Deflation
+from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.state import State
 
 
 @dataclasses.dataclass(frozen=True)
-class Traffic:
+class BytesSent:
   """Bytes that one worker of its own device sends in a round, whoever receives them.
 
   Attributes:
@@ -32,8 +32,8 @@ class Traffic:
     return self.components + self.head + self.statistics + self.gradients
 
 
-def traffic(method: Deflation, state: State) -> Traffic:
-  """The traffic of a run, from shapes alone.
+def bytes_sent(method: Deflation, state: State) -> BytesSent:
+  """What leaves a worker in a round of a run, from shapes alone.
 
   Args:
     method: what runs.
@@ -43,10 +43,10 @@ def traffic(method: Deflation, state: State) -> Traffic:
     int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree)
   )
   workers, modules, _ = state.stack_RMP.shape
-  return Traffic(
+  return BytesSent(
     components=size(state.stack_RMP) // workers,
     head=size(state.head),
-    # `round._Statistics`: three by worker, one by module, the head's weight, a flag.
+    # `worker.Statistics`: three by worker, one by module, the head's weight, a flag.
     statistics=4 * (3 * workers + modules + 2),
     gradients=size(state.stack_RMP) + 8 * workers if method.feeding.has_joint else 0,
   )

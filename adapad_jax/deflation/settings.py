@@ -1,0 +1,157 @@
+"""What AdaPaD is told: one class, resolved for a run, which its parts read."""
+
+import dataclasses
+
+from adapad_jax.settings import did_you_mean
+
+SCORES = ('product', 'sum')
+FEEDINGS = ('split', 'replicate', 'federated')
+SHARES = ('equal', 'first')
+HEAD_ROWS = ('all', 'last')
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaPaDSettings:
+  """Settings of AdaPaD. A zero stands for what is derived from the run's length.
+
+  Attributes:
+    budget: components over all modules when growth ends; 0 means twice the number of
+      modules.
+    r_max: the most components of one module, and the number of workers.
+    start: rounds before the first allocation; 0 means a tenth of the run.
+    interval: rounds between allocations; 0 spreads them up to half of the run.
+    grants: components given out in one allocation; 0 makes about ten allocations, or
+      as many as half of the run has room for.
+    beta1, beta2: decay of the moving averages of importance and of its variability.
+    score: what modules are sorted by: 'product' of the two averages, or their 'sum'.
+    advance: whether the next component of a module trains privately before it is
+      granted.
+    feeding: 'split' shares the rows of a batch among the live workers, 'replicate'
+      shows every worker all of them, 'federated' gives each worker rows of its own.
+    skew: of `federated`: 0 gives every worker as many rows, by index; else labels are
+      spread by a Dirichlet distribution with this parameter, small being uneven.
+    shares: of `split`: 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
+      components, which all others build on, see more).
+    joint: of `split`: fraction of a batch whose rows belong to no single worker: they
+      see the whole update and train all of it. 0 is pure deflation.
+    polish: of `split`: fraction of the run, at its end, in which every row is joint.
+    local_steps: optimiser steps between broadcasts, H.
+    head_rows: whose rows train the head: those of 'all' workers or of the 'last' live
+      one, whose model is closest to what is deployed.
+    live_buckets: numbers of live workers up to which a round of its own is compiled,
+      beside r_max; empty means 1, 2, 4, ...
+  """
+
+  budget: int = 0
+  r_max: int = 4
+  start: int = 0
+  interval: int = 0
+  grants: int = 0
+  beta1: float = 0.85
+  beta2: float = 0.85
+  score: str = 'product'
+  advance: bool = True
+  feeding: str = 'split'
+  skew: float = 0.0
+  shares: str = 'equal'
+  joint: float = 0.0
+  polish: float = 0.0
+  local_steps: int = 1
+  head_rows: str = 'last'
+  live_buckets: tuple[int, ...] = ()
+
+  def __post_init__(self) -> None:
+    _check_ranges(self)
+    for field in ('joint', 'polish'):
+      value = getattr(self, field)
+      if value and self.feeding != 'split':
+        raise ValueError(
+          f"adapad.{field}={value} needs adapad.feeding='split': in {self.feeding!r}"
+          ' the rows of a worker are set'
+        )
+    if self.skew and self.feeding != 'federated':
+      raise ValueError(
+        f"adapad.skew is {self.skew}; must be 0 unless adapad.feeding is 'federated'"
+      )
+    if (self.joint or self.polish) and self.local_steps > 1:
+      raise ValueError(
+        f'joint rows (adapad.joint={self.joint} of a batch, all of it in the last'
+        f' adapad.polish={self.polish} of the run) need adapad.local_steps=1, got'
+        f' {self.local_steps}: between broadcasts a worker knows only its own part'
+      )
+
+  def resolve(self, modules: int, rounds: int) -> 'AdaPaDSettings':
+    """Every zero of the schedule filled in for so many modules and rounds."""
+    budget = self.budget or 2 * modules
+    start = self.start or max(rounds // 10, 1)
+    # Few rounds, as with many local steps, have room for fewer allocations.
+    room = max(min(10, rounds // 2 - start), 1)
+    grants = self.grants or max(-(-(budget - modules) // room), 1)
+    events = -(-(budget - modules) // grants)
+    interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
+    return dataclasses.replace(
+      self, budget=budget, start=start, interval=interval, grants=grants
+    )
+
+  def check(self, modules: int, rounds: int) -> None:
+    """Refuses a resolved budget that this many modules or rounds cannot spend.
+
+    Raises:
+      ValueError: naming the bound that is violated and what would work.
+    """
+    if self.budget < modules:
+      raise ValueError(
+        f'adapad.budget {self.budget} is below one component for each of the'
+        f' {modules} modules; choose {modules}..{modules * self.r_max}'
+      )
+    if self.budget > modules * self.r_max:
+      raise ValueError(
+        f'adapad.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
+        f' {modules} = {modules * self.r_max}; lower it or raise adapad.r_max'
+      )
+    spent = self.timeline(modules)[-1][0]
+    if spent >= rounds:
+      raise ValueError(
+        f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
+        f' training ends after {rounds}: raise adapad.grants (now {self.grants}),'
+        f' lower adapad.interval ({self.interval}) or adapad.start'
+        f' ({self.start}), or train longer'
+      )
+
+  def timeline(self, modules: int) -> list[tuple[int, int]]:
+    """(round, total rank after it) of every allocation, at full speed."""
+    events, total, when = [(0, modules)], modules, self.start
+    while total < self.budget:
+      total = min(total + min(self.grants, modules), self.budget)
+      events.append((when, total))
+      when += self.interval
+    return events
+
+
+def _check_ranges(settings: AdaPaDSettings) -> None:
+  """Refuses what no run could have.
+
+  Raises:
+    ValueError: naming the field and the valid values.
+  """
+  names = {
+    'score': SCORES,
+    'feeding': FEEDINGS,
+    'shares': SHARES,
+    'head_rows': HEAD_ROWS,
+  }
+  for field, choices in names.items():
+    value = getattr(settings, field)
+    if value not in choices:
+      raise ValueError(
+        f'unknown adapad.{field} {value!r}{did_you_mean(value, choices)}'
+      )
+  least = dict(budget=0, start=0, interval=0, grants=0, skew=0, r_max=1, local_steps=1)
+  for field, bound in least.items():
+    value = getattr(settings, field)
+    if not value >= bound:
+      raise ValueError(f'adapad.{field} must be >= {bound}, got {value}')
+  for field in ('joint', 'polish'):
+    value = getattr(settings, field)
+    if not 0 <= value < 1:
+      raise ValueError(f'adapad.{field} must be in [0, 1), got {value}')
