@@ -1,7 +1,6 @@
 """What a run will do, worked out and checked before anything expensive starts."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +8,9 @@ import jax
 from flax import nnx
 
 from adapad_jax import models, sharding
-from adapad_jax.adapters import Attachment, choose
+from adapad_jax.adapters import Attachment, adapted_problem, choose
 from adapad_jax.adapters.locate import linears
-from adapad_jax.methods import METHODS, Method, Problem
+from adapad_jax.methods import METHODS, Method
 from adapad_jax.models import Pretrained
 from adapad_jax.tasks import Task, load_task
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
@@ -79,15 +78,14 @@ def make_plan(config: FinetuneConfig) -> Plan:
       ' needs mesh.model=1'
     )
   attachment = Attachment.of(outlined.model, divided)
-  loss = functools.partial(task_loss, task, attachment)
-  steps = config.train.total_steps(len(task.splits['train']))
-  problem = Problem(
-    shapes=shapes,
-    params=params,
-    loss=models.forgetful(loss) if divided else loss,
-    optimizer=config.optimizer.resolve(steps),
-    head_optimizer=config.head_optimizer.resolve(steps),
-    steps=steps,
+  problem = adapted_problem(
+    attachment,
+    outlined.model,
+    shapes,
+    task.loss,
+    optimizer=config.optimizer,
+    head_optimizer=config.head_optimizer,
+    steps=config.train.total_steps(len(task.splits['train'])),
     batch=config.train.batch,
     scale=config.adapter.scale,
     init=config.adapter.init,
@@ -98,21 +96,6 @@ def make_plan(config: FinetuneConfig) -> Plan:
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
   return Plan(config, task, outlined, attachment, shapes, method, mesh)
-
-
-def task_loss(
-  task: Task,
-  attachment: Attachment,
-  params: Any,
-  head: Any,
-  deltas: Any,
-  head_weight_B: Any,
-  batch: Any,
-  keys_B: Any,
-) -> tuple[jax.Array, jax.Array]:
-  """The task's loss of the model with these updates; see `worker.LossFn`."""
-  model = attachment(params, deltas, head, head_weight_B)
-  return task.loss(model, batch, keys_B)
 
 
 def nbytes(params: Any) -> int:
