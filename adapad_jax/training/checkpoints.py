@@ -17,6 +17,8 @@ KINDS = ('best', 'latest')
 # `best` then is the one before.
 _KEEP = {'best': 2, 'latest': 2}
 _STATE, _META = 'state', 'meta'
+# Arrays that states of earlier versions held, and that nothing reads any more.
+_RETIRED = frozenset({'ranks.top', 'ranks.weak', 'ranks.stopped'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +125,16 @@ class Checkpoints:
     return None
 
   def _read(self, kind: str, step: int, target: Any) -> Restored:
-    found = self._managers[kind].restore(
-      step,
-      args=ocp.args.Composite(
-        **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
-      ),
-    )
+    folder = self._root / kind / str(step)
+    if _is_of_before(folder, target):
+      found = _read_part(folder, target)
+    else:
+      found = self._managers[kind].restore(
+        step,
+        args=ocp.args.Composite(
+          **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
+        ),
+      )
     return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
 
   def _set_aside(self, kind: str, step: int, error: Exception) -> None:
@@ -149,6 +155,33 @@ class Checkpoints:
     numbered = (folder / f'{name}-{number}' for number in itertools.count(2))
     choices = itertools.chain([folder / name], numbered)
     return next(path for path in choices if not path.exists())
+
+
+def _is_of_before(folder: pathlib.Path, target: Any) -> bool:
+  """Whether a save has all of the target's arrays, and retired ones beside."""
+  stored = _names(ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree)
+  wanted = _names(target)
+  return wanted < stored and stored - wanted <= _RETIRED
+
+
+def _names(tree: Any) -> set[str]:
+  """Dotted paths of all leaves."""
+  paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+  return {jax.tree_util.keystr(path, simple=True, separator='.') for path in paths}
+
+
+def _read_part(folder: pathlib.Path, target: Any) -> Any:
+  """The target's arrays out of a save that has more."""
+  state = ocp.args.PyTreeRestore(
+    item=target,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+    partial_restore=True,
+  )
+  with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    return reader.restore(
+      folder,
+      args=ocp.args.Composite(**{_STATE: state, _META: ocp.args.JsonRestore()}),
+    )
 
 
 def _reason(error: Exception) -> str:

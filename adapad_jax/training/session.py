@@ -17,7 +17,7 @@ from adapad_jax.processes import is_first
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
-from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.config import FinetuneConfig, saved_config
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
 
@@ -136,8 +136,7 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
       f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
       ' and report'
     )
-  values = read_json(path)
-  return finetune_config(values | {values['method']: values.pop('settings')})
+  return saved_config(read_json(path))
 
 
 def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
