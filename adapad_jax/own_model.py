@@ -1,4 +1,4 @@
-"""The second door: AdaPaD for a flax nnx model that this project has never seen.
+"""AdaPaD for a flax nnx model of your own, which this project has never seen.
 
     outcome = adapt(model, loss, columns, Recipe(steps=500, batch=32))
     merge(model, outcome.adapter)
@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.adapters import Targets, adapted_problem, choose, split_model
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.lowrank import Adapter, host_adapter
-from adapad_jax.methods import Problem, RankReport
+from adapad_jax.methods import RankReport
 from adapad_jax.methods.adapad import AdaPaD, build
 from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import make_mesh, put
@@ -102,12 +102,13 @@ def adapt(
     raise ValueError(f'columns need the same number of rows, got {lengths}')
   shapes = choose(model, recipe.targets, head_modules=recipe.head)
   attachment, params, head = split_model(model, recipe.head)
-  problem = Problem(
-    shapes=shapes,
-    params=params,
-    loss=functools.partial(_loss_of_rows, loss, attachment),
-    optimizer=recipe.optimizer.resolve(recipe.steps),
-    head_optimizer=recipe.head_optimizer.resolve(recipe.steps),
+  problem = adapted_problem(
+    attachment,
+    model,
+    shapes,
+    functools.partial(_loss_of_rows, loss),
+    optimizer=recipe.optimizer,
+    head_optimizer=recipe.head_optimizer,
     steps=recipe.steps,
     batch=recipe.batch,
     scale=recipe.scale,
@@ -148,17 +149,9 @@ def _train(
 
 
 def _loss_of_rows(
-  loss: RowLoss,
-  attachment: Attachment,
-  params: Any,
-  head: Any,
-  deltas: Any,
-  head_weight_B: Any,
-  batch: Any,
-  keys_B: jax.Array,
+  loss: RowLoss, model: Any, batch: Any, keys_B: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """The caller's loss of the model with these updates; see `worker.LossFn`."""
-  model = attachment(params, deltas, head, head_weight_B)
+  """The caller's loss, every row weighing one; see `adapters.ModelLoss`."""
   loss_B = loss(model, batch, keys_B)
   if jnp.shape(loss_B) != keys_B.shape:
     raise ValueError(

@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.adapters import (
+  Attachment,
+  Targets,
+  adapted_problem,
+  choose,
+  split_model,
+)
 from adapad_jax.methods import Method, Problem
 from adapad_jax.models import Head, Pretrained, load, outline
 from adapad_jax.models.products import dense_dot_general
@@ -202,22 +208,8 @@ def our_step(
     prepare: changes the first state.
     sizes: of the mesh's axes `worker` and `data`.
   """
-  shapes = choose(
-    pretrained.model, Targets(), pretrained.targets, pretrained.head_modules
-  )
-  attachment, params, head = split_model(pretrained.model, pretrained.head_modules)
-  problem = Problem(
-    shapes=shapes,
-    params=params,
-    loss=functools.partial(row_loss, pretrained.head.kind, attachment),
-    optimizer=Optimizer(rate=1e-4),
-    head_optimizer=Optimizer(rate=1e-4),
-    steps=1000,
-    batch=len(batch['ids_BL']),
-    scale=1.0,
-    init='kaiming',
-    seed=0,
-  )
+  _, params, head = split_model(pretrained.model, pretrained.head_modules)
+  problem = our_problem(pretrained, len(batch['ids_BL']))
   method, mesh = bind(problem), make_mesh(*sizes)
   rows = method.rows(mesh)
   with jax.set_mesh(mesh):
@@ -227,18 +219,26 @@ def our_step(
     return OurStep(method.live_rounds(mesh), state, params, inputs, mesh)
 
 
+def our_problem(pretrained: Pretrained, rows: int) -> Problem:
+  """All linear layers and the head, trained on batches of so many rows."""
+  model = pretrained.model
+  return adapted_problem(
+    Attachment.of(model),
+    model,
+    choose(model, Targets(), pretrained.targets, pretrained.head_modules),
+    functools.partial(row_loss, pretrained.head.kind),
+    optimizer=Optimizer(rate=1e-4),
+    head_optimizer=Optimizer(rate=1e-4),
+    steps=1000,
+    batch=rows,
+  )
+
+
 def row_loss(
-  kind: str,
-  attachment: Attachment,
-  params: Any,
-  head: Any,
-  deltas: Any,
-  head_weight_B: Any,
-  batch: dict[str, jax.Array],
-  keys_B: jax.Array,
+  kind: str, model: Any, batch: dict[str, jax.Array], keys_B: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Cross-entropy of classes, or of the next token for an 'lm' head."""
-  logits = attachment(params, deltas, head, head_weight_B)(batch, keys_B)
+  logits = model(batch, keys_B)
   entropy = optax.softmax_cross_entropy_with_integer_labels
   if kind == 'lm':
     loss_B = entropy(logits[:, :-1], batch['ids_BL'][:, 1:]).mean(1)

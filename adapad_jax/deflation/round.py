@@ -1,6 +1,6 @@
 """One communication round: broadcast, H local steps of every worker, discovery.
 
-    broadcast = all_gather(own)                         the one all-gather
+    broadcast = all_gather(local)                         the one all-gather
     repeat H times, every worker k at once:
       loss of the model against its deflation target, see `deflation.target`: the
       predecessors j < k from `broadcast`, frozen, and its own component; an optax step
@@ -66,7 +66,7 @@ def _device_round(
     broadcast_SMP = all_gather(state.stack_RMP, WORKER)
   work = _work(method, rows, capacity, broadcast_SMP, state, model)
   local_steps = method.settings.local_steps
-  (own_rMP, moments, age_rM), stats_H = _repeat(
+  (local_rMP, moments, age_rM), stats_H = _repeat(
     functools.partial(worker.local_step, work),
     (state.stack_RMP, state.moments, state.age_RM),
     (jnp.arange(local_steps), batch),
@@ -77,7 +77,7 @@ def _device_round(
     ranks = method.discovery.update(state.ranks, importance_M, state.step)
   updated = dataclasses.replace(
     state,
-    stack_RMP=own_rMP,
+    stack_RMP=local_rMP,
     moments=moments,
     age_RM=age_rM,
     **_step_head(method, state, stats),

@@ -83,27 +83,27 @@ class Target:
   first: jax.Array
   workers: int
 
-  def local(self, x_S: jax.Array, axis: int = 0) -> jax.Array:
+  def part(self, x_S: jax.Array, axis: int = 0) -> jax.Array:
     """This device's part of an axis over all workers."""
     return jax.lax.dynamic_slice_in_dim(x_S, self.first, self.workers, axis)
 
   def deltas(
-    self, rows: Slots, everyone: dict[str, LowRank], own: dict[str, LowRank] | None
+    self, rows: Slots, broadcast: dict[str, LowRank], local: dict[str, LowRank] | None
   ) -> dict[str, Delta]:
     """Every module's low-rank term, for rows of these owners.
 
     Args:
       rows: whose they are.
-      everyone: all components as they were broadcast.
-      own: this device's, once local steps have moved them on; None while they are still
-        among `everyone`.
+      broadcast: all components as they were broadcast.
+      local: this device's own, once local steps have moved them on; None while they are
+        still as in `broadcast`.
     """
     masks = self.masks(rows)
-    if own is not None:
-      masks = self.own_behind(masks)
-      everyone = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), everyone, own)
+    if local is not None:
+      masks = self.local_behind(masks)
+      broadcast = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), broadcast, local)
     return {
-      name: masks.delta(m, everyone[name].scaled(self.scale))
+      name: masks.delta(m, broadcast[name].scaled(self.scale))
       for m, name in enumerate(self.packing.modules)
     }
 
@@ -120,10 +120,10 @@ class Target:
       live_MS=self.live_MS,
     )
 
-  def own_behind(self, masks: Masks) -> Masks:
-    """The same over [everyone; own]: predecessors in front, own components behind."""
+  def local_behind(self, masks: Masks) -> Masks:
+    """The same over [broadcast; local]: predecessors in front, own ones behind."""
     front = lambda x: jnp.pad(x, ((0, 0), (0, self.workers)))
-    behind = lambda x: jnp.concatenate([jnp.zeros_like(x), self.local(x, 1)], axis=1)
+    behind = lambda x: jnp.concatenate([jnp.zeros_like(x), self.part(x, 1)], axis=1)
     return Masks(
       before_BS=front(masks.before_BS),
       own_BS=behind(masks.own_BS),

@@ -54,13 +54,13 @@ class Sums:
   """Gradients and losses of one step, summed over rows and the data axis.
 
   Attributes:
-    own_rMP: gradient of each worker's summed loss in its own components.
+    local_rMP: gradient of each worker's summed loss in its own components.
     head: gradient of the head rows' summed loss in the head.
     loss_r, weight_r: each worker's summed loss and weight.
     head_weight: weight of the head's rows.
   """
 
-  own_rMP: jax.Array
+  local_rMP: jax.Array
   head: Any
   loss_r: jax.Array
   weight_r: jax.Array
@@ -85,7 +85,7 @@ def local_step(
   work: Work, carry: tuple[jax.Array, Any, jax.Array], xs: tuple[jax.Array, Any]
 ) -> tuple[tuple[jax.Array, Any, jax.Array], Statistics]:
   """One optax step of this device's workers on their own components."""
-  method, target, (own_rMP, moments, age_rM), (h, batch) = (
+  method, target, (local_rMP, moments, age_rM), (h, batch) = (
     work.method,
     work.target,
     carry,
@@ -93,27 +93,27 @@ def local_step(
   )
   local_steps = method.settings.local_steps
   with jax.named_scope('worker_step'):
-    moved_rMP = own_rMP if local_steps > 1 else None
+    moved_rMP = local_rMP if local_steps > 1 else None
     sums = gradients(work, moved_rMP, batch, h)
   grads_rMP = mean_gradients(sums)
   norm_r = jnp.sqrt(jnp.sum(jnp.square(grads_rMP), axis=(1, 2)))
   step = work.state.step * local_steps + h
-  gate_rM = (target.local(target.live_MS, 1).T > 0) & (sums.weight_r > 0)[:, None]
+  gate_rM = (target.part(target.live_MS, 1).T > 0) & (sums.weight_r > 0)[:, None]
   optimizer = method.problem.optimizer
   rate_rM = optimizer.rate_at(age_rM, step, method.rounds * local_steps)
   # Clips by worker, then steps every component with its own moments and rate.
   new_rMP, new_moments = jax.vmap(jax.vmap(optimizer.step))(
-    rate_rM, own_rMP, jax.vmap(optimizer.clipped)(grads_rMP), moments, gate_rM
+    rate_rM, local_rMP, jax.vmap(optimizer.clipped)(grads_rMP), moments, gate_rM
   )
   place = lambda x_r: jax.lax.dynamic_update_slice(
     jnp.zeros(target.active_MS.shape[1]), x_r.astype(jnp.float32), (target.first,)
   )
   finite = jnp.all(jnp.isfinite(norm_r)) & jnp.isfinite(optax.tree.norm(sums.head))
-  active_Mr = target.local(target.active_MS, 1)
+  active_Mr = target.part(target.active_MS, 1)
   stats = Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
-    impact_M=impact(method.packing, own_rMP, grads_rMP, active_Mr),
+    impact_M=impact(method.packing, local_rMP, grads_rMP, active_Mr),
     loss_R=place(sums.loss_r),
     weight_R=place(sums.weight_r),
     norm_R=place(norm_r),
@@ -122,18 +122,20 @@ def local_step(
   return (new_rMP, new_moments, age_rM + gate_rM), stats
 
 
-def gradients(work: Work, own_rMP: jax.Array | None, batch: Any, h: jax.Array) -> Sums:
+def gradients(
+  work: Work, local_rMP: jax.Array | None, batch: Any, h: jax.Array
+) -> Sums:
   """Differentiates every row's loss in its owner's components, and in the head.
 
   Args:
     work: what this device computes.
-    own_rMP: this device's components; None while they are still as broadcast, which
+    local_rMP: this device's components; None while they are still as broadcast, which
       saves the copies.
     batch: this device's rows.
     h: number of the local step.
   """
   keys_B = jax.vmap(jax.random.fold_in, in_axes=(0, None))(work.keys_B, h)
-  of_rows = functools.partial(_gradients_of_rows, work, own_rMP, batch)
+  of_rows = functools.partial(_gradients_of_rows, work, local_rMP, batch)
   parts = work.method.problem.accumulate
   sums = sum_by_parts(of_rows, (work.slots, keys_B), parts)
   sums = all_reduce(sums, work.row_axes)
@@ -141,7 +143,7 @@ def gradients(work: Work, own_rMP: jax.Array | None, batch: Any, h: jax.Array) -
 
 
 def _gradients_of_rows(
-  work: Work, own_rMP: jax.Array | None, batch: Any, part: tuple[Slots, jax.Array]
+  work: Work, local_rMP: jax.Array | None, batch: Any, part: tuple[Slots, jax.Array]
 ) -> Sums:
   """`gradients` over some of this device's slots alone."""
   (slots, keys_B), method, target = part, work.method, work.target
@@ -149,12 +151,12 @@ def _gradients_of_rows(
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == work.live - 1)
   head_B = last_B if method.settings.head_rows == 'last' else None
-  everyone = method.packing.unpack(target.broadcast_SMP)
-  if own_rMP is None:
-    trained, deltas_of = everyone, lambda all_: target.deltas(slots, all_, None)
+  broadcast = method.packing.unpack(target.broadcast_SMP)
+  if local_rMP is None:
+    trained, deltas_of = broadcast, lambda now: target.deltas(slots, now, None)
   else:
-    trained = method.packing.unpack(own_rMP)
-    deltas_of = lambda own: target.deltas(slots, everyone, own)
+    trained = method.packing.unpack(local_rMP)
+    deltas_of = lambda local: target.deltas(slots, broadcast, local)
 
   def total(trained: Any, head: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     deltas = deltas_of(trained)
@@ -169,15 +171,15 @@ def _gradients_of_rows(
     trained, work.state.head
   )
   grad_rMP = method.packing.pack(grad)
-  local = (lambda x_S: x_S) if method.feeding.has_joint else target.local
+  mine = (lambda x_S: x_S) if method.feeding.has_joint else target.part
   index_S = jnp.arange(target.broadcast_SMP.shape[0])
   trains_BS = (index_S[None] == slots.owner_C[:, None]) | slots.joint_C[:, None]
   by_worker = lambda x_B: jnp.sum(jnp.where(trains_BS, x_B[:, None], 0.0), axis=0)
   return Sums(
-    own_rMP=local(grad_rMP) if own_rMP is None else grad_rMP,
+    local_rMP=mine(grad_rMP) if local_rMP is None else grad_rMP,
     head=grad_head,
-    loss_r=local(by_worker(loss_B)),
-    weight_r=local(by_worker(weight_B)),
+    loss_r=mine(by_worker(loss_B)),
+    weight_r=mine(by_worker(weight_B)),
     head_weight=jnp.sum(weight_B * (valid_B if head_B is None else head_B)),
   )
 
@@ -186,30 +188,31 @@ def _to_owners(sums: Sums) -> Sums:
   """Sums over devices that cover all workers, as each owner's part of the total."""
   if jax.lax.axis_size(WORKER) == 1:
     return sums
-  workers, *shape = sums.own_rMP.shape
+  workers, *shape = sums.local_rMP.shape
   flat = jnp.concatenate(
-    [sums.own_rMP.reshape(workers, -1), sums.loss_r[:, None], sums.weight_r[:, None]], 1
+    [sums.local_rMP.reshape(workers, -1), sums.loss_r[:, None], sums.weight_r[:, None]],
+    1,
   )
   mine = jax.lax.psum_scatter(flat, WORKER, scatter_dimension=0, tiled=True)
-  own_rMP = mine[:, :-2].reshape(-1, *shape)
+  local_rMP = mine[:, :-2].reshape(-1, *shape)
   return dataclasses.replace(
-    sums, own_rMP=own_rMP, loss_r=mine[:, -2], weight_r=mine[:, -1]
+    sums, local_rMP=local_rMP, loss_r=mine[:, -2], weight_r=mine[:, -1]
   )
 
 
 def mean_gradients(sums: Sums) -> jax.Array:
   """Gradient of each worker's mean loss; zero where a worker saw no row, (r, M, P)."""
   share_r = 1.0 / jnp.where(sums.weight_r > 0, sums.weight_r, jnp.inf)
-  return sums.own_rMP * share_r[:, None, None]
+  return sums.local_rMP * share_r[:, None, None]
 
 
 def impact(
-  packing: Packing, own_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
+  packing: Packing, local_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
 ) -> jax.Array:
   """Sum of |w dL/dw| over each module's active components on this device, (M,).
 
   Divided by the number of entries of one component, so that after summing over
   workers and dividing by the rank it is the mean over active entries.
   """
-  sum_rM = jnp.sum(jnp.abs(own_rMP * grads_rMP), axis=2)
+  sum_rM = jnp.sum(jnp.abs(local_rMP * grads_rMP), axis=2)
   return jnp.sum(sum_rM.T * active_Mr, axis=1) / packing.sizes_M

@@ -103,7 +103,7 @@ class AdaLoRASettings:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Book:
+class Averages:
   """Moving averages of every entry, and the choice made last.
 
   Attributes:
@@ -134,7 +134,7 @@ class AdaLoRA(Rule):
     zeros = lambda: jax.tree.map(jnp.zeros_like, triplets)
     kept_MR = jnp.ones((len(triplets), self.capacity), bool)
     moments = self.problem.optimizer.transform().init(triplets)
-    return Tuned(triplets, moments, Book(zeros(), zeros(), kept_MR))
+    return Tuned(triplets, moments, Averages(zeros(), zeros(), kept_MR))
 
   def forward(
     self,
@@ -161,7 +161,9 @@ class AdaLoRA(Rule):
     params, book = self._cut(params, book, step)
     return Tuned(params, moments, book)
 
-  def _observe(self, book: Book, params: Any, grads: Any, step: jax.Array) -> Book:
+  def _observe(
+    self, book: Averages, params: Any, grads: Any, step: jax.Array
+  ) -> Averages:
     """Updates the averages, except in the final phase."""
     s = self.settings
     observing = step < self.problem.steps - s.final
@@ -176,21 +178,21 @@ class AdaLoRA(Rule):
       now,
       mean,
     )
-    return Book(mean, spread, book.kept_MR)
+    return Averages(mean, spread, book.kept_MR)
 
-  def scores(self, book: Book) -> jax.Array:
+  def scores(self, book: Averages) -> jax.Array:
     """s(e_k) + mean_j s(a_kj) + mean_j s(b_kj), s being importance x spread; (M, R)."""
     s = jax.tree.map(jnp.multiply, book.importance, book.spread)
     one = lambda t: t.e_R + jnp.mean(t.a_RI, axis=1) + jnp.mean(t.b_RO, axis=1)
     return jnp.stack([one(s[name]) for name in self.problem.modules])
 
-  def choose(self, book: Book, budget: jax.Array | int) -> jax.Array:
+  def choose(self, book: Averages, budget: jax.Array | int) -> jax.Array:
     """Whether a triplet is among the `budget` best; ties go to the earlier one."""
     score_MR = self.scores(book)
     order = jnp.argsort(-score_MR.ravel(), stable=True)
     return (jnp.argsort(order) < budget).reshape(score_MR.shape)
 
-  def _cut(self, params: Any, book: Book, step: jax.Array) -> tuple[Any, Book]:
+  def _cut(self, params: Any, book: Averages, step: jax.Array) -> tuple[Any, Averages]:
     s, steps = self.settings, self.problem.steps
     budget_T = jnp.asarray(s.budgets(len(self.problem.modules), steps))
     in_time = (step > s.start) & (step % s.interval == 0)

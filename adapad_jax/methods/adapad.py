@@ -167,6 +167,6 @@ def _deploy(deflation: Deflation, state: State) -> Deployed:
     (state.stack_RMP, state.ranks, state.head), jax.P()
   )
   active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
-  everyone = deflation.packing.unpack(stack_SMP)
-  scaled = {name: u.scaled(deflation.problem.scale) for name, u in everyone.items()}
+  updates = deflation.packing.unpack(stack_SMP)
+  scaled = {name: u.scaled(deflation.problem.scale) for name, u in updates.items()}
   return Deployed(scaled, active_MS, head)

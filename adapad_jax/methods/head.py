@@ -18,7 +18,7 @@ class HeadSettings:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Head(Rule):
+class HeadOnly(Rule):
   """No update at all: `Joint` steps the head."""
 
   problem: Problem
@@ -54,4 +54,4 @@ class Head(Rule):
 
 def build(settings: HeadSettings, problem: Problem) -> Joint:
   """Binds to a problem."""
-  return Joint(problem, Head(problem))
+  return Joint(problem, HeadOnly(problem))

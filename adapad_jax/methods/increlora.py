@@ -25,13 +25,13 @@ from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.adapad import ledger
 from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import RankReport
-from adapad_jax.methods.tap import Tapped
 from adapad_jax.methods.triplets import (
   Triplet,
   deltas_of,
   init_triplets,
   orthogonality,
 )
+from adapad_jax.methods.weight_gradient import Probed
 from adapad_jax.optim import step_stacks
 from adapad_jax.problem import Problem
 
@@ -126,7 +126,7 @@ class IncreLoRASettings:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Book:
+class Growth:
   """Ranks, what growth goes by, and the ages of components.
 
   Attributes:
@@ -172,7 +172,7 @@ class IncreLoRA(Rule):
       name: (init(_directions(t)), init(t.e_R)) for name, t in triplets.items()
     }
     M = len(shapes)
-    book = Book(
+    book = Growth(
       rank_M=jnp.ones(M, jnp.int32),
       importance_M=jnp.zeros(M),
       uncertainty_M=jnp.zeros(M),
@@ -183,18 +183,18 @@ class IncreLoRA(Rule):
     )
     return Tuned(triplets, moments, book)
 
-  def growing(self, book: Book) -> jax.Array:
+  def growing(self, book: Growth) -> jax.Array:
     """Whether the budget is not spent yet."""
     return jnp.sum(book.rank_M) < self.settings.budget
 
-  def masks(self, book: Book) -> tuple[jax.Array, jax.Array]:
+  def masks(self, book: Growth) -> tuple[jax.Array, jax.Array]:
     """(active, live), each (M, R) of 0/1: deployed, and active or in reserve."""
     index_R, rank_M1 = jnp.arange(self.capacity)[None], book.rank_M[:, None]
     reserve = self.settings.gain * self.growing(book) * self.settings.advance
     active_MR, live_MR = index_R < rank_M1, index_R < rank_M1 + reserve
     return active_MR.astype(jnp.float32), live_MR.astype(jnp.float32)
 
-  def scales(self, book: Book) -> jax.Array:
+  def scales(self, book: Growth) -> jax.Array:
     """alpha / rank of every module, (M, 1); `adapter.scale` at the average rank."""
     alpha = self.problem.scale * self.settings.budget / len(self.problem.modules)
     return (alpha / (book.rank_M + 1e-5))[:, None]
@@ -209,13 +209,13 @@ class IncreLoRA(Rule):
   def forward(
     self, model: Any, variables: Any, tuned: Tuned, step: jax.Array, rows: int
   ) -> tuple[Any, dict[str, Any]]:
-    """All live triplets, tapped where the score needs G."""
+    """All live triplets, probed where the score needs G."""
     triplets, probes = variables
     weight_MR = self.masks(tuned.book)[1] * self.scales(tuned.book)
     deltas = deltas_of(self.problem.modules, triplets, weight_MR, rows)
     growing = self.growing(tuned.book)
-    tapped = {name: Tapped(deltas[name], p, growing) for name, p in probes.items()}
-    return model, deltas | tapped
+    probed = {name: Probed(deltas[name], p, growing) for name, p in probes.items()}
+    return model, deltas | probed
 
   def importance(self, tuned: Tuned, grads: Any) -> jax.Array:
     """I of every module, (M,), from the unclipped gradient of the task's loss."""
@@ -292,7 +292,7 @@ class IncreLoRA(Rule):
     moments = {name: (direction_moments[name], value_moments[name]) for name in modules}
     return params, moments
 
-  def _grow(self, book: Book, importance_M: jax.Array, step: jax.Array) -> Book:
+  def _grow(self, book: Growth, importance_M: jax.Array, step: jax.Array) -> Growth:
     """Updates the averages while there is budget, and allocates if that is due."""
     s, growing = self.settings, self.growing(book)
     mean_M = s.beta1 * book.importance_M + (1 - s.beta1) * importance_M
@@ -340,7 +340,7 @@ class IncreLoRA(Rule):
     }
     return Deployed(by_singular_values(components), active_MR, head)
 
-  def report(self, rank_M: np.ndarray, book: Book) -> RankReport:
+  def report(self, rank_M: np.ndarray, book: Growth) -> RankReport:
     """Ranks, importance and the ledger of grants."""
     return RankReport(
       rank_M=rank_M,

@@ -8,7 +8,7 @@ import numpy as np
 
 from adapad_jax.lowrank import Adapter
 from adapad_jax.lowrank.prefixes import cut, share
-from adapad_jax.reranking.felt import felt_moments
+from adapad_jax.reranking.kfac import kronecker_factors
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
 
@@ -20,8 +20,8 @@ class Reranked:
   Attributes:
     adapter: components by module, the shared budget spent.
     explained: share of every module's effect on the model's outputs that is kept, as
-      far as `felt` tells: 1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is
-      left out, E.
+      far as the Kronecker factors tell: 1 - tr(F E^T S E) / tr(F Delta W^T S Delta W)
+      for what is left out, E.
   """
 
   adapter: Adapter
@@ -50,9 +50,9 @@ def rerank(
   Raises:
     ValueError: for a budget, rank or text that cannot work.
   """
-  felt = felt_moments(update.teacher, list(update.deltas), columns, mesh)
-  inputs = {name: one.s_II for name, one in felt.items()}
-  outputs = {name: one.f_OO for name, one in felt.items()}
+  factors = kronecker_factors(update.teacher, list(update.deltas), columns, mesh)
+  inputs = {name: one.s_II for name, one in factors.items()}
+  outputs = {name: one.f_OO for name, one in factors.items()}
   ordered = solve(update.deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
   return spend(ordered, update.head, budget)
 

@@ -18,6 +18,8 @@ KINDS = ('best', 'latest')
 # `best` then is the one before.
 _KEEP = {'best': 2, 'latest': 2}
 _STATE, _META = 'state', 'meta'
+# Arrays that states of earlier versions held, and that nothing reads any more.
+_RETIRED = frozenset({'ranks.top', 'ranks.weak', 'ranks.stopped'})
 
 
 # Where an entry of a path in a tree has its name, and how many entries an error shows.
@@ -156,7 +158,7 @@ class Checkpoints:
       found = reader.restore(
         folder,
         args=ocp.args.Composite(
-          **{_STATE: ocp.args.StandardRestore(target), _META: ocp.args.JsonRestore()}
+          **{_STATE: _wanted(stored, target), _META: ocp.args.JsonRestore()}
         ),
       )
     return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
@@ -205,6 +207,7 @@ def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:
     OtherShapes: naming the arrays that differ.
   """
   there, wanted = _shapes(stored), _shapes(target)
+  there = {name: shape for name, shape in there.items() if name not in _RETIRED}
   shown = lambda shape: 'absent' if shape is None else f'{list(shape)}'
   differ = [
     f'{name} is {shown(there.get(name))}, it should be {shown(wanted.get(name))}'
@@ -218,6 +221,17 @@ def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:
       f'{"; ".join(differ[:_SHOWN])}{more}. It was left as it is; put back what the run'
       ' was begun with'
     )
+
+
+def _wanted(stored: Any, target: Any) -> Any:
+  """How to read the target's arrays, also out of a save that has retired ones."""
+  if _RETIRED.isdisjoint(_shapes(stored)):
+    return ocp.args.StandardRestore(target)
+  return ocp.args.PyTreeRestore(
+    item=target,
+    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+    partial_restore=True,
+  )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

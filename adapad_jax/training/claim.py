@@ -8,7 +8,7 @@ from adapad_jax.models import sources
 from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.hub import is_on_hub
-from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.config import FinetuneConfig, saved_config
 from adapad_jax.training.record import (
   Record,
   read_record,
@@ -84,7 +84,7 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
     raise ValueError(
       f'{workdir / CONFIG} is not the config of a run: it has {sorted(values)}'
     )
-  return finetune_config(values | {values['method']: values.pop('settings')})
+  return saved_config(values)
 
 
 def settled(config: FinetuneConfig) -> FinetuneConfig:

@@ -193,6 +193,25 @@ _GROUPS = {
 }
 
 
+# Fields that the config of an earlier version may hold, with the value that meant what
+# is done now in any case.
+_RETIRED = {'adapad': {'stop_ratio': 0.0, 'stop_patience': 3}}
+
+
+def saved_config(values: Mapping[str, Any]) -> FinetuneConfig:
+  """The run that a workdir's config.json describes, of this version or an earlier one.
+
+  Raises:
+    ValueError: if it asks for what there is no longer.
+  """
+  values, method = dict(values), values['method']
+  settings = dict(values.pop('settings'))
+  for name, value in _RETIRED.get(method, {}).items():
+    if settings.get(name) == value:
+      del settings[name]
+  return finetune_config(values | {method: settings})
+
+
 def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   """Turns a config dict into a run; groups of other methods are checked, then dropped.
 

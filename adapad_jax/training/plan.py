@@ -1,7 +1,6 @@
 """What a run will do, worked out and checked before anything expensive starts."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,9 +8,9 @@ import jax
 from flax import nnx
 
 from adapad_jax import models, sharding
-from adapad_jax.adapters import Attachment, choose
+from adapad_jax.adapters import Attachment, adapted_problem, choose
 from adapad_jax.adapters.locate import linears
-from adapad_jax.methods import METHODS, Method, Problem
+from adapad_jax.methods import METHODS, Method
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
 from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
@@ -92,16 +91,15 @@ def make_plan(
       ' needs mesh.model=1'
     )
   attachment = Attachment.of(outlined.model, divided)
-  loss = functools.partial(task_loss, task, attachment)
   rows_in_all = record.train_rows if record else len(task.splits['train'])
-  steps = config.train.total_steps(rows_in_all)
-  problem = Problem(
-    shapes=shapes,
-    params=params,
-    loss=models.forgetful(loss) if divided else loss,
-    optimizer=config.optimizer.resolve(steps),
-    head_optimizer=config.head_optimizer.resolve(steps),
-    steps=steps,
+  problem = adapted_problem(
+    attachment,
+    outlined.model,
+    shapes,
+    task.loss,
+    optimizer=config.optimizer,
+    head_optimizer=config.head_optimizer,
+    steps=config.train.total_steps(rows_in_all),
     batch=config.train.batch,
     scale=config.adapter.scale,
     init=config.adapter.init,
@@ -174,21 +172,6 @@ def choose_modules(
   """
   choice, heads = config.adapter.choice(), outlined.head_modules
   return choose(outlined.model, choice, outlined.targets, heads)
-
-
-def task_loss(
-  task: Task,
-  attachment: Attachment,
-  params: Any,
-  head: Any,
-  deltas: Any,
-  head_weight_B: Any,
-  batch: Any,
-  keys_B: Any,
-) -> tuple[jax.Array, jax.Array]:
-  """The task's loss of the model with these updates; see `worker.LossFn`."""
-  model = attachment(params, deltas, head, head_weight_B)
-  return task.loss(model, batch, keys_B)
 
 
 def nbytes(params: Any) -> int:

@@ -20,9 +20,9 @@ from adapad_jax.lowrank.update import padded
 from adapad_jax.reranking import (
   Ordered,
   Update,
-  felt_moments,
   from_adapter,
   input_moments,
+  kronecker_factors,
   solve,
   truncate,
 )
@@ -100,10 +100,10 @@ def orders(
   """Every module's components in three ways; records the seconds of two of them."""
   mesh, names = sharding.make_mesh(1, jax.device_count()), list(update.deltas)
   started = time.monotonic()
-  felt = felt_moments(update.teacher, names, text, mesh)
+  factors = kronecker_factors(update.teacher, names, text, mesh)
   looked = time.monotonic()
-  inputs = {name: one.s_II for name, one in felt.items()}
-  outputs = {name: one.f_OO for name, one in felt.items()}
+  inputs = {name: one.s_II for name, one in factors.items()}
+  outputs = {name: one.f_OO for name, one in factors.items()}
   ours = solve(update.deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
   details = {'rows': len(text['ids_BL']), 'ridge': ridge, 'looking': looked - started}
   seconds = time.monotonic() - started

@@ -7,18 +7,16 @@ written out by hand, so the lowered program holds them all with a device's own s
 
 import collections
 import dataclasses
-import functools
 import math
 import pathlib
 import re
 
 import jax
 
-from adapad_jax.adapters import Attachment, Targets, choose, split_model
+from adapad_jax.adapters import split_model
 from adapad_jax.deflation.round import make_round
-from adapad_jax.methods import Problem, adapad
+from adapad_jax.methods import adapad
 from adapad_jax.models import Head
-from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import laid, make_mesh
 from experiments import training_steps as steps
 from experiments.model_flops import PEAK_FLOPS
@@ -83,18 +81,7 @@ def lowered(shape: Shape) -> jax.stages.Lowered:
   params, head = jax.eval_shape(
     lambda m: split_model(m, model.head_modules)[1:], model.model
   )
-  problem = Problem(
-    shapes=choose(model.model, Targets(), model.targets, model.head_modules),
-    params=params,
-    loss=functools.partial(steps.row_loss, model.head.kind, Attachment.of(model.model)),
-    optimizer=Optimizer(rate=1e-4),
-    head_optimizer=Optimizer(rate=1e-4),
-    steps=1000,
-    batch=shape.rows,
-    scale=1.0,
-    init='kaiming',
-    seed=0,
-  )
+  problem = steps.our_problem(model, shape.rows)
   settings = adapad.AdaPaDSettings(r_max=shape.workers, feeding=shape.feeding)
   mesh = make_mesh(shape.devices, 1)
   alike = lambda tree, spec: laid(tree, jax.tree.map(lambda _: spec, tree), mesh)

@@ -10,7 +10,12 @@ from adapad_jax import sharding
 from adapad_jax.adapters import merge
 from adapad_jax.interchange.release import kernel_of
 from adapad_jax.models import Head, load
-from adapad_jax.reranking import felt_moments, from_adapter, from_tuned, input_moments
+from adapad_jax.reranking import (
+  from_adapter,
+  from_tuned,
+  input_moments,
+  kronecker_factors,
+)
 from tests.interchange import kit
 
 
@@ -87,5 +92,7 @@ def test_distances_of_deberta_count_once_a_row(tmp_path):
   table_RD = np.asarray(model.deberta.encoder._relative(batch['ids_BL'].shape[1]))
   extra = (found[names[0]] - found[names[1]]) * tokens
   np.testing.assert_allclose(extra, 3 * table_RD.T @ table_RD, atol=1e-3)
-  for one in felt_moments(model, names, batch, sharding.make_mesh(), rows=4).values():
+  for one in kronecker_factors(
+    model, names, batch, sharding.make_mesh(), rows=4
+  ).values():
     assert np.trace(one.s_II) > 0 and np.trace(one.f_OO) == pytest.approx(1, rel=1e-4)

@@ -1,8 +1,11 @@
 """Tests ../../adapad_jax/training/saved.py on a tiny run."""
 
 import csv
+import json
+import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from adapad_jax import cut_to_rank, export, finetune_config, restore, train
@@ -60,3 +63,42 @@ def test_mistakes_are_named(saved, folder, tmp_path):
     saved.evaluate('validaton')
   with pytest.raises(ValueError, match="'pfet'; did you mean 'peft'"):
     export(folder / 'run', tmp_path / 'out', format='pfet')
+
+
+def of_before(folder, tmp_path):
+  """The run as an earlier version left it, with a stop rule that nobody used."""
+  before = shutil.copytree(folder / 'run', tmp_path / 'before')
+  config = json.loads((before / 'config.json').read_text())
+  config['settings'] |= {'stop_ratio': 0.0, 'stop_patience': 3}
+  (before / 'config.json').write_text(json.dumps(config))
+  there = before / 'checkpoints' / 'best'
+  (step,) = sorted(there.iterdir(), key=lambda path: int(path.name))[-1:]
+  handler = ocp.CompositeCheckpointHandler()
+  with ocp.Checkpointer(handler) as checkpointer:
+    found = checkpointer.restore(step)
+    state, meta = found['state'], found['meta']
+    state['ranks'] |= {name: np.zeros(()) for name in ('top', 'weak', 'stopped')}
+    shutil.rmtree(step)
+    checkpointer.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)
+      ),
+    )
+  return before
+
+
+def test_a_run_of_an_earlier_version_opens(saved, folder, result, tmp_path):
+  before = of_before(folder, tmp_path)
+  opened = restore(before)
+  assert opened.evaluate() == saved.evaluate() == result['best']['metrics']
+  assert not (before / 'checkpoints' / 'damaged').exists()
+
+
+def test_a_stop_rule_that_was_used_is_refused(saved, folder, tmp_path):
+  before = of_before(folder, tmp_path)
+  config = json.loads((before / 'config.json').read_text())
+  config['settings']['stop_ratio'] = 0.5
+  (before / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='unknown field config.adapad.stop_ratio'):
+    restore(before)

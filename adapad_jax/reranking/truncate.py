@@ -1,4 +1,4 @@
-"""The yardstick: the best low-rank matrix, whatever the inputs are."""
+"""The reference: the best low-rank matrix, whatever the inputs are."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The gradient in a module's whole update, without forming the update."""
+"""A probe of the gradient in a module's whole update, which is never formed."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from adapad_jax.lowrank import Delta
 
 
 @jax.custom_vjp
-def tap(
+def probed(
   x_BLI: jax.Array, y_BLO: jax.Array, probe_IO: jax.Array, wanted: jax.Array
 ) -> jax.Array:
   """y itself; the cotangent of `probe` is that of W in y = x W if wanted, else 0."""
@@ -30,12 +30,12 @@ def _backward(saved, dy_BLO):  # noqa: ANN001, ANN202
   return jnp.zeros_like(x_BLI), dy_BLO, dprobe_IO, None
 
 
-tap.defvjp(_forward, _backward)
+probed.defvjp(_forward, _backward)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Tapped:
+class Probed:
   """A module's update, with the gradient in it as a matrix.
 
   Attributes:
@@ -53,7 +53,7 @@ class Tapped:
     y = self.delta(x)
     rows = self.delta.sees_BS.shape[0]
     shaped = lambda z: z.reshape(rows, -1, z.shape[-1])
-    return tap(shaped(x), shaped(y), self.probe_IO, self.wanted).reshape(y.shape)
+    return probed(shaped(x), shaped(y), self.probe_IO, self.wanted).reshape(y.shape)
 
   def broadcast(self, p_KI: jax.Array) -> jax.Array:
     """Returns delta(p) of every row for a table p that all rows share: (B, K, O)."""

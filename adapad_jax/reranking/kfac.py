@@ -1,4 +1,4 @@
-"""Which inputs of a layer, and which of its outputs, the model's own outputs feel.
+"""Kronecker factors of how a model's outputs depend on a layer's weight (K-FAC).
 
 An error E in a layer's weight (I, O) changes the layer's output at a token by E^T x,
 and the model's outputs f by J E^T x. With random signs eps, one for every output of
@@ -11,9 +11,9 @@ traces (as K-FAC does with a further factor, arXiv:1503.05671):
 
     E ||df||^2 ~ tr(F E^T S E),  S = E[||g||^2 x x^T],  F = E[||x||^2 g g^T] / tr(S).
 
-Tokens that the model does not listen to drop out of S, and directions of a layer's
-output that it does not read drop out of F. Both are in units of the model's outputs,
-which makes layers comparable.
+Tokens on which the model's outputs do not depend drop out of S, and directions of a
+layer's output on which they do not depend drop out of F. Both are in units of the
+model's outputs, which makes layers comparable.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ from adapad_jax.regression.moments import einsum
 from adapad_jax.reranking.activations import batches_of, check_text, kernel_shapes
 from adapad_jax.sharding import DATA, WORKER, put
 
-# Outputs beyond this are masks, not something that the model says.
-_SAID = 1e6
+# Outputs beyond this are masks, such as logits of padding.
+_LARGEST = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
-class Felt:
-  """What a layer's errors weigh: tr(F E^T S E) for an error E of its weight.
+class KroneckerFactors:
+  """What errors of a layer weigh: tr(F E^T S E) for an error E of its weight.
 
   Attributes:
     s_II: S, of the inputs.
-    f_OO: F, of the outputs; its trace is one, or zero where nothing is felt.
+    f_OO: F, of the outputs; its trace is one, or zero where no output depends on it.
   """
 
   s_II: np.ndarray
@@ -48,7 +48,7 @@ class Felt:
 
 
 @jax.custom_vjp
-def _feel(
+def _probed(
   x_BLI: jax.Array, y_BLO: jax.Array, s_II: jax.Array, f_OO: jax.Array
 ) -> jax.Array:
   """y itself; the cotangents of s and f are sums of ||g||^2 x x^T and ||x||^2 g g^T."""
@@ -69,11 +69,11 @@ def _backward(x_BLI: jax.Array, g_BLO: jax.Array) -> tuple[jax.Array, ...]:
   return jnp.zeros_like(x_BLI), g_BLO, s_II, f_OO
 
 
-_feel.defvjp(_forward, _backward)
+_probed.defvjp(_forward, _backward)
 
 
 class _Probe:
-  """Stands where an update does, changes nothing, and feels the gradient there."""
+  """Stands where an update does, changes nothing, and sums products of its gradient."""
 
   def __init__(self, sums: tuple[jax.Array, jax.Array]) -> None:
     self.sums = sums
@@ -81,14 +81,14 @@ class _Probe:
   def __call__(self, x: jax.Array) -> jax.Array:
     x_BLI = jax.lax.stop_gradient(x.reshape(len(x), -1, x.shape[-1]))
     y_BLO = jnp.zeros((*x_BLI.shape[:-1], len(self.sums[1])))
-    return _feel(x_BLI, y_BLO, *self.sums).reshape(*x.shape[:-1], -1)
+    return _probed(x_BLI, y_BLO, *self.sums).reshape(*x.shape[:-1], -1)
 
   def broadcast(self, table_RD: jax.Array) -> jax.Array:
     """The same for a table that all rows share."""
     return self(table_RD[None])
 
 
-def felt_moments(
+def kronecker_factors(
   model: nnx.Module,
   modules: Sequence[str],
   columns: Mapping[str, np.ndarray],
@@ -96,7 +96,7 @@ def felt_moments(
   *,
   rows: int = 64,
   seed: int = 0,
-) -> dict[str, Felt]:
+) -> dict[str, KroneckerFactors]:
   """S and F of every module, means over tokens, on the host.
 
   Rows of a batch are spread over all devices of the mesh; the signs depend on that.
@@ -125,7 +125,10 @@ def felt_moments(
       totals = step(totals, params, put(batch, jax.P((WORKER, DATA))), key)
     totals = jax.device_get(totals)
   scale = {name: max(float(np.trace(s)), 1e-30) for name, (s, _) in totals.items()}
-  return {name: Felt(s / tokens, f / scale[name]) for name, (s, f) in totals.items()}
+  return {
+    name: KroneckerFactors(s / tokens, f / scale[name])
+    for name, (s, f) in totals.items()
+  }
 
 
 def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
@@ -138,8 +141,8 @@ def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
 
     def signed(sums: dict[str, Any]) -> jax.Array:
       probes = {name: _Probe(own) for name, own in sums.items()}
-      said = jax.tree.leaves(attachment(params, probes, {})(batch))
-      return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(said))
+      outputs = jax.tree.leaves(attachment(params, probes, {})(batch))
+      return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(outputs))
 
     own = jax.grad(signed)(jax.tree.map(jnp.zeros_like, totals))
     return jax.tree.map(jnp.add, totals, jax.lax.psum(own, (WORKER, DATA)))
@@ -158,11 +161,13 @@ def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
 
 
 def _signed_sum(
-  key: jax.Array, number: int, said: jax.Array, is_text_B: jax.Array
+  key: jax.Array, number: int, outputs: jax.Array, is_text_B: jax.Array
 ) -> jax.Array:
   """eps^T f of one output over all rows that hold text."""
-  said = said.astype(jnp.float32)
-  sign = jax.random.rademacher(jax.random.fold_in(key, number), said.shape, said.dtype)
-  is_text = is_text_B.reshape(-1, *[1] * (said.ndim - 1))
-  counts = is_text & (jnp.abs(said) < _SAID)
-  return jnp.sum(jnp.where(counts, sign * said, 0.0))
+  outputs = outputs.astype(jnp.float32)
+  sign = jax.random.rademacher(
+    jax.random.fold_in(key, number), outputs.shape, outputs.dtype
+  )
+  is_text = is_text_B.reshape(-1, *[1] * (outputs.ndim - 1))
+  counts = is_text & (jnp.abs(outputs) < _LARGEST)
+  return jnp.sum(jnp.where(counts, sign * outputs, 0.0))

@@ -10,7 +10,7 @@ import pytest
 from adapad_jax import sharding
 from adapad_jax.adapters import split_model
 from adapad_jax.models import Head, load
-from adapad_jax.reranking import felt_moments, from_adapter, rerank
+from adapad_jax.reranking import from_adapter, kronecker_factors, rerank
 from tests.interchange import kit
 
 
@@ -71,7 +71,7 @@ def by_hand(update, columns):
 @pytest.mark.parametrize('devices', [1, 4])
 def test_moments_equal_those_of_single_rows(update, columns, by_hand, devices):
   mesh, tokens = sharding.make_mesh(1, devices), np.sum(columns['mask_BL'])
-  found = felt_moments(update.teacher, list(update.deltas), columns, mesh, rows=2)
+  found = kronecker_factors(update.teacher, list(update.deltas), columns, mesh, rows=2)
   assert found.keys() == by_hand.keys()
   for name, (s_II, f_OO) in by_hand.items():
     near = lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(y).max())
@@ -80,7 +80,7 @@ def test_moments_equal_those_of_single_rows(update, columns, by_hand, devices):
 
 
 def test_several_outputs_count_as_often_as_they_move(shared):
-  """Three outputs that are one and the same are felt three times as much."""
+  """Three outputs that are one and the same count three times as much."""
   folder = str(shared / 'models/stories260k')
   one, three = load(folder, Head('regression')), load(folder, Head('classification', 3))
   kernel = np.asarray(one.model.score.kernel[...])
@@ -88,7 +88,7 @@ def test_several_outputs_count_as_often_as_they_move(shared):
   columns = kit.encode(one, kit.TEXTS * 20)
   name = next(iter(kit.draw_adapter(one).modules))
   trace = lambda base: np.trace(
-    felt_moments(base.model, [name], columns, sharding.make_mesh())[name].s_II
+    kronecker_factors(base.model, [name], columns, sharding.make_mesh())[name].s_II
   )
   assert trace(three) / trace(one) == pytest.approx(3, rel=0.3)
 
@@ -108,17 +108,17 @@ def test_reranked_adapter_keeps_what_it_claims(update, columns, by_hand):
 
 
 def test_the_prediction_orders_real_errors(update, columns):
-  """Noise of equal size in each layer: those felt most move the output most."""
+  """Noise of equal size in each layer: those that weigh most move the output most."""
   attachment, params, _ = split_model(update.teacher)
-  felt = felt_moments(
+  factors = kronecker_factors(
     update.teacher, list(update.deltas), columns, sharding.make_mesh()
   )
   plain = attachment(params, {}, {})(columns)
   rng, predicted, real = np.random.default_rng(0), [], []
-  for name in list(felt)[::2]:
+  for name in list(factors)[::2]:
     i, o = update.deltas[name].shape
     tries = 1e-3 * rng.standard_normal((8, i, o)).astype(np.float32)
-    weighs = lambda e, one=felt[name]: np.trace(one.f_OO @ e.T @ one.s_II @ e)
+    weighs = lambda e, one=factors[name]: np.trace(one.f_OO @ e.T @ one.s_II @ e)
     predicted.append(np.mean([weighs(error) for error in tries]))
     moved = jax.jit(jax.vmap(lambda e: attachment(params, at(name, e), {})(columns)))  # noqa: B023
     real.append(np.mean(np.square(moved(tries) - plain[None])))
