@@ -6,6 +6,8 @@ import tempfile
 
 from adapad_jax import hub
 from adapad_jax.commands import Request
+from adapad_jax.models import sources
+from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.cutting import check_cut
 from adapad_jax.training.exports import Destination, export
 from adapad_jax.training.terminal import say
@@ -28,6 +30,7 @@ def run(request: Request) -> None:
   if repository.revision:
     raise ValueError(f'--repo={options["repo"]}: a push goes to the main branch')
   check_cut(options['max_rank'], options['budget'])
+  _require_public_base(workdir, options['base_name'])
   with tempfile.TemporaryDirectory(prefix='adapad_jax-') as scratch:
     out = options['out'] or str(pathlib.Path(scratch, 'export'))
     Destination(out, options['format'], options['base_name'])
@@ -50,3 +53,13 @@ def run(request: Request) -> None:
       message=f'Upload {options["format"]} export of {workdir.name}',
     )
   say(json.dumps(found | {'out': options['out'] or None, 'url': url}))
+
+
+def _require_public_base(workdir: pathlib.Path, base_name: str) -> None:
+  """Refuses a base that nobody else could find: the hub wants its id on the card."""
+  source = base_name or read_workdir(workdir).model.source
+  if not hub.is_id(source, owner=True) or sources.is_folder(source):
+    raise ValueError(
+      f'the base of this run is {source}, which is here alone; --base_name=OWNER/NAME'
+      ' says what it is on the hub'
+    )

@@ -81,8 +81,10 @@ def call(action: Callable[[], T], repository: Repository, tries: int = 4) -> T:
 
 def read(error: BaseException, repository: Repository) -> Fault:
   """What an exception of the hub's library means."""
-  # The library says 'not in the cache' where it could not ask, and why as the cause.
-  while isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
+  # The library says 'not in the cache' where it could not ask, and 'error while
+  # uploading'; why is the cause.
+  wrapped = errors.LocalEntryNotFoundError, RuntimeError
+  while isinstance(error, wrapped) and error.__cause__:
     error = error.__cause__
   if isinstance(error, errors.OfflineModeIsEnabled):
     return Fault('HF_HUB_OFFLINE is set')

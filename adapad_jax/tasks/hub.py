@@ -6,8 +6,8 @@ import functools
 import pathlib
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import huggingface_hub
 
@@ -22,6 +22,7 @@ _CARD, _INFOS = 'README.md', 'dataset_infos.json'
 _SUFFIXES = ('.parquet', '.csv', '.tsv', '.json', '.jsonl', '.ndjson', '.txt', '.arrow')
 _PACKED = ('', '.gz', '.bz2', '.xz', '.zst')
 
+T = TypeVar('T')
 Readers = dict[str, Reader]
 Card = Mapping[str, Any]
 
@@ -192,19 +193,34 @@ def _load(
     if chosen:
       (view / _CARD).unlink()
       _write_card(view / _CARD, card, chosen)
+    read = functools.partial(
+      datasets.load_dataset,
+      str(view),
+      chosen.get('config_name'),
+      cache_dir=f'{scratch}/cache',
+      keep_in_memory=True,
+    )
     try:
-      return datasets.load_dataset(
-        str(view),
-        chosen.get('config_name'),
-        cache_dir=f'{scratch}/cache',
-        keep_in_memory=True,
-      )
+      return _quietly(read)
     # Its own families, and those of pyarrow, pandas and fsspec.
     except Exception as error:
       raise ValueError(
         f'the data files of {what} cannot be read ({_cause(error)}); if one is damaged,'
         f' remove {folder} to have it downloaded again'
       ) from error
+
+
+def _quietly(read: Callable[[], T]) -> T:
+  """Reads without a progress bar for each split: what takes time was the download."""
+  import datasets
+
+  if datasets.are_progress_bars_disabled():
+    return read()
+  datasets.disable_progress_bars()
+  try:
+    return read()
+  finally:
+    datasets.enable_progress_bars()
 
 
 def _write_card(path: pathlib.Path, card: Card, chosen: Mapping[str, Any]) -> None:

@@ -200,7 +200,8 @@ def _data_changes(then: Facts | None, now: Facts | None) -> Iterator[str]:
     was, is_now = (getattr(facts, name) for facts in (then, now))
     if was != is_now:
       yield f'{what}: {_listed(was)} then, {_listed(is_now)} now'
-  if then.hub != now.hub:
+  state = lambda hub: hub and (hub.repo, hub.commit)
+  if state(then.hub) != state(now.hub):
     yield f'data of the hub: {then.hub} then, {now.hub} now'
   # Test data are no part of training.
   for name in sorted(then.sources.keys() | now.sources.keys()):

@@ -3,12 +3,16 @@
 Models are tiny but of the right family and in the layout of the public ones.
 """
 
+import json
+import os
+
 import pytest
 
 from adapad_jax.commands import Request, registry
+from adapad_jax.files import read_json
 from adapad_jax.training import finetune_config, make_plan, train
 from configs import glue, squad
-from tests.commands.exchange import DEFAULTS
+from tests.commands.exchange import DEFAULTS, call
 from tests.hub import repositories
 from tests.hub.client import connected
 
@@ -107,3 +111,120 @@ def test_a_recipe_trains_to_a_result(name, hub, folder):
 
 def call_train(config, workdir, **options):
   registry.run('train', Request(config, workdir, DEFAULTS | options))
+
+
+@pytest.fixture(scope='module')
+def trained(hub, folder):
+  """The run of the first recipe, and what it predicts, before anybody pushes."""
+  workdir = folder / 'rte'
+  if not (workdir / 'result.json').is_file():
+    train(finetune_config(values('rte')), workdir)
+  return workdir
+
+
+def upset(hub):
+  """Pushes another model and other data under the same names."""
+  for kind, name in (('model', DEBERTA), ('dataset', 'nyu-mll/glue')):
+    repository = hub.repository(kind, name)
+    files = dict(repository.commits[repository.branches['main']])
+    files = {n: d for n, d in files.items() if not n.endswith(('.bin', '.parquet'))}
+    hub.put(kind, name, files | {'config.json': b'{"model_type": "bert"}'})
+
+
+def predictions(workdir, source, capsys):
+  output = workdir / 'out.csv'
+  options = {'input': str(source), 'output': str(output)}
+  registry.run('predict', Request(None, workdir, DEFAULTS | options))
+  capsys.readouterr()
+  return output.read_text()
+
+
+def test_a_run_stays_with_its_commits_whatever_is_pushed(
+  hub, folder, trained, tmp_path, capsys
+):
+  source = tmp_path / 'mine.csv'
+  source.write_text('sentence1,sentence2\nA small dog ran.,It was gone.\n')
+  first = predictions(trained, source, capsys)
+  evaluated = call('eval', capsys, trained)
+  branches = [hub.repository(*key).branches for key in hub.repositories]
+  before = [dict(one) for one in branches]
+  upset(hub)
+  hub.asked.clear()
+  try:
+    assert predictions(trained, source, capsys) == first
+    assert call('eval', capsys, trained) == evaluated
+    out = tmp_path / 'adapter'
+    call('export', capsys, trained, out=out)
+    # Going on is the same run too: it is finished, and says so.
+    call_train(values('rte'), trained)
+    assert 'holds a finished run' in capsys.readouterr().out
+    registry.run('info', Request(None, trained, DEFAULTS))
+    commits = json.loads(capsys.readouterr().out)['commits']
+    assert commits == read_json(trained / 'result.json')['commits']
+    assert [r for r in hub.asked if 'agent-harnesses' not in r] == []
+    with pytest.raises(ValueError, match='bert. lacks'):
+      make_plan(finetune_config(values('rte')))
+  finally:
+    for one, then in zip(branches, before, strict=True):
+      one.update(then)
+  commit = commits['model']['commit']
+  assert read_json(out / 'adapter_config.json')['revision'] == commit
+  card = (out / 'README.md').read_text()
+  assert f'at commit `{commit}`' in card and f'revision={commit!r}' in card
+  assert "dtype='float32'" in card
+  assert out.stat().st_mode & 0o777 == 0o777 & ~umask()
+  for path in out.iterdir():
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask(), path
+
+
+def umask():
+  now = os.umask(0)
+  os.umask(now)
+  return now
+
+
+# The library hands its HTTP client small files in a way that this one regrets.
+@pytest.mark.filterwarnings('ignore:Use .content=<...>.:DeprecationWarning')
+def test_an_adapter_goes_to_the_hub_and_comes_back(
+  hub, trained, tmp_path, capsys, monkeypatch
+):
+  push = {'repo': 'owner/rte-adapter', 'max_rank': 1}
+  with pytest.raises(ValueError, match='writing needs a token: run `hf auth login`'):
+    call('push', capsys, trained, **push)
+  with pytest.raises(ValueError, match='--base_name=OWNER/NAME says what it is'):
+    call('push', capsys, trained, base_name=str(tmp_path), **push)
+  with pytest.raises(ValueError, match='push needs --repo=OWNER/NAME'):
+    call('push', capsys, trained, repo='adapter')
+  monkeypatch.setenv('HF_TOKEN', 'hf_wrong')
+  with pytest.raises(ValueError, match='the token is not valid'):
+    call('push', capsys, trained, **push)
+  monkeypatch.setenv('HF_TOKEN', 'hf_stranger')
+  with pytest.raises(ValueError, match='access is denied .no right to make'):
+    call('push', capsys, trained, **push)
+  monkeypatch.setenv('HF_TOKEN', 'hf_owner')
+  pushed = call('push', capsys, trained, **push)
+  repository = hub.repositories['model', 'owner/rte-adapter']
+  first = repository.branches['main']
+  assert pushed['url'] == f'{hub.url}/owner/rte-adapter'
+  assert repository.readers == {'hf_owner'}  # Private unless asked otherwise.
+  assert set(repository.commits[first]) == {
+    '.gitattributes',
+    'README.md',
+    'adapad.json',
+    'adapter_config.json',
+    'adapter_model.safetensors',
+    'spm.model',
+    'tokenizer_config.json',
+  }
+  again = call('push', capsys, trained, **(push | {'public': True, 'max_rank': 2}))
+  second = repository.branches['main']
+  assert first != second and repository.readers == {'hf_owner'}
+  # What was pushed first comes back by its commit, and scores as it did.
+  config = values('rte')
+  adapter = f'owner/rte-adapter@{first}'
+  found = call('import', capsys, tmp_path / 'back', config, adapter=adapter)
+  name = 'accuracy'
+  assert found[name] == pushed[name] and found['parameters'] == pushed['parameters']
+  assert again['parameters'] > pushed['parameters']
+  options = {'adapter': 'owner/rte-adapter', 'budget': 4, 'out': tmp_path / 'small'}
+  assert call('rerank', capsys, None, config, **options)['components'] <= 4

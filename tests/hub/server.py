@@ -5,6 +5,7 @@ it; large files are sent by another host, as the real hub does; ranges are serve
 that a client can go on with a body that was cut.
 """
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -15,6 +16,8 @@ import socket
 import struct
 import threading
 import urllib.parse
+
+import yaml
 
 # Sent from elsewhere, by checksum.
 LARGE = ('.safetensors', '.bin', '.parquet', '.model')
@@ -268,6 +271,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     made.commit({'.gitattributes': b''})
     raise Answered(200, {'url': f'{self.server.url}/{name}', 'name': name})
 
+  def validate(self):
+    """The metadata of a card: YAML, and a base model that others can find."""
+    content = json.loads(self.body)['content']
+    found = yaml.safe_load(content.split('---')[1])
+    errors = []
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', found.get('base_model', 'a/b')):
+      errors.append({'message': f'{found["base_model"]!r} is not a model id'})
+    raise Answered(400 if errors else 200, {'errors': errors, 'warnings': []})
+
   def preupload(self, kind, name, revision):
     self.writer()
     files = json.loads(self.body)['files']
@@ -291,7 +303,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
       entry = json.loads(line)
       value = entry['value']
       if entry['key'] == 'file':
-        files[value['path']] = _decoded(value)
+        files[value['path']] = base64.b64decode(value['content'])
       if entry['key'] == 'lfsFile':
         files[value['path']] = self.server.stored[value['oid']]
     sha = repository.commit(files, revision)
@@ -368,17 +380,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     self.end_headers()
 
 
-def _decoded(value):
-  import base64
-
-  return base64.b64decode(value['content'])
-
-
 _NAME = r'(?P<name>[\w.-]+/[\w.-]+)'
 _KIND = r'(?P<kind>models|datasets)'
 ROUTES = (
   (r'/api/whoami-v2', Handler.whoami),
   (r'/api/repos/create', Handler.create),
+  (r'/api/validate-yaml', Handler.validate),
   (rf'/api/{_KIND}/{_NAME}/preupload/(?P<revision>.+)', Handler.preupload),
   (rf'/api/{_KIND}/{_NAME}/commit/(?P<revision>.+)', Handler.commit),
   (rf'/{_NAME}\.git/info/lfs/objects/batch', Handler.lfs),

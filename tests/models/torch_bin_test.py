@@ -190,3 +190,14 @@ def test_neither_torch_nor_a_copy_of_the_file_is_needed(tmp_path, monkeypatch):
   with torch_bin.open_bin(path) as (tensors, _):
     assert tensors['weight'].base is not None
     assert not tensors['weight'].flags.writeable
+
+
+def test_a_file_of_parameters_is_read_as_one_of_tensors(tmp_path):
+  torch = pytest.importorskip('torch')
+  x = torch.arange(6.0).reshape(2, 3)
+  shared = torch.nn.Parameter(x.half(), requires_grad=False)
+  state = {'a': torch.nn.Parameter(x), 'b': shared, 'c': shared, 'd': x}
+  torch.save(state, tmp_path / 'x.bin')
+  ours = read(tmp_path / 'x.bin')
+  for name, value in state.items():
+    np.testing.assert_array_equal(ours[name], value.detach().numpy())
