@@ -83,37 +83,26 @@ def test_no_program_of_a_method_factorises_a_batch(name):
   assert lapack.batched(jax.vmap(method.init), heads) == []
 
 
-# Each of four devices deploys at once, on two cores: with batched calls this stood
-# still in its first fifty turns, every time.
+# Four devices deploy on two cores, sixteen modules at once, lest XLA run the program in
+# one thread: with batched calls this stood still in its first call, every time.
 ENDLESS = """
 import os
 if hasattr(os, 'sched_setaffinity'):
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 import jax, numpy as np
 jax.config.update('jax_num_cpu_devices', 4)
-from adapad_jax import linalg
 from adapad_jax.deflation.components import Component
 from adapad_jax.methods.spectral import by_singular_values
 
-draw = lambda: np.random.default_rng(0).normal(size=(16, 16, 96)).astype('f4')
-stacks = draw(), draw()
-def loop(step, start):
-  run = lambda i, x: step(x)
-  return jax.lax.fori_loop(0, 50, run, start)
-def ordered(stacks):
-  parts = {str(m): Component(a, b) for m, (a, b) in enumerate(zip(*stacks))}
-  found = by_singular_values(parts).values()
-  a, b = zip(*((x.a_RI, x.b_RO) for x in found))
-  return jax.numpy.stack(a), jax.numpy.stack(b)
-def unbatched(x):
-  q, r = jax.vmap(linalg.qr)(x)
-  return q @ jax.vmap(linalg.svd)(r)[0]
-def both(stacks):
-  return loop(ordered, stacks), loop(unbatched, stacks[0].swapaxes(1, 2))
+draw = lambda: np.random.default_rng(0).normal(size=(16, 96)).astype('f4')
+start = {str(m): Component(draw(), draw()) for m in range(16)}
+def again(start):
+  return jax.lax.fori_loop(0, 50, lambda i, x: by_singular_values(x), start)
 mesh = jax.make_mesh((4,), ('device',))
-whole = jax.P()
-run = jax.shard_map(both, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)
-jax.block_until_ready(jax.jit(run)(stacks))
+lie = jax.P()
+run = jax.shard_map(again, mesh=mesh, in_specs=lie, out_specs=lie, check_vma=False)
+there = jax.device_put(start, jax.NamedSharding(mesh, lie))
+jax.block_until_ready(jax.jit(run)(there))
 print('done')
 """
 
