@@ -8,11 +8,18 @@ from collections.abc import Callable
 
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
+from adapad_jax.tasks.files import (
+  existing,
+  files_of_split,
+  only_one,
+  read_table,
+  read_tsv,
+)
 from adapad_jax.tasks.hub import hub_tables, is_saved, saved_tables
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
+from adapad_jax.tasks.text_files import kind_of, read_text
 
 HUB = 'nyu-mll/glue'
 _SINGLE = {'train': 'train', 'validation': 'dev', 'test': 'test'}
@@ -135,10 +142,14 @@ def load(config: DataConfig) -> Source:
   )
 
 
-def official_table(glue: GlueTask, path: pathlib.Path) -> Table:
+def official_table(glue: GlueTask, path: pathlib.Path, *, whole: bool = False) -> Table:
   """Reads an official .tsv file into the hub's columns.
 
-  Rows that lack a text are dropped with a warning: the official QQP files have some.
+  Args:
+    glue: the task.
+    path: the file.
+    whole: keeps every row, for predictions go by their number. Otherwise those that
+      lack a text or a label are dropped with a warning: QQP's have some.
   """
   header = glue.header
   if header and _has_header(path):
@@ -148,23 +159,21 @@ def official_table(glue: GlueTask, path: pathlib.Path) -> Table:
   spelled = {name: glue.official.get(name, name) for name in names}
   if spelled['label'] not in raw.columns:  # A test file.
     del spelled['label']
-  table = Table({name: raw[column] for name, column in spelled.items()}, raw.source)
-  whole = [
-    i
-    for i, row in enumerate(zip(*table.columns.values(), strict=True))
-    if None not in row
-  ]
-  if len(whole) == len(table):
+  columns = {name: raw[column] for name, column in spelled.items()}
+  table = dataclasses.replace(raw, columns=columns)
+  if whole or not any(None in column for column in columns.values()):
     return table
+  kept = [
+    i for i, row in enumerate(zip(*columns.values(), strict=True)) if None not in row
+  ]
   logging.getLogger(__name__).warning(
-    '%s: dropped %d rows that lack a column', path, len(table) - len(whole)
+    '%s: dropped %d rows that lack a column', path, len(table) - len(kept)
   )
-  return table.take(whole)
+  return table.take(kept)
 
 
 def _has_header(path: pathlib.Path) -> bool:
-  with path.open(encoding='utf-8-sig') as file:
-    return 'sentence' in file.readline().rstrip('\n').split('\t')
+  return 'sentence' in read_text(path).partition('\n')[0].rstrip('\r').split('\t')
 
 
 def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Callable[[], Table]]:
@@ -190,15 +199,15 @@ def _folder_tables(
     raise ValueError(f'data.path={folder}: there is no such folder')
   if is_saved(folder):
     return saved_tables(folder)
-  for place in (folder, folder / glue.folder):
-    found = {
-      name: functools.partial(official_table, glue, place / f'{stem}.tsv')
-      for name, stem in glue.files.items()
-      if (place / f'{stem}.tsv').is_file()
-    }
-    found = folder_tables(place, glue.files) | found
-    if 'train' in found and 'validation' in found:
-      return found
+  places = [_place_tables(folder, glue), _place_tables(folder / glue.folder, glue)]
+  whole = [found for found in places if 'train' in found and 'validation' in found]
+  if len(whole) > 1:
+    raise ValueError(
+      f'data.path={folder}: training and validation data lie both there and in'
+      f' {glue.folder}/; give the folder that is meant'
+    )
+  if whole:
+    return whole[0]
   wanted = [f'{stem}.tsv' for stem in glue.files.values()]
   raise ValueError(
     f'data.path={folder}: found no training and validation data; expected {wanted[:2]}'
@@ -207,7 +216,26 @@ def _folder_tables(
   )
 
 
+def _place_tables(
+  place: pathlib.Path, glue: GlueTask
+) -> dict[str, Callable[[], Table]]:
+  """Readers of the official files in a folder, and of files named after splits."""
+  found = {}
+  if not place.is_dir():
+    return found
+  for split, stem in glue.files.items():
+    official = files_of_split(place, [stem], ['.tsv'])
+    others = [p for p in files_of_split(place, [split]) if p not in official]
+    if paths := official + others:
+      path = only_one(paths, split)
+      whole = split.startswith('test')
+      read = functools.partial(official_table, glue, whole=whole)
+      found[split] = functools.partial(read if official else read_table, path)
+  return found
+
+
 def _read(glue: GlueTask, path: pathlib.Path) -> Table:
-  if path.suffix == '.tsv' and path.is_file():
-    return official_table(glue, path)
+  path = existing(path)
+  if kind_of(path)[0] == '.tsv':
+    return official_table(glue, path, whole=True)
   return read_table(path)

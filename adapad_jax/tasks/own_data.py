@@ -51,7 +51,8 @@ def _tables(config: DataConfig) -> dict[str, Callable[[], Table]]:
     folder = pathlib.Path(config.path).expanduser()
     if not folder.is_dir():
       raise ValueError(f'data.path={folder}: there is no such folder')
-    read = saved_tables(folder) if is_saved(folder) else folder_tables(folder, _SPLITS)
+    unnamed = [name for name in _SPLITS if not getattr(config, name)]
+    read = saved_tables(folder) if is_saved(folder) else folder_tables(folder, unnamed)
     found |= read
   for name in _SPLITS:
     path = getattr(config, name)

@@ -14,6 +14,7 @@ from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import METHODS, Method, Problem
 from adapad_jax.models import Pretrained
 from adapad_jax.tasks import Task, load_task
+from adapad_jax.tasks.tokenise import check_vocabulary
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
 
 
@@ -64,6 +65,7 @@ def make_plan(config: FinetuneConfig) -> Plan:
   longest = models.max_length(config.model.source)
   task = load_task(config.data, tokenizer, longest)
   outlined = _outline(config, task)
+  check_vocabulary(tokenizer, outlined.config)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate

@@ -68,7 +68,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
     evaluate=functools.partial(_evaluate, answers),
     metric='f1',
     baseline=_baseline(asked['train'], asked['validation'], unanswerable=unanswerable),
-    read=lambda path: unlabelled('input', lambda: read_questions(path)),
+    read=lambda path: unlabelled('input', lambda: read_questions(path, required=False)),
     write_predictions=lambda split, outputs, path: write_answers(
       answers(split, outputs), pathlib.Path(path)
     ),
