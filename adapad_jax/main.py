@@ -18,6 +18,7 @@ flags.DEFINE_string('checkpoint', 'best', 'Which state to restore: best or lates
 flags.DEFINE_string('split', '', 'Split to evaluate or predict.')
 flags.DEFINE_string('input', '', 'File to predict.')
 flags.DEFINE_string('output', '', 'Where predictions go; the suffix is the format.')
+flags.DEFINE_bool('overwrite', False, 'Replace an output that exists.')
 flags.DEFINE_integer('max_rank', 0, 'Cut every module to so many components; 0: all.')
 flags.DEFINE_integer('budget', 0, 'Keep so many components over all modules; 0: all.')
 flags.DEFINE_string('format', 'peft', 'Of an export: peft, peft-uniform or merged.')
@@ -36,6 +37,7 @@ _OPTIONS = (
   'split',
   'input',
   'output',
+  'overwrite',
   'max_rank',
   'budget',
   'format',

@@ -93,7 +93,8 @@ class SavedRun:
       split = self.plan.task.read(given)
       outputs = self.outputs(split, max_rank)
       self.plan.task.write_predictions(split, outputs, found)
-      return [json.loads(line) for line in found.read_text().splitlines()]
+      lines = found.read_text(encoding='utf-8').split('\n')
+      return [json.loads(line) for line in lines if line]
 
 
 def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedRun:

@@ -1,9 +1,11 @@
 """What a plan looks like before it runs: modules, parameters, timeline."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import numpy as np
 
 from adapad_jax.settings import as_dict
 from adapad_jax.training.terminal import kind_of, table
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
   from adapad_jax.training.plan import Plan
 
 _SHOWN_EVENTS = 6
+_SHOWN_CLASSES = 20
 
 
 def describe(plan: 'Plan') -> str:
@@ -38,12 +41,23 @@ def describe(plan: 'Plan') -> str:
     _devices(plan),
     f'components: {start} at the start, {end} at the end; {_events(plan)}',
   ]
+  if plan.task.label_names:
+    counts = np.bincount(train.columns['label_B'], minlength=len(plan.task.label_names))
+    lines.insert(1, f'classes: {_classes(plan.task.label_names, counts)}')
   if train.truncated:
     lines.append(
       f'note: {train.truncated:,} training rows are longer than data.max_length='
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join(lines)
+
+
+def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
+  """'neg 310, pos 290': the classes and their training rows."""
+  shown = [f'{name} {n:,}' for name, n in zip(names, counts, strict=True)]
+  if len(shown) > _SHOWN_CLASSES:
+    shown = [*shown[:_SHOWN_CLASSES], f'... ({len(names)} in all)']
+  return ', '.join(shown)
 
 
 def _devices(plan: 'Plan') -> str:

@@ -15,6 +15,7 @@ DEFAULTS = {
   'split': '',
   'input': '',
   'output': '',
+  'overwrite': False,
   'max_rank': 0,
   'budget': 0,
   'format': 'peft',

@@ -18,6 +18,7 @@ OPTIONS = {
   'split': '',
   'input': '',
   'output': '',
+  'overwrite': False,
   'max_rank': 0,
 }
 TINY_BERT = {
