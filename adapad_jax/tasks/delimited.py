@@ -11,7 +11,8 @@ from adapad_jax.tasks.text_files import read_text
 
 Rows = Iterator[tuple[int, list[str]]]  # With the line on which each row starts.
 _BATCH = 1024
-_SEPARATORS = {',': 'commas', '\t': 'tabs', ';': 'semicolons', '|': 'bars'}
+_TAB = '\t'
+_SEPARATORS = {',': 'commas', _TAB: 'tabs', ';': 'semicolons', '|': 'bars'}
 # What the csv module finds, in the words of someone who looks at the file.
 _FAULTS = {
   'unexpected end of data': 'a quote (") opens a cell in it and is never closed',
@@ -88,7 +89,7 @@ def _table(names: list[str], rows: Rows, path: pathlib.Path, by: str) -> Table:
       raise ValueError(
         f'{path}: row {len(starts) - 1} (counted from 0, line {start}) has'
         f' {len(cells)} cells, but there are {len(names)} columns:'
-        f' {names_of(names)}; {_hint(names, by)}'
+        f' {names_of(names)}; {_too_many(names, by)}'
       )
     if len(cells) < len(names):
       cells = [*cells, *[None] * (len(names) - len(cells))]
@@ -122,18 +123,23 @@ def require_different(names: Sequence[str], where: str) -> None:
 
 
 def _hint(names: Sequence[str], by: str) -> str:
-  """What is likely where a column is missing or a row has too many cells."""
+  """What is likely where a column is missing."""
   others = [mark for mark in _SEPARATORS if mark != by and mark in names[0]]
-  if len(names) == 1 and others:
-    suffix = '.tsv' if others[0] == '\t' else '.csv'
-    advice = f'save it with {_SEPARATORS[by]}'
-    if others[0] in ',\t':
-      advice += f', or name it {suffix}'
-    return (
-      f'the first line has no {_SEPARATORS[by]}, but {_SEPARATORS[others[0]]}: {advice}'
-    )
-  quote = '; a cell that holds a comma or a newline is quoted' if by == ',' else ''
-  return f'the first line of the file must name the columns{quote}'
+  if len(names) > 1 or not others:
+    return 'the first line of the file must name the columns'
+  advice = f'save it with {_SEPARATORS[by]}'
+  if others[0] in ',\t':
+    advice += f', or name it {".tsv" if others[0] == _TAB else ".csv"}'
+  return (
+    f'the first line has no {_SEPARATORS[by]}, but {_SEPARATORS[others[0]]}: {advice}'
+  )
+
+
+def _too_many(names: Sequence[str], by: str) -> str:
+  """What is likely where a row has more cells than there are names."""
+  if by == ',' and ';' not in names[0]:
+    return 'a cell that holds a comma is written in quotes'
+  return _hint(names, by)
 
 
 def _nothing(rows: Rows) -> str:

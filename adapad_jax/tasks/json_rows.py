@@ -104,6 +104,8 @@ def _items(text: str, where: str) -> Iterator[tuple[Any, int]]:
   """The items of a list and the lines on which they start."""
   after = lambda at: _SPACE.match(text, at).end()
   at = after(0)
+  if at == len(text):
+    raise ValueError(f'{where}: the file is empty')
   if text[at : at + 1] != '[':
     raise ValueError(
       f'{where}: expected a list of objects, which starts with [, got'

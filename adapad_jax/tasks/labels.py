@@ -142,6 +142,8 @@ def _no_class(name: str) -> str:
       'stands for a missing value in many files; drop such rows, or if it is a class,'
       ' list all of them in data.labels'
     )
+  if name.lower().lstrip('+-') in ('inf', 'infinity'):
+    return "is infinite, which neither is a class nor fits data.task='regression'"
   if not _NUMBER.fullmatch(name):
     return ''
   if abs(float(name)) > _LARGEST:

@@ -37,6 +37,8 @@ class Table:
     if name in self.columns:
       return self.columns[name]
     near = difflib.get_close_matches(name, self.columns, n=1)
+    # A name with a separator in it is a whole line that was not separated.
+    near = [other for other in near if not set(other) & set(',;|\t')]
     mean = f'; did you mean {near[0]!r}?' if near else ''
     hint = f'; {self.hint}' if self.hint and not near else ''
     raise ValueError(
