@@ -59,7 +59,7 @@ class DataConfig:
       or 'classification' or 'regression' for one's own files.
     path: a folder to read instead of the hub: official GLUE .tsv or SQuAD .json
       files, a saved `datasets` folder, or files named after splits (train.csv, ...).
-    train: one's own training file (.csv, .tsv, .jsonl or .parquet; .json for SQuAD).
+    train: one's own training file (.csv, .tsv, .jsonl, .json or .parquet).
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
     text: the one or two text columns of one's own files.
