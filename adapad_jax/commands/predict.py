@@ -6,7 +6,7 @@ import pathlib
 from adapad_jax.commands import Request
 from adapad_jax.commands.outputs import check_outputs
 from adapad_jax.processes import is_first
-from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.files import existing_table
 from adapad_jax.tasks.load import default_suffix, prediction_files
 from adapad_jax.tasks.text_files import kind_of
 from adapad_jax.training.saved import restore
@@ -27,7 +27,7 @@ def run(request: Request) -> None:
   if bool(options['input']) == bool(options['split']):
     raise ValueError('predict needs --input=FILE, or --split=NAME of the task')
   # All of this before data and weights are read.
-  source = existing(options['input']) if options['input'] else None
+  source = existing_table(options['input']) if options['input'] else None
   task = read_workdir(request.run_folder()).data.task
   suffix = default_suffix(task)
   output = pathlib.Path(options['output'] or default_output(request, suffix))

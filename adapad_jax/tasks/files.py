@@ -25,19 +25,24 @@ def read_table(path: str | pathlib.Path) -> Table:
   Raises:
     ValueError: if the file is missing, its suffix unknown or a row malformed.
   """
+  path = existing_table(path)
+  return READERS[kind_of(path)[0]](path)
+
+
+def existing_table(path: str | pathlib.Path) -> pathlib.Path:
+  """The path, if there is a file and its suffix says that it is a table.
+
+  Raises:
+    ValueError: if not; lists the files beside it, or the suffixes.
+  """
   path = existing(path)
-  if not is_table(path):
+  suffix, packed = kind_of(path)
+  if suffix not in READERS or (packed and suffix == '.parquet'):
     raise ValueError(
       f'{path}: unknown kind of file {"".join(path.suffixes[-2:])!r}; choose from'
       f' {list(READERS)}, of which all but .parquet may end in .gz'
     )
-  return READERS[kind_of(path)[0]](path)
-
-
-def is_table(path: pathlib.Path) -> bool:
-  """Whether the name of a file is that of a table."""
-  suffix, packed = kind_of(path)
-  return suffix in READERS and not (packed and suffix == '.parquet')
+  return path
 
 
 def existing(path: str | pathlib.Path) -> pathlib.Path:

@@ -78,6 +78,8 @@ def test_predictions_replace_nothing_and_fail_before_the_work(
   asked = {'input': str(tmp_path / 'in.csv'), 'output': str(tmp_path / name)}
   with pytest.raises(ValueError, match=message):
     run('predict', request(workdir=trained, **asked))
+  with pytest.raises(ValueError, match="unknown kind of file '.html'"):
+    run('predict', request(workdir=trained, input=str(trained / 'report.html')))
   assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
