@@ -148,13 +148,14 @@ def official_table(glue: GlueTask, path: pathlib.Path, *, whole: bool = False) -
   Args:
     glue: the task.
     path: the file.
-    whole: keeps every row, for predictions go by their number. Otherwise those that
-      lack a text or a label are dropped with a warning: QQP's have some.
+    whole: keeps every row, for predictions go by their number, and refuses one with
+      too many cells. Otherwise those that lack a text or a label are dropped with a
+      warning: QQP's have some.
   """
   header = glue.header
   if header and _has_header(path):
     header = None  # CoLA's test file has a header line, its others have none.
-  raw = read_tsv(path, header, ragged=True)
+  raw = read_tsv(path, header, ragged=not whole)
   names = [*glue.text, 'label']
   spelled = {name: glue.official.get(name, name) for name in names}
   if spelled['label'] not in raw.columns:  # A test file.

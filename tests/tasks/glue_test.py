@@ -319,6 +319,15 @@ def test_no_row_to_predict_is_dropped(tmp_path, tokenizer, where, line):
     task.read(path) if where == 'input' else task.splits['test']
 
 
+def test_a_row_to_predict_with_a_tab_in_its_text_is_not_cut(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'qqp')
+  path = folder / 'test.tsv'
+  path.write_text(path.read_text() + '7\tC\tone\tC two\n')
+  task = load_task(glue(tmp_path, 'qqp'), tokenizer)
+  with pytest.raises(ValueError, match=r'test.tsv: row 1 .*line 3\) has 4 cells'):
+    task.splits['test']
+
+
 def test_predictions_have_the_numbers_of_the_rows_that_were_kept(tmp_path, tokenizer):
   folder = write_official(tmp_path, 'qqp')
   path = folder / 'dev.tsv'

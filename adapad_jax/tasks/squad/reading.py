@@ -119,7 +119,7 @@ def _with_columns(table: Table, *, required: bool = True) -> Table:
 
 def _checked(table: Table, *, required: bool) -> Table:
   """The columns in their order, with an id and well-formed answers in every row."""
-  for name in ('id', 'title'):
+  for name in ('context', 'question', 'id', 'title'):
     require_plain(table, name)
   ids = _ids(table['id'])
   require_clean(table, 'id', ids)

@@ -229,6 +229,8 @@ def test_files_that_are_no_json_are_named(tmp_path, content, message):
     ('id', ['q'], "row 0 .* 'id' is of type list"),
     ('id', 'q\ud83d', "row 0 .* 'id' holds half of a surrogate pair"),
     ('title', {'a': 1}, "row 0 .* 'title' is of type dict"),
+    ('context', ['x'], "row 0 .* 'context' is of type list"),
+    ('question', {'a': 1}, "row 0 .* 'question' is of type dict"),
     ('answers', [{'text': 'c\ud83d', 'answer_start': 0}], "'z': an answer holds half"),
     ('answers', [{'text': 'c\0', 'answer_start': 0}], "'z': an answer holds half"),
   ],
