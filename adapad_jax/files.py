@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import uuid
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -12,9 +13,10 @@ def write_atomically(path: str | pathlib.Path, write: Callable[[TextIO], None]) 
   """Writes a text file whole or not at all, making its folder if need be."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + '.partial')
+  # A name that no file of a user has.
+  partial = path.with_name(f'.{uuid.uuid4().hex}.partial')
   try:
-    with partial.open('w', encoding='utf-8', newline='') as file:
+    with partial.open('x', encoding='utf-8', newline='') as file:
       write(file)
       file.flush()
       os.fsync(file.fileno())

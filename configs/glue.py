@@ -22,7 +22,7 @@ trains MiniLM on a GLUE task, here from a folder with the official CoLA/train.ts
       --config.data.train=train.csv --config.data.validation=dev.csv \\
       --config.data.text=title,body --config.data.label=topic
 
-trains on one's own files (.csv, .tsv, .jsonl, .parquet); `regression` fits numbers.
+trains on one's own files (.csv, .jsonl, .parquet, ...); `regression` fits numbers.
 """
 
 import dataclasses

@@ -53,6 +53,7 @@ FLAGS: dict[str, Flag] = {
     ('predict', 'report'),
     is_path=True,
   ),
+  'overwrite': Flag(False, 'Replace an output that exists.', ('predict', 'report')),
   'max_rank': Flag(0, 'Cut every module to so many components; 0: all.', _CUTS),
   'budget': Flag(0, 'Keep so many components over all modules; 0: all.', _CUTS),
   'format': Flag('peft', 'Of an export: peft, peft-uniform or merged.', _WRITES),

@@ -3,6 +3,7 @@
 import pathlib
 
 from adapad_jax.commands import Request
+from adapad_jax.commands.outputs import check_outputs
 from adapad_jax.report import write_comparison, write_report
 from adapad_jax.training.terminal import say
 from adapad_jax.training.workdir import at
@@ -13,10 +14,12 @@ COMPARISON = 'comparison.html'
 def run(request: Request) -> None:
   """Writes report.html into --workdir, or compares --workdir=A,B,C in --output.
 
-  Without --output the comparison lies beside the first workdir.
+  Without --output the comparison lies beside the first workdir. One that exists is
+  replaced only with --overwrite.
 
   Raises:
-    ValueError: if one of them holds no finished run, or matplotlib is missing.
+    ValueError: if one of them holds no finished run, the comparison exists, or
+      matplotlib is missing.
   """
   folders = [part.strip() for part in str(request.run_folder()).split(',')]
   workdirs = [at(part) for part in folders if part]
@@ -25,6 +28,8 @@ def run(request: Request) -> None:
     return
   chosen = request.options['output']
   output = pathlib.Path(chosen) if chosen else workdirs[0].parent / COMPARISON
-  if output.suffix != '.html':
+  output = output.expanduser()
+  if output.suffix.lower() != '.html':
     raise ValueError(f'--output={chosen} must end in .html')
+  check_outputs([output], overwrite=request.options.get('overwrite', False))
   say(f'report: {write_comparison(workdirs, output)}')

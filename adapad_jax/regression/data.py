@@ -61,13 +61,29 @@ def _matrix(path: str, where: str) -> np.ndarray:
     if file.suffix == '.npy':
       values = np.load(file, allow_pickle=False)
     else:
+      _refuse_gaps(file)
       separator = ',' if file.suffix == '.csv' else '\t'
-      values = np.loadtxt(file, delimiter=separator, ndmin=2)
+      values = np.loadtxt(
+        file, delimiter=separator, ndmin=2, comments=None, encoding='utf-8-sig'
+      )
   except ValueError as error:
     raise ValueError(f'{where}={path!r} cannot be read as numbers: {error}') from error
   if values.dtype.kind not in 'fiub':
     raise ValueError(f'{where}={path!r} holds {values.dtype}, not real numbers')
   return values[:, None] if values.ndim == 1 else values
+
+
+def _refuse_gaps(file: pathlib.Path) -> None:
+  """Blank lines would be skipped, and what follows would move to another row."""
+  with file.open('rb') as lines:
+    blank = 0
+    for number, line in enumerate(lines, start=1):
+      if blank and line.strip():
+        raise ValueError(f'line {blank} is blank; fill or drop that row')
+      if not blank and not line.strip():
+        blank = number
+    if blank == 1 or not lines.tell():
+      raise ValueError('it is empty')
 
 
 def _plant(

@@ -65,7 +65,7 @@ class DataConfig:
       branch.
     subset: of a data set on the hub ('config' in its card); '' means the default,
       for GLUE the task's name.
-    train: one's own training file (.csv, .tsv, .jsonl or .parquet; .json for SQuAD).
+    train: one's own training file (.csv, .tsv, .jsonl, .json or .parquet).
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
     text: the one or two text columns of one's own files.

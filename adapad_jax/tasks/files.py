@@ -1,101 +1,48 @@
-"""Tables from csv, tsv, jsonl and parquet files and from folders of them."""
+"""Tables from csv, tsv, jsonl, json and parquet files and from folders of them."""
 
-import csv
-import json
 import pathlib
-import sys
 from collections.abc import Callable, Iterable
 
+from adapad_jax.tasks.delimited import read_csv, read_tsv
+from adapad_jax.tasks.json_rows import read_json, read_jsonl
+from adapad_jax.tasks.parquet import read_parquet
 from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
-
-
-def read_tsv(
-  path: pathlib.Path, header: tuple[str, ...] | None = None, *, ragged: bool = False
-) -> Table:
-  """Reads lines split on tabs and nothing else: a quote is a character of the text.
-
-  Args:
-    path: the file, UTF-8 with or without a byte-order mark.
-    header: column names of a file that has none; None takes the first line.
-    ragged: drops the cells that a line has too many of, instead of refusing it.
-  """
-  with path.open(encoding='utf-8-sig', newline='\n') as file:
-    lines = (line.rstrip('\r\n').split('\t') for line in file)
-    names = list(header) if header else next(lines, [])
-    if ragged:
-      lines = (cells[: len(names)] for cells in lines)
-    return _from_lines(names, lines, path)
-
-
-def _read_csv(path: pathlib.Path) -> Table:
-  with path.open(encoding='utf-8-sig', newline='') as file:
-    csv.field_size_limit(sys.maxsize)  # The default refuses long documents.
-    lines = csv.reader(file)
-    return _from_lines(next(lines, []), lines, path)
-
-
-def _from_lines(
-  names: list[str], lines: Iterable[list[str]], path: pathlib.Path
-) -> Table:
-  """Pads short lines with None; a line with too many cells is an error."""
-  columns: dict[str, list[str | None]] = {name: [] for name in names}
-  for number, cells in enumerate(lines):
-    if cells in ([], ['']):  # A blank line.
-      continue
-    if len(cells) > len(names):
-      raise ValueError(
-        f'{path}: row {number} (counted from 0) has {len(cells)} cells, but there are'
-        f' {len(names)} columns: {names}'
-      )
-    for i, name in enumerate(names):
-      columns[name].append(cells[i] if i < len(cells) else None)
-  return Table(columns, str(path))
-
-
-def _read_jsonl(path: pathlib.Path) -> Table:
-  rows = []
-  with path.open(encoding='utf-8-sig') as file:
-    for number, line in enumerate(file, start=1):
-      if not line.strip():
-        continue
-      try:
-        row = json.loads(line)
-      except json.JSONDecodeError as error:
-        raise ValueError(f'{path}, line {number}: not JSON ({error})') from None
-      if not isinstance(row, dict):
-        raise ValueError(f'{path}, line {number}: expected one JSON object per line')
-      rows.append(row)
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  return Table({name: [row.get(name) for row in rows] for name in names}, str(path))
-
-
-def _read_parquet(path: pathlib.Path) -> Table:
-  import pyarrow.parquet  # Slow to import, and few runs need it.
-
-  return Table(pyarrow.parquet.read_table(path).to_pydict(), str(path))
-
+from adapad_jax.tasks.text_files import kind_of
 
 READERS: dict[str, Callable[[pathlib.Path], Table]] = {
-  '.csv': _read_csv,
+  '.csv': read_csv,
+  '.jsonl': read_jsonl,
+  '.json': read_json,
   '.tsv': read_tsv,
-  '.jsonl': _read_jsonl,
-  '.parquet': _read_parquet,
+  '.parquet': read_parquet,
 }
 
 
 def read_table(path: str | pathlib.Path) -> Table:
-  """Reads a table by the suffix of its file.
+  """Reads a table by the suffix of its file, in any case; text may be packed as .gz.
 
   Raises:
     ValueError: if the file is missing, its suffix unknown or a row malformed.
   """
+  path = existing_table(path)
+  return READERS[kind_of(path)[0]](path)
+
+
+def existing_table(path: str | pathlib.Path) -> pathlib.Path:
+  """The path, if there is a file and its suffix says that it is a table.
+
+  Raises:
+    ValueError: if not; lists the files beside it, or the suffixes.
+  """
   path = existing(path)
-  if path.suffix not in READERS:
+  suffix, packed = kind_of(path)
+  if suffix not in READERS or (packed and suffix == '.parquet'):
     raise ValueError(
-      f'{path}: unknown kind of file {path.suffix!r}; choose from {sorted(READERS)}'
+      f'{path}: unknown kind of file {"".join(path.suffixes[-2:])!r}; choose from'
+      f' {list(READERS)}, of which all but .parquet may end in .gz'
     )
-  return READERS[path.suffix](path)
+  return path
 
 
 def existing(path: str | pathlib.Path) -> pathlib.Path:
@@ -105,20 +52,56 @@ def existing(path: str | pathlib.Path) -> pathlib.Path:
     ValueError: if not; lists the files that lie beside it.
   """
   path = pathlib.Path(path).expanduser()
-  if path.is_file():
-    return path
-  folder = path.parent
-  if not folder.is_dir():
-    raise ValueError(f'no file {path}: there is no folder {folder}')
-  beside = sorted(p.name for p in folder.iterdir())
+  try:
+    if path.is_file():
+      return path
+    if path.is_dir():
+      raise ValueError(f'{path} is a folder, where a file is needed')
+    folder = path.parent
+    if not folder.is_dir():
+      raise ValueError(f'no file {path}: there is no folder {folder}')
+    beside = sorted(p.name for p in folder.iterdir())
+  except OSError as error:
+    raise ValueError(f'no file {path} to be read: {error.strerror}') from error
   raise ValueError(f'no file {path}; {folder} has {beside[:20]}')
 
 
+def files_of_split(
+  folder: pathlib.Path, stems: Iterable[str], suffixes: Iterable[str] = READERS
+) -> list[pathlib.Path]:
+  """The files in a folder with one of these stems and suffixes, in any spelling."""
+  wanted = {f'{stem}{suffix}' for stem in stems for suffix in suffixes}
+  found = []
+  for path in sorted(folder.iterdir()):
+    suffix, packed = kind_of(path)
+    stem = path.name[: len(path.name) - len(suffix) - 3 * packed]
+    if f'{stem}{suffix}' in wanted and path.is_file():
+      found.append(path)
+  return found
+
+
+def only_one(paths: list[pathlib.Path], split: str) -> pathlib.Path:
+  """The one file of a split.
+
+  Raises:
+    ValueError: if there are several, of which any may be meant.
+  """
+  if len(paths) > 1:
+    raise ValueError(
+      f'{paths[0].parent} has {len(paths)} files for the split {split!r}:'
+      f' {[path.name for path in paths]}; keep one of them'
+    )
+  return paths[0]
+
+
 def folder_tables(folder: pathlib.Path, names: Iterable[str]) -> dict[str, Reader]:
-  """Readers of the files of a folder that are named after splits."""
+  """Readers of the files of a folder that are named after splits.
+
+  Raises:
+    ValueError: if two files have the name of one split.
+  """
   found = {}
   for name in names:
-    paths = [folder / f'{name}{suffix}' for suffix in READERS]
-    for path in filter(pathlib.Path.is_file, paths):
-      found[name] = Reader.of(path, read_table)
+    if paths := files_of_split(folder, [name]):
+      found[name] = Reader.of(only_one(paths, name), read_table)
   return found

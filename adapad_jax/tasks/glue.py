@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from adapad_jax import hub
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
+from adapad_jax.tasks.files import (
+  existing,
+  files_of_split,
+  only_one,
+  read_table,
+  read_tsv,
+)
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes
 from adapad_jax.tasks.reader import Read, Reader, Readers
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.table import Table
+from adapad_jax.tasks.text_files import kind_of, read_text
 
 HUB = 'nyu-mll/glue'
 _SINGLE = {'train': 'train', 'validation': 'dev', 'test': 'test'}
@@ -145,36 +152,39 @@ def load(config: DataConfig) -> Source:
   )
 
 
-def official_table(glue: GlueTask, path: pathlib.Path) -> Table:
+def official_table(glue: GlueTask, path: pathlib.Path, *, whole: bool = False) -> Table:
   """Reads an official .tsv file into the hub's columns.
 
-  Rows that lack a text are dropped with a warning: the official QQP files have some.
+  Args:
+    glue: the task.
+    path: the file.
+    whole: keeps every row, for predictions go by their number, and refuses one with
+      too many cells. Otherwise those that lack a text or a label are dropped with a
+      warning: QQP's have some.
   """
   header = glue.header
   if header and _has_header(path):
     header = None  # CoLA's test file has a header line, its others have none.
-  raw = read_tsv(path, header, ragged=True)
+  raw = read_tsv(path, header, ragged=not whole)
   names = [*glue.text, 'label']
   spelled = {name: glue.official.get(name, name) for name in names}
   if spelled['label'] not in raw.columns:  # A test file.
     del spelled['label']
-  table = Table({name: raw[column] for name, column in spelled.items()}, raw.source)
-  whole = [
-    i
-    for i, row in enumerate(zip(*table.columns.values(), strict=True))
-    if None not in row
-  ]
-  if len(whole) == len(table):
+  columns = {name: raw[column] for name, column in spelled.items()}
+  table = dataclasses.replace(raw, columns=columns)
+  if whole or not any(None in column for column in columns.values()):
     return table
+  kept = [
+    i for i, row in enumerate(zip(*columns.values(), strict=True)) if None not in row
+  ]
   logging.getLogger(__name__).warning(
-    '%s: dropped %d rows that lack a column', path, len(table) - len(whole)
+    '%s: dropped %d rows that lack a column', path, len(table) - len(kept)
   )
-  return table.take(whole)
+  return table.take(kept)
 
 
 def _has_header(path: pathlib.Path) -> bool:
-  with path.open(encoding='utf-8-sig') as file:
-    return 'sentence' in file.readline().rstrip('\n').split('\t')
+  return 'sentence' in read_text(path).partition('\n')[0].rstrip('\r').split('\t')
 
 
 def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
@@ -209,15 +219,15 @@ def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if is_saved(folder):
     return _renamed(saved_tables(folder), glue)
-  for place in (folder, folder / glue.folder):
-    found = {
-      name: Reader.of(place / f'{stem}.tsv', functools.partial(official_table, glue))
-      for name, stem in glue.files.items()
-      if (place / f'{stem}.tsv').is_file()
-    }
-    found = folder_tables(place, glue.files) | found
-    if 'train' in found and 'validation' in found:
-      return found
+  places = [_place_tables(folder, glue), _place_tables(folder / glue.folder, glue)]
+  whole = [found for found in places if 'train' in found and 'validation' in found]
+  if len(whole) > 1:
+    raise ValueError(
+      f'data.path={folder}: training and validation data lie both there and in'
+      f' {glue.folder}/; give the folder that is meant'
+    )
+  if whole:
+    return whole[0]
   wanted = [f'{stem}.tsv' for stem in glue.files.values()]
   raise ValueError(
     f'data.path={folder}: found no training and validation data; expected {wanted[:2]}'
@@ -226,7 +236,24 @@ def _folder_tables(folder: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
   )
 
 
+def _place_tables(place: pathlib.Path, glue: GlueTask) -> dict[str, Read]:
+  """Readers of the official files in a folder, and of files named after splits."""
+  found = {}
+  if not place.is_dir():
+    return found
+  for split, stem in glue.files.items():
+    official = files_of_split(place, [stem], ['.tsv'])
+    others = [p for p in files_of_split(place, [split]) if p not in official]
+    if paths := official + others:
+      path = only_one(paths, split)
+      whole = split.startswith('test')
+      read = functools.partial(official_table, glue, whole=whole)
+      found[split] = Reader.of(path, read if official else read_table)
+  return found
+
+
 def _read(glue: GlueTask, path: pathlib.Path) -> Table:
-  if path.suffix == '.tsv' and path.is_file():
-    return official_table(glue, path)
+  path = existing(path)
+  if kind_of(path)[0] == '.tsv':
+    return official_table(glue, path, whole=True)
   return read_table(path)

@@ -14,6 +14,7 @@ import huggingface_hub
 from adapad_jax import hub
 from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.files import files_of_split
 from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
@@ -71,10 +72,27 @@ def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers
 
 
 def saved_tables(folder: pathlib.Path) -> Readers:
-  """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote."""
+  """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote.
+
+  Raises:
+    ValueError: if it is damaged, or files beside it are named after its splits.
+  """
   import datasets  # Takes seconds to import, and few runs need it.
 
-  read = _tables(datasets.load_from_disk(str(folder)), str(folder))
+  try:
+    loaded = datasets.load_from_disk(str(folder))
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise ValueError(
+      f'{folder}: the dataset that lies there cannot be loaded ({reason}); save it'
+      ' again'
+    ) from error
+  if beside := files_of_split(folder, loaded):
+    raise ValueError(
+      f'{folder} holds a saved dataset (dataset_dict.json) and, under the names of its'
+      f' splits, {[path.name for path in beside]}; move one of the two away'
+    )
+  read = _tables(loaded, str(folder))
   files = lambda split: tuple(sorted((folder / split).glob('*.arrow')))
   return {
     split: dataclasses.replace(one, files=files(split)) for split, one in read.items()
@@ -256,11 +274,22 @@ def _class_names(dataset: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _table(dataset: Any, source: str) -> Table:
-  """The columns of a dataset, with class numbers spelled as names; -1 is None."""
+  """The columns of a dataset, with class numbers spelled as names; -1 is None.
+
+  Raises:
+    ValueError: for a class number that has no name.
+  """
   columns = dataset.to_dict()
-  for name, feature in dataset.features.items():
-    if names := getattr(feature, 'names', None):
-      columns[name] = [
-        None if value is None or value < 0 else names[value] for value in columns[name]
-      ]
+  for column, feature in dataset.features.items():
+    names = getattr(feature, 'names', None)
+    if not names:
+      continue
+    numbers = columns[column]
+    for row, number in enumerate(numbers):
+      if number is not None and number >= len(names):
+        raise ValueError(
+          f'{source}: the class number {number} in row {row} (counted from 0) of column'
+          f' {column!r} has no name: there are {len(names)}, {names[:20]}'
+        )
+    columns[column] = [None if n is None or n < 0 else names[n] for n in numbers]
   return Table(columns, source)

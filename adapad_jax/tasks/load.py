@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
+from adapad_jax.tasks.predictions import writable_kind
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.squad import load as squad
+from adapad_jax.tasks.squad.answers import answer_files
 from adapad_jax.tasks.task import Task
 from adapad_jax.tasks.tokenise import check_length
 
@@ -80,3 +83,20 @@ def expected_head(config: DataConfig) -> Head:
   if config.task in squad.TASKS:
     return Head('lm' if config.qa.answer == 'generate' else 'span')
   return Head('classification')
+
+
+def default_suffix(task: str) -> str:
+  """Of the file that predictions go to if the user names none."""
+  return '.json' if task in squad.TASKS else '.tsv'
+
+
+def prediction_files(task: str, path: pathlib.Path) -> list[pathlib.Path]:
+  """The files that predictions of a task at a path are written to.
+
+  Raises:
+    ValueError: if its suffix names no format of theirs.
+  """
+  if task in squad.TASKS:
+    return answer_files(path)
+  writable_kind(path)
+  return [path]

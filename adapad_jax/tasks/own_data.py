@@ -54,8 +54,11 @@ def _tables(config: DataConfig) -> dict[str, Read]:
   place = place_of(config)
   if isinstance(place, Repository):
     found |= _from_hub(place, config.subset)
+  elif place is not None and is_saved(place):
+    found |= saved_tables(place)
   elif place is not None:
-    found |= saved_tables(place) if is_saved(place) else folder_tables(place, _SPLITS)
+    unnamed = [name for name in _SPLITS if not getattr(config, name)]
+    found |= folder_tables(place, unnamed)
   for name in _SPLITS:
     path = getattr(config, name)
     if path:

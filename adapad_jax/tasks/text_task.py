@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -37,7 +37,20 @@ from adapad_jax.tasks.task import (
   metric_suffix,
   validation_names,
 )
-from adapad_jax.tasks.tokenise import tokenise
+from adapad_jax.tasks.tokenise import require_tokens, tokenise
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+  """Where the rows of a split come from.
+
+  Attributes:
+    row_N: number of each row in its source, from 0; None if all rows are there.
+    fault: why labels that are there do not count.
+  """
+
+  row_N: Sequence[int] | None = None
+  fault: str = ''
 
 
 def cross_entropy(
@@ -135,7 +148,7 @@ def _task(
     table = filled(source.read(pathlib.Path(path)))
     if not labelled:
       others = {name: x for name, x in table.columns.items() if name != source.label}
-      table = Table(others, table.source)
+      table = dataclasses.replace(table, columns=others)
     return split('input', table, _encode(source, table, required=labelled))
 
   makers: Mapping[str, Callable[[], Split]] = {
@@ -207,12 +220,13 @@ def _split(
   text = _texts(source, table)
   second = text[1] if len(text) > 1 else None
   tokens = tokenise(tokenizer, text[0], second, config.max_length)
+  require_tokens(tokens, table)
   columns = {
     **tokens.columns,
     'label_B': labels.label_N,
     'weight_B': labels.weight_N,
   }
-  return Split(name, columns, tokens.truncated)
+  return Split(name, columns, tokens.truncated, Origin(table.row_N, labels.fault))
 
 
 def _score(
@@ -235,6 +249,8 @@ def _evaluate(source: Source, split: Split, outputs: Outputs) -> dict[str, float
       ' outputs'
     )
   labels = Labels(split.columns['label_B'], split.columns['weight_B'])
+  if split.host is not None and split.host.fault:
+    raise ValueError(f'split {split.name!r} cannot be scored: {split.host.fault}')
   missing = int(np.sum(labels.weight_N == 0))
   if missing or not len(split):
     raise ValueError(
@@ -267,14 +283,27 @@ def _write(
   outputs: Outputs,
   path: str | pathlib.Path,
 ) -> None:
-  """Writes class names and their probabilities, or values."""
+  """Writes class names and their probabilities, or values.
+
+  Raises:
+    ValueError: if an output is not a finite number.
+  """
+  right = [np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in outputs.values()]
+  bad_N = ~np.all(right, axis=0)
+  if bad_N.any():
+    raise ValueError(
+      f'the model gives no finite number for {bad_N.sum()} of {len(bad_N)} rows of'
+      f' {split.name!r}, such as row {np.argmax(bad_N)} (counted from 0); nothing was'
+      ' written'
+    )
+  index = None if split.host is None else split.host.row_N
   predicted_N = predictions(outputs)
   if names is None:
-    write_table(path, {'prediction': [float(value) for value in predicted_N]})
+    write_table(path, {'prediction': [float(value) for value in predicted_N]}, index)
     return
   logits_NC = np.asarray(outputs['logits_BC'], np.float64)
   weights_NC = np.exp(logits_NC - logits_NC.max(axis=-1, keepdims=True))
   shares_NC = weights_NC / weights_NC.sum(axis=-1, keepdims=True)
   probability = [round(float(p), 6) for p in shares_NC.max(axis=-1)]
   chosen = [names[i] for i in predicted_N]
-  write_table(path, {'prediction': chosen, 'probability': probability})
+  write_table(path, {'prediction': chosen, 'probability': probability}, index)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from adapad_jax.tasks.table import Table
+
 _CHUNK = 4096
 
 
@@ -37,10 +39,65 @@ def check_length(
       ' is needed'
     )
   # A tokenizer that knows no maximum says 1e30.
-  limit = min(tokenizer.model_max_length, max_positions or tokenizer.model_max_length)
+  own = tokenizer.model_max_length
+  limit = min(own, max_positions or own)
   if max_length > limit:
+    whose = ''
+    if max_positions and own < 1e9 and own != max_positions:
+      whose = f' (of its positions {max_positions}, of its tokenizer {own})'
     raise ValueError(
       f"data.max_length={max_length} is above the model's maximum of {limit} tokens"
+      f'{whose}'
+    )
+
+
+def check_vocabulary(tokenizer: Any, config: Any) -> None:
+  """Checks that a model embeds whatever a tokenizer may say, and pads alike.
+
+  A token beyond the embedding would be read as NaN.
+
+  Args:
+    tokenizer: a fast `transformers` tokenizer.
+    config: the model family's: `vocab_size`, and for families that count positions
+      from the padding on, `position_offset` and `pad_token_id`.
+
+  Raises:
+    ValueError: naming the token or the id that does not fit.
+  """
+  vocabulary = tokenizer.get_vocab()
+  beyond = sorted(
+    (i, token) for token, i in vocabulary.items() if i >= config.vocab_size
+  )
+  if beyond:
+    (first, token), count = beyond[0], len(beyond)
+    raise ValueError(
+      f'the tokenizer does not fit the model: {count} of its {len(vocabulary):,} tokens'
+      f' have ids beyond the {config.vocab_size:,} embeddings (vocab_size of'
+      f' config.json), the first is {token!r} with id {first}; take the tokenizer that'
+      ' the model was trained with'
+    )
+  if not getattr(config, 'position_offset', 0):
+    return  # Padding is masked, whatever its id.
+  pad, wanted = tokenizer.pad_token_id, config.pad_token_id
+  if pad != wanted:
+    said = 'has no pad token' if pad is None else f'pads with id {pad}'
+    raise ValueError(
+      f'the tokenizer does not fit the model: it {said}, the model counts positions by'
+      f' pad_token_id={wanted} of config.json'
+    )
+
+
+def require_tokens(tokens: Tokens, table: Table) -> None:
+  """Checks that every row has a token.
+
+  Raises:
+    ValueError: naming the first row of the table that has none.
+  """
+  empty_N = ~tokens.columns['mask_BL'].any(axis=1)
+  if empty_N.any():
+    row = int(np.argmax(empty_N))
+    raise ValueError(
+      f'{table.source}: the text in {table.place(row)} has no tokens; fill or drop it'
     )
 
 

@@ -13,6 +13,7 @@ from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import METHODS, Method
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
+from adapad_jax.tasks.tokenise import check_vocabulary
 from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
 from adapad_jax.training.record import Record
@@ -142,6 +143,7 @@ def _read(
   task = load_task(config.data, tokenizer, longest, record and record.data)
   if task.head != head:
     outlined = _outline(config, source, task.head)
+  check_vocabulary(tokenizer, outlined.config)
   if not config.model.random_weights:
     models.require_head(outlined)
   return task, outlined, to_download

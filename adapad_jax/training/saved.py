@@ -126,7 +126,8 @@ class SavedRun:
       found = pathlib.Path(folder) / 'found.jsonl'
       outputs = self.outputs(split, max_rank, budget)
       self.plan.task.write_predictions(split, outputs, found)
-      return [json.loads(line) for line in found.read_text().splitlines()]
+      lines = found.read_text(encoding='utf-8').split('\n')
+      return [json.loads(line) for line in lines if line]
 
   def read_rows(self, rows: Sequence[Mapping[str, Any]]) -> Split:
     """Rows in memory as a split, labels left out; arguments as in `predict`."""

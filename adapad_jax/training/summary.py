@@ -2,10 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import jax
+import numpy as np
 
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
   from adapad_jax.training.plan import Plan
 
 _SHOWN_EVENTS = 6
+_SHOWN_CLASSES = 20
 
 
 def describe(plan: 'Plan') -> str:
@@ -44,6 +46,9 @@ def describe(plan: 'Plan') -> str:
     _devices(plan),
     f'components: {start} at the start, {end} at the end; {_events(plan)}',
   ]
+  if plan.task.label_names:
+    counts = np.bincount(train.columns['label_B'], minlength=len(plan.task.label_names))
+    lines.insert(1, f'classes: {_classes(plan.task.label_names, counts)}')
   if train.truncated:
     lines.append(
       f'note: {train.truncated:,} training rows are longer than data.max_length='
@@ -67,6 +72,14 @@ def _to_download(sizes: Mapping[str, int | None]) -> list[str]:
   known = [size for size in sizes.values() if size is not None]
   much = f'{sum(known) / 1e6:,.1f} MB' if len(known) == len(sizes) else 'size unknown'
   return [f'  to download: {", ".join(sizes)} ({much})']
+
+
+def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
+  """'neg 310, pos 290': the classes and their training rows."""
+  shown = [f'{name} {n:,}' for name, n in zip(names, counts, strict=True)]
+  if len(shown) > _SHOWN_CLASSES:
+    shown = [*shown[:_SHOWN_CLASSES], f'... ({len(names)} in all)']
+  return ', '.join(shown)
 
 
 def _devices(plan: 'Plan') -> str:

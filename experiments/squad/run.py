@@ -75,6 +75,7 @@ def main() -> None:
     f'--workdir={out / "run"}',
     f'--input={held}',
     f'--output={out / "predictions.json"}',
+    '--overwrite',
   )
   metrics = score(held, out, args.task)
   details = {'task': args.task, 'method': args.method, 'steps': args.steps}

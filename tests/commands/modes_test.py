@@ -1,14 +1,17 @@
 """Tests ../../adapad_jax/commands: train, evaluate and predict as the user does."""
 
+import collections
 import csv
+import gzip
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from adapad_jax.commands import Request
+from adapad_jax.commands import Request, predict
 from adapad_jax.commands.registry import run
 from adapad_jax.regression.run import run as regress
 from configs.regression import get_config
@@ -55,6 +58,46 @@ def test_predictions_score_like_the_evaluation(trained, data, tmp_path, capsys):
   got = [row['prediction'] for row in rows(output)]
   right = sum(a == b for a, b in zip(want, got, strict=True)) / len(want)
   assert right == pytest.approx(result_of(trained)['best']['metrics']['accuracy'])
+
+
+@pytest.mark.parametrize(
+  'name, message',
+  [
+    ('in.csv', 'is the file that --input='),
+    ('old.tsv', 'exists already'),
+    ('out.xls', "cannot write predictions as '.xls'"),
+    ('out.json', "cannot write predictions as '.json'"),
+    ('in.csv/out.tsv', 'is not a folder'),
+  ],
+)
+def test_predictions_replace_nothing_and_fail_before_the_work(
+  trained, data, tmp_path, monkeypatch, name, message
+):
+  monkeypatch.setattr(predict, 'restore', None)  # It is not reached.
+  shutil.copy(data / 'validation.csv', tmp_path / 'in.csv')
+  (tmp_path / 'old.tsv').write_text('old')
+  before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+  asked = {'input': str(tmp_path / 'in.csv'), 'output': str(tmp_path / name)}
+  with pytest.raises(ValueError, match=message):
+    run('predict', request(workdir=trained, **asked))
+  with pytest.raises(ValueError, match="unknown kind of file '.html'"):
+    run('predict', request(workdir=trained, input=str(trained / 'report.html')))
+  assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_predictions_of_the_same_name_are_replaced_when_asked_for(
+  trained, data, tmp_path
+):
+  source = tmp_path / 'mine.CSV.gz'
+  source.write_bytes(gzip.compress((data / 'validation.csv').read_bytes()))
+  output = trained / 'predictions-mine.tsv'
+  output.write_text('old')
+  with pytest.raises(ValueError, match='predictions-mine.tsv exists already'):
+    run('predict', request(workdir=trained, input=str(source)))
+  assert output.read_text() == 'old'
+  run('predict', request(workdir=trained, input=str(source), overwrite=True))
+  assert output.read_text().count('\n') == 41
+  output.unlink()
 
 
 def test_training_again_shows_the_finished_run(trained, data, capsys):
@@ -141,6 +184,10 @@ def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
   run('train', request(tiny.values(data), tmp_path / 'no', dry_run=True))
   out = capsys.readouterr().out
   assert '"budget": 18' in out
+  rows = collections.Counter(
+    line.rpartition(',')[2] for line in (data / 'train.csv').read_text().split()
+  )
+  assert f'classes: neg {rows["neg"]}, pos {rows["pos"]}\n' in out
   timeline = out.split('allocations:')[1].split('compiling')[0]
   lines = [line.split() for line in timeline.splitlines()[2:]]
   assert lines == [['0', '12'], ['11', '14'], ['21', '16'], ['31', '18']]

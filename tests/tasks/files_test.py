@@ -1,11 +1,12 @@
 """Reading tables: quoting, byte-order marks, ragged lines and what is refused."""
 
+import gzip
 import json
 import re
 
 import pytest
 
-from adapad_jax.tasks.files import read_table, read_tsv
+from adapad_jax.tasks.files import folder_tables, read_table, read_tsv
 
 
 def test_tsv_keeps_quotes_and_drops_the_byte_order_mark(tmp_path):
@@ -76,3 +77,36 @@ def test_unknown_suffix_lists_the_known_ones(tmp_path):
   path.write_text('')
   with pytest.raises(ValueError, match=re.escape("'.csv', '.jsonl'")):
     read_table(path)
+
+
+def test_a_folder_is_no_file(tmp_path):
+  with pytest.raises(ValueError, match='is a folder, where a file is needed'):
+    read_table(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['a.csv.zip', 'a.gz', 'a.parquet.gz', 'a', 'a.txt'])
+def test_suffixes_that_name_no_table(tmp_path, name):
+  path = tmp_path / name
+  path.write_bytes(b'x')
+  with pytest.raises(ValueError, match='unknown kind of file .*may end in .gz'):
+    read_table(path)
+
+
+def test_files_of_a_folder_in_any_spelling(tmp_path):
+  (tmp_path / 'train.CSV').write_text('text\na\n')
+  (tmp_path / 'validation.jsonl.GZ').write_bytes(gzip.compress(b'{"text": "b"}'))
+  for other in ('train2.csv', 'train.txt', 'my.train.csv', 'train.csv.bak', 'Test.csv'):
+    (tmp_path / other).write_text('')
+  (tmp_path / 'test.csv').mkdir()
+  found = folder_tables(tmp_path, ('train', 'validation', 'test'))
+  texts = {name: read()['text'] for name, read in found.items()}
+  assert texts == {'train': ['a'], 'validation': ['b']}
+
+
+@pytest.mark.parametrize('split', ['train', 'validation', 'test'])
+@pytest.mark.parametrize('other', ['jsonl', 'CSV', 'csv.gz', 'json', 'parquet'])
+def test_two_files_of_one_split_are_ambiguous(tmp_path, split, other):
+  for name in (f'{split}.csv', f'{split}.{other}'):
+    (tmp_path / name).write_text('')
+  with pytest.raises(ValueError, match=f"2 files for the split '{split}': .*{other}"):
+    folder_tables(tmp_path, ('train', 'validation', 'test'))

@@ -1,6 +1,7 @@
 """GLUE from the official files, a saved dataset and the hub; real files too."""
 
 import csv
+import gzip
 import logging
 
 import numpy as np
@@ -306,3 +307,84 @@ def test_real_official_files(name, shared, tokenizer):
   assert task.evaluate(held, perfect)[task.metric] == pytest.approx(1)
   found = task.evaluate(held, constant)
   assert found == pytest.approx(task.baseline.metrics, nan_ok=True)
+
+
+def glue(tmp_path, name, **fields):
+  return DataConfig(task=name, path=str(tmp_path), max_length=16, **fields)
+
+
+def test_packed_official_files_in_any_spelling(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'cola')
+  for path in list(folder.iterdir()):
+    (folder / f'{path.stem}.TSV.gz').write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+  task = load_task(glue(tmp_path, 'cola'), tokenizer)
+  assert [len(task.splits[name]) for name in ('train', 'validation', 'test')] == [
+    2,
+    2,
+    1,
+  ]
+
+
+@pytest.mark.parametrize(
+  'other, message',
+  [
+    ('RTE/train.csv', "2 files for the split 'train'"),
+    ('RTE/validation.jsonl', "2 files for the split 'validation'"),
+    ('RTE/test.tsv.gz', "2 files for the split 'test'"),
+    ('train.csv', 'lie both there and in RTE/'),
+  ],
+)
+def test_two_places_for_one_split_are_ambiguous(tmp_path, tokenizer, other, message):
+  write_official(tmp_path, 'rte')
+  (tmp_path / other).write_text('')
+  if other == 'train.csv':
+    (tmp_path / 'validation.csv').write_text('')
+  with pytest.raises(ValueError, match=message):
+    load_task(glue(tmp_path, 'rte'), tokenizer)
+
+
+@pytest.mark.parametrize('where', ['test', 'input'])
+@pytest.mark.parametrize('line', ['', '7\tonly the first', '7'])
+def test_no_row_to_predict_is_dropped(tmp_path, tokenizer, where, line):
+  """Where training drops a row aloud, a prediction would move to another row."""
+  folder = write_official(tmp_path, 'qqp')
+  path = folder / 'test.tsv'
+  path.write_text(path.read_text() + f'{line}\n8\tD one\tD two\n')
+  task = load_task(glue(tmp_path, 'qqp'), tokenizer)
+  with pytest.raises(ValueError, match=r'test.tsv: .*is empty .*row 1, .*; line 3'):
+    task.read(path) if where == 'input' else task.splits['test']
+
+
+def test_a_row_to_predict_with_a_tab_in_its_text_is_not_cut(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'qqp')
+  path = folder / 'test.tsv'
+  path.write_text(path.read_text() + '7\tC\tone\tC two\n')
+  task = load_task(glue(tmp_path, 'qqp'), tokenizer)
+  with pytest.raises(ValueError, match=r'test.tsv: row 1 .*line 3\) has 4 cells'):
+    task.splits['test']
+
+
+def test_predictions_have_the_numbers_of_the_rows_that_were_kept(tmp_path, tokenizer):
+  folder = write_official(tmp_path, 'qqp')
+  path = folder / 'dev.tsv'
+  lines = path.read_text().splitlines()
+  path.write_text('\n'.join([lines[0], '5\t6\t7\tno second', *lines[1:]]) + '\n')
+  task = load_task(glue(tmp_path, 'qqp'), tokenizer)
+  outputs = {'logits_BC': np.float32([[0, 1], [1, 0]])}
+  task.write_predictions(task.splits['validation'], outputs, tmp_path / 'p.tsv')
+  assert (tmp_path / 'p.tsv').read_text() == (
+    'index\tprediction\n1\tduplicate\n2\tnot_duplicate\n'
+  )
+
+
+@pytest.mark.parametrize('label', ['?', '-1', '2', '', 'yes'])
+def test_labels_of_a_test_file_may_be_anything(tmp_path, tokenizer, label):
+  folder = write_official(tmp_path, 'sst2')
+  path = folder / 'test.tsv'
+  path.write_text(f'sentence\tlabel\nA.\t1\nB.\t{label}\n')
+  task = load_task(glue(tmp_path, 'sst2'), tokenizer)
+  for split in (task.splits['test'], task.read(path)):
+    assert len(split) == 2
+    with pytest.raises(ValueError, match='cannot be scored: .*(no label|in row 1 )'):
+      task.evaluate(split, {'logits_BC': np.zeros((2, 2))})

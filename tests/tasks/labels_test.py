@@ -1,5 +1,6 @@
 """Label sets: discovery, order, encoding and every refusal."""
 
+import decimal
 import re
 
 import numpy as np
@@ -13,6 +14,8 @@ from adapad_jax.tasks.labels import (
   majority,
 )
 from adapad_jax.tasks.table import Table
+
+MISSING = ('nan', 'NaN', 'NA', 'N/A', 'null', 'NULL', 'None', '<NA>')
 
 
 def table(values):
@@ -98,3 +101,84 @@ def test_training_data_must_hold_two_classes():
 def test_majority_breaks_ties_downwards():
   classes = Classes(('a', 'b', 'c'))
   assert majority(classes.encode(table(['c', 'b', 'c', 'b', 'a']), 'label')) == 1
+
+
+@pytest.mark.parametrize(
+  'values, names',
+  [
+    (['1', '1.0', '0', '0.0'], ('0', '1')),
+    ([1, 1.0, '0', '0.0'], ('0', '1')),
+    ([decimal.Decimal('1.0'), '1', 0], ('0', '1')),
+    (['1e0', '0E0', '-0.0'], ('0', '1')),
+    (['-1', '+1', '0'], ('-1', '0', '+1')),
+    (['v1.0', 'v2.5'], ('v1.0', 'v2.5')),
+    (['--1', '1'], ('--1', '1')),
+    (['\u00b2', '1'], ('1', '\u00b2')),
+    ([True, 1, 'True'], ('1', 'True')),
+    (['none', 'some'], ('none', 'some')),
+  ],
+)
+def test_files_without_types_are_judged_like_those_with(values, names):
+  assert discover(table(values), 'label').names == names
+
+
+@pytest.mark.parametrize(
+  'value, message',
+  [
+    *((name, 'stands for a missing value .*data.labels') for name in MISSING),
+    ('0.5', "is not a class; data.task='regression'.*data.labels"),
+    ('1e-3', "is not a class; data.task='regression'"),
+    (decimal.Decimal('1.5'), "is not a class; data.task='regression'"),
+    ('inf', 'is infinite'),
+    (float('-inf'), 'is infinite'),
+    ('9' * 400, r'is a number above 3.4e\+38'),
+    (int('9' * 400), 'is a number above'),
+    ('9' * 5000, 'is a number above'),
+    ('1e400', 'is a number above'),
+  ],
+  ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_class_is_named_by_row(value, message):
+  rows = Table({'label': ['1', value]}, 'file.csv', line_N=[2, 7])
+  where = r'file.csv: label .* in row 1 \(counted from 0, line 7\) of column'
+  with pytest.raises(ValueError, match=f"{where} 'label' .*{message}") as told:
+    discover(rows, 'label')
+  assert len(str(told.value)) < 350
+
+
+def test_a_label_set_that_is_given_may_hold_what_is_no_class_by_itself():
+  classes = Classes(('NA', '1.5', '2.0'))
+  labels = classes.encode(table(['1.5', 'NA', 2, '2']), 'label')
+  np.testing.assert_array_equal(labels.label_N, [1, 0, 2, 2])
+
+
+@pytest.mark.parametrize('names', [('a', 'b', 'a'), ('1', '1.0'), ('a', ' ')])
+def test_a_label_set_has_different_names(names):
+  with pytest.raises(ValueError, match='not all different and not blank'):
+    Classes(names)
+
+
+@pytest.mark.parametrize('value', ['?', 'x', 7, 0.5, ['a'], {'a': 1}, b'a', '\ud83d'])
+@pytest.mark.parametrize('classify', [True, False])
+def test_labels_that_nobody_needs_may_be_anything(value, classify):
+  encode = Classes(('1', '0')).encode if classify else encode_values
+  value = '?' if isinstance(value, int | float) and not classify else value
+  labels = encode(table(['1', value]), 'label', required=False)
+  np.testing.assert_array_equal(labels.weight_N, [0, 0])
+  assert 'row 1' in labels.fault
+  with pytest.raises(ValueError, match='row 1'):
+    encode(table(['1', value]), 'label')
+
+
+@pytest.mark.parametrize(
+  'value',
+  ['1e39', -3.5e38, '9' * 400, int('9' * 400), '9' * 5000, '1_000', True, 'NA'],
+  ids=lambda value: str(value)[:20],
+)
+def test_values_that_are_no_float32_are_named_by_row(value):
+  rows = Table({'label': ['1', value]}, 'file.csv', line_N=[2, 7])
+  where = r'file.csv: label .* in row 1 \(counted from 0, line 7\) of column'
+  with pytest.raises(ValueError, match=f'{where} .*finite number of float32') as told:
+    encode_values(rows, 'label')
+  assert len(str(told.value)) < 300
+  assert encode_values(table(['3.4028234e38', 1]), 'label').label_N[0] > 3.4e38

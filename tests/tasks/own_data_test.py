@@ -1,5 +1,6 @@
 """A user's own files: label sets, pairs, regression, cuts and refusals."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -232,3 +233,82 @@ def test_splits_beyond_the_first_keep_their_metrics_apart(tmp_path, tokenizer):
   other = task.evaluate(task.splits['validation_other'], said_b(4))
   assert first['accuracy'] == 0.5 and other['accuracy_other'] == 0.75
   assert task.baseline.metrics == first | other
+
+
+@pytest.mark.parametrize('label', ['?', -1, 0.5, None, ['no'], {'a': 1}, 'nan', 'si'])
+@pytest.mark.parametrize('task', ['classification', 'regression'])
+def test_predict_looks_at_no_label(tmp_path, tokenizer, label, task):
+  values = {'classification': lambda i: ('no', 'yes')[i % 2], 'regression': float}
+  data = rows(6, values[task])
+  given = config(tmp_path, task=task, train=write(tmp_path / 't.jsonl', data))
+  given = dataclasses.replace(given, validation=given.train)
+  mine = [*rows(2, values[task]), {'body': 'x', 'stars': label}]
+  split = load_task(given, tokenizer).read(write(tmp_path / 'mine.jsonl', mine))
+  assert len(split) == 3
+
+
+@pytest.mark.parametrize(
+  'text', ['body\na\n\nb\n', 'body\na\n""\nb\n', 'x,body\n1,a\n2\n']
+)
+def test_a_row_without_text_is_never_skipped(tmp_path, tokenizer, text):
+  (tmp_path / 'in.csv').write_text(text)
+  with pytest.raises(ValueError, match=r"'body' is empty in 1 of .*row 1, .*; line 3"):
+    load_task(config(tmp_path), tokenizer).read(tmp_path / 'in.csv')
+
+
+def test_rows_of_quoted_lines_are_counted_right(tmp_path, tokenizer):
+  (tmp_path / 'in.csv').write_text('body\n"a\n\nb"\n"c"\n')
+  assert len(load_task(config(tmp_path), tokenizer).read(tmp_path / 'in.csv')) == 2
+
+
+def test_predictions_of_some_rows_have_the_numbers_of_the_file(tmp_path, tokenizer):
+  task = load_task(config(tmp_path, max_eval_rows=3), tokenizer)
+  held = task.splits['validation']
+  outputs = {'logits_BC': np.zeros((3, 2), np.float32)}
+  task.write_predictions(held, outputs, tmp_path / 'p.tsv')
+  lines = (tmp_path / 'p.tsv').read_text().splitlines()[1:]
+  whole = load_task(config(tmp_path), tokenizer).splits['validation'].columns['ids_BL']
+  for line, ids in zip(lines, held.columns['ids_BL'], strict=True):
+    np.testing.assert_array_equal(whole[int(line.split('\t')[0])], ids)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_outputs_that_are_no_numbers_are_not_written(tmp_path, tokenizer, bad):
+  task = load_task(config(tmp_path), tokenizer)
+  logits = np.zeros((6, 2), np.float32)
+  logits[4, 1] = bad
+  with pytest.raises(ValueError, match='1 of 6 rows of .validation., such as row 4'):
+    task.write_predictions(
+      task.splits['validation'], {'logits_BC': logits}, tmp_path / 'p.csv'
+    )
+  assert not (tmp_path / 'p.csv').exists()
+
+
+def test_a_folder_with_two_training_files_needs_one_named(tmp_path, tokenizer):
+  write(tmp_path / 'validation.jsonl', rows(4))
+  train = write(tmp_path / 'train.jsonl', rows(4))
+  write(tmp_path / 'train.json', [])
+  given = config(tmp_path, train='', validation='', path=str(tmp_path))
+  with pytest.raises(ValueError, match="2 files for the split 'train'"):
+    load_task(given, tokenizer)
+  assert load_task(dataclasses.replace(given, train=train), tokenizer)
+
+
+def test_a_saved_dataset_beside_files_is_ambiguous(tmp_path, tokenizer):
+  datasets = pytest.importorskip('datasets')
+  split = datasets.Dataset.from_dict({'body': ['a', 'b'], 'stars': ['no', 'yes']})
+  datasets.DatasetDict(train=split, validation=split).save_to_disk(tmp_path / 'saved')
+  given = config(tmp_path, train='', validation='', path=str(tmp_path / 'saved'))
+  assert len(load_task(given, tokenizer).splits['train']) == 2
+  write(tmp_path / 'saved' / 'train.jsonl', rows(4))
+  with pytest.raises(ValueError, match=r"saved dataset .*'train.jsonl'"):
+    load_task(given, tokenizer)
+
+
+def test_cells_of_a_saved_dataset_are_checked(tmp_path, tokenizer):
+  datasets = pytest.importorskip('datasets')
+  split = datasets.Dataset.from_dict({'body': [['a'], ['b']], 'stars': ['no', 'yes']})
+  datasets.DatasetDict(train=split, validation=split).save_to_disk(tmp_path / 'saved')
+  given = config(tmp_path, train='', validation='', path=str(tmp_path / 'saved'))
+  with pytest.raises(ValueError, match=r'saved \[train\]: the cell in row 0 .*list'):
+    load_task(given, tokenizer)

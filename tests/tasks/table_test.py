@@ -51,3 +51,19 @@ def test_split_by_group_refuses_an_empty_side():
   table = Table({'n': [1, 2, 3]}, 'x')
   with pytest.raises(ValueError, match='leaves 0 rows to train on and 3'):
     split_by_group(table, ['one'] * 3, 0.5)
+
+
+def test_rows_keep_their_numbers_and_lines_when_some_are_taken():
+  table = Table({'text': list('abcdef')}, 'a.csv', line_N=[2, 3, 5, 6, 7, 9])
+  assert table.place(2) == 'row 2 (counted from 0, line 5)'
+  some = table.take([1, 3, 5]).take([1, 2])
+  assert some['text'] == ['d', 'f']
+  assert some.place(1) == 'row 5 (counted from 0, line 9)'
+  bare = Table({'text': list('abc')}, 'x').take([2])
+  assert bare.place(0) == 'row 2 (counted from 0)'
+
+
+def test_null_texts_of_some_rows_have_the_numbers_of_the_file():
+  table = Table({'text': ['a', 'b', '', ' ']}, 'a.csv', line_N=[2, 3, 6, 7])
+  with pytest.raises(ValueError, match=r'2 of 3 rows \(row 2, 3, .*; line 6, 7\)'):
+    texts(table.take([1, 2, 3]), 'text')

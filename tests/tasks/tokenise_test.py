@@ -1,9 +1,20 @@
 """Rows of fixed length against the tokenizer called row by row."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 
-from adapad_jax.tasks.tokenise import check_length, pad_rows, tokenise
+from adapad_jax.tasks.table import Table
+from adapad_jax.tasks.tokenise import (
+  Tokens,
+  check_length,
+  check_vocabulary,
+  pad_rows,
+  require_tokens,
+  tokenise,
+)
 
 FIRST = ['a fine film', 'x ' * 50, 'unicode: naïve café 東京', '']
 SECOND = ['y', 'short', 'z ' * 60, 'only the second']
@@ -65,3 +76,54 @@ def test_slow_tokenizer_is_refused():
 
   with pytest.raises(ValueError, match='Slow is a slow tokenizer'):
     check_length(Slow(), 16)
+
+
+@dataclasses.dataclass
+class Sizes:
+  """What `check_vocabulary` reads of a model family's config."""
+
+  vocab_size: int
+  pad_token_id: int = 0
+  position_offset: int = 0
+
+
+def test_a_tokenizer_with_tokens_that_the_model_lacks_is_refused(tokenizer):
+  size = len(tokenizer.get_vocab())
+  check_vocabulary(tokenizer, Sizes(size))
+  last = tokenizer.convert_ids_to_tokens(size - 1)
+  message = rf'1 of its .* beyond the {size - 1:,} embeddings .*{re.escape(repr(last))}'
+  with pytest.raises(ValueError, match=f'{message} with id {size - 1}'):
+    check_vocabulary(tokenizer, Sizes(size - 1))
+
+
+def test_padding_must_agree_where_positions_are_counted_from_it(tokenizer):
+  size = len(tokenizer.get_vocab())
+  check_vocabulary(tokenizer, Sizes(size, 0, 1))
+  check_vocabulary(tokenizer, Sizes(size, 1, 0))  # Masked, so it makes no difference.
+  with pytest.raises(
+    ValueError, match=r'it pads with id 0, the model .*pad_token_id=1'
+  ):
+    check_vocabulary(tokenizer, Sizes(size, 1, 2))
+
+  class Unpadded:
+    pad_token_id = None
+    get_vocab = staticmethod(lambda: {'a': 0})
+
+  check_vocabulary(Unpadded, Sizes(1))
+  with pytest.raises(ValueError, match='it has no pad token, the model'):
+    check_vocabulary(Unpadded, Sizes(1, 1, 2))
+
+
+def test_maxima_that_differ_are_both_named(tokenizer):
+  with pytest.raises(ValueError, match=r'of its positions 256, of its tokenizer 512'):
+    check_length(tokenizer, 300, 256)
+
+
+def test_a_row_without_tokens_is_named():
+  mask = np.int32([[1, 0], [0, 0]])
+  table = Table({'text': ['a', 'b', 'c']}, 'a.csv', line_N=[2, 3, 4]).take([0, 2])
+  with pytest.raises(
+    ValueError, match=r'a.csv: the text in row 2 .*line 4\) has no tok'
+  ):
+    require_tokens(Tokens({'mask_BL': mask}, 0), table)
+  require_tokens(Tokens({'mask_BL': mask[:1]}, 0), table)

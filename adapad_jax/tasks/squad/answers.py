@@ -10,7 +10,7 @@ import numpy as np
 
 from adapad_jax.files import write_json
 from adapad_jax.tasks.config import QaConfig
-from adapad_jax.tasks.predictions import write_table
+from adapad_jax.tasks.predictions import WRITERS, writable_kind, write_table
 
 
 class Candidate(NamedTuple):
@@ -90,6 +90,17 @@ def best_distinct(candidates: Sequence[Candidate], k: int) -> tuple[Candidate, .
   return tuple(best.values())
 
 
+def answer_files(path: pathlib.Path) -> list[pathlib.Path]:
+  """The files that `write_answers` may write.
+
+  Raises:
+    ValueError: if the suffix of the path names no format of answers.
+  """
+  if writable_kind(path, ('.json', *WRITERS)) != '.json':
+    return [path]
+  return [path, _beside(path, 'nbest_predictions'), _beside(path, 'null_odds')]
+
+
 def write_answers(answers: Answers, path: str | pathlib.Path) -> None:
   """Writes answers in the format that the suffix of the path names.
 
@@ -100,7 +111,7 @@ def write_answers(answers: Answers, path: str | pathlib.Path) -> None:
   null_odds.json. Other suffixes get one table, see `write_table`.
   """
   path = pathlib.Path(path)
-  if path.suffix != '.json':
+  if path.suffix.lower() != '.json':
     columns: dict[str, Sequence[Any]] = {'prediction': answers.texts, 'id': answers.ids}
     if answers.odds_Q is not None:
       columns['null_odds'] = answers.odds_Q.tolist()

@@ -73,7 +73,8 @@ def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Tas
     return _split(way, name, questions(name))
 
   def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
-    return _split(way, 'input', check(read_questions(path), required=labelled))
+    table = read_questions(path, required=labelled)
+    return _split(way, 'input', check(table, required=labelled))
 
   return Task(
     name=config.task,

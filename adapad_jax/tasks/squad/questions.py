@@ -22,6 +22,7 @@ class Questions:
       where the answers are not known.
     span_Q2: (start, end) characters of the answer to train on: the one that most
       annotators gave; (-1, -1) where there is none or it is not in the passage.
+    source: a file or dataset, for messages.
   """
 
   ids: tuple[str, ...]
@@ -30,6 +31,7 @@ class Questions:
   passage_Q: np.ndarray
   golds: tuple[tuple[str, ...] | None, ...]
   span_Q2: np.ndarray
+  source: str = ''
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -96,6 +98,7 @@ def check_questions(
     passage_Q=np.array([number[text] for text in contexts], np.int64),
     golds=tuple(golds),
     span_Q2=np.array(spans, np.int64).reshape(-1, 2),
+    source=table.source,
   )
 
 

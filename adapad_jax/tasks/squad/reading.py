@@ -5,23 +5,27 @@ of the lists 'text' and 'answer_start', empty where there is no answer and None
 where the answers are not known. Without a title the passage is its own.
 """
 
+import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from adapad_jax import hub
-from adapad_jax.files import read_json
+from adapad_jax.tasks.cells import is_null, is_unicode, require_clean, require_plain
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import existing, folder_tables, read_table
+from adapad_jax.tasks.files import existing, files_of_split, only_one, read_table
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
+from adapad_jax.tasks.json_rows import load_json
 from adapad_jax.tasks.reader import Read, Reader, as_reader
 from adapad_jax.tasks.table import Table
+from adapad_jax.tasks.text_files import kind_of
 
 HUB = {'squad': 'rajpurkar/squad', 'squad_v2': 'rajpurkar/squad_v2'}
 COLUMNS = ('id', 'title', 'context', 'question', 'answers')
 _VERSION = {'squad': 'v1.1', 'squad_v2': 'v2.0'}
 _SPLITS = ('train', 'validation', 'test')
+_OFFICIAL = {'validation': 'dev'}
 
 
 def find_tables(config: DataConfig) -> dict[str, Read]:
@@ -33,7 +37,8 @@ def find_tables(config: DataConfig) -> dict[str, Read]:
   found: dict[str, Read] = {}
   place = place_of(config)
   if isinstance(place, pathlib.Path):
-    found |= _folder(place, config.task)
+    unnamed = [name for name in _SPLITS if not getattr(config, name)]
+    found |= _folder(place, config.task, unnamed)
   elif place is not None:
     found |= _from_hub(place, config.subset)
   for name in _SPLITS:
@@ -50,19 +55,23 @@ def find_tables(config: DataConfig) -> dict[str, Read]:
   return found
 
 
-def read_questions(path: str | pathlib.Path) -> Table:
-  """Reads .json in the official or a flat layout, .jsonl or .parquet.
+def read_questions(path: str | pathlib.Path, *, required: bool = True) -> Table:
+  """Reads .json in the official or a flat layout, or a table such as .jsonl.
 
   A flat .json is a list, or the list under 'data', of objects with 'question' and
   'context', and optionally 'id', 'title' and 'answers'.
+
+  Args:
+    path: the file.
+    required: refuses malformed answers. Otherwise they are as good as not known.
 
   Raises:
     ValueError: if there is no such file, an object lacks a field, or one is malformed.
   """
   path = existing(path)
-  if path.suffix != '.json':
-    return _with_columns(read_table(path))
-  data = read_json(path)
+  if kind_of(path)[0] != '.json':
+    return _with_columns(read_table(path), required=required)
+  data = load_json(path)
   entries = data.get('data') if isinstance(data, dict) else data
   if not isinstance(entries, list):
     raise ValueError(
@@ -71,7 +80,7 @@ def read_questions(path: str | pathlib.Path) -> Table:
   rows = [row for entry in entries for row in _flatten(entry, str(path))]
   columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
   columns['title'] = [row.get('title', row['context']) for row in rows]
-  return _checked(columns, str(path))
+  return _checked(Table(columns, str(path)), required=required)
 
 
 def _from_hub(repository: hub.Repository, subset: str) -> dict[str, Read]:
@@ -81,18 +90,17 @@ def _from_hub(repository: hub.Repository, subset: str) -> dict[str, Read]:
   return _completed(hub_tables(repository, subset, instead))
 
 
-def _folder(folder: pathlib.Path, task: str) -> dict[str, Read]:
+def _folder(folder: pathlib.Path, task: str, splits: Sequence[str]) -> dict[str, Read]:
   """Reads a saved dataset, official files, or files named after splits."""
   if is_saved(folder):
     return _completed(saved_tables(folder))
-  found = _completed(folder_tables(folder, _SPLITS))
-  official = {'train': 'train', 'validation': 'dev'}
-  for name in _SPLITS:
-    stems = (f'{official.get(name, name)}-{_VERSION[task]}', name)
-    for path in (folder / f'{stem}.json' for stem in stems):
-      if path.is_file():
-        found[name] = Reader.of(path, read_questions)
-        break
+  found = {}
+  for split in splits:
+    official = f'{_OFFICIAL.get(split, split)}-{_VERSION[task]}'
+    paths = files_of_split(folder, [official], ['.json'])
+    paths += files_of_split(folder, [split])
+    if paths:
+      found[split] = Reader.of(only_one(paths, split), read_questions)
   return found
 
 
@@ -101,32 +109,37 @@ def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   return {name: as_reader(read).then(_with_columns) for name, read in tables.items()}
 
 
-def _with_columns(table: Table) -> Table:
+def _with_columns(table: Table, *, required: bool = True) -> Table:
   """The same rows with all columns: 'id', 'title' and 'answers' may be missing."""
   nothing = [None] * len(table)
   columns = {name: table.columns.get(name, nothing) for name in ('id', 'answers')}
   columns |= {name: table[name] for name in ('context', 'question')}
   columns['title'] = table.columns.get('title', columns['context'])
-  return _checked(columns, table.source)
+  return _checked(dataclasses.replace(table, columns=columns), required=required)
 
 
-def _checked(columns: Mapping[str, Sequence[Any]], source: str) -> Table:
+def _checked(table: Table, *, required: bool) -> Table:
   """The columns in their order, with an id and well-formed answers in every row."""
-  ids = _ids(columns['id'])
+  for name in ('context', 'question', 'id', 'title'):
+    require_plain(table, name)
+  ids = _ids(table['id'])
+  require_clean(table, 'id', ids)
+  read = _lists if required else _lists_or_none
   answers = [
-    _lists(cell, f'{source}: question {name!r}')
-    for name, cell in zip(ids, columns['answers'], strict=True)
+    read(cell, f'{table.source}: question {name!r}')
+    for name, cell in zip(ids, table['answers'], strict=True)
   ]
-  columns = {**columns, 'id': ids, 'answers': answers}
-  return Table({name: columns[name] for name in COLUMNS}, source)
+  columns = {**table.columns, 'id': ids, 'answers': answers}
+  columns = {name: columns[name] for name in COLUMNS}
+  return dataclasses.replace(table, columns=columns)
 
 
 def _ids(given: Sequence[Any]) -> list[str]:
   """Ids as text; a row without one has its number, or the next that is free."""
-  taken = {str(name) for name in given if name is not None}
+  taken = {str(name) for name in given if not is_null(name)}
   ids = []
   for number, name in enumerate(given):
-    if name is None:
+    if is_null(name):
       name = next(str(n) for n in itertools.count(number) if str(n) not in taken)
       taken.add(name)
     ids.append(str(name))
@@ -168,6 +181,13 @@ def _listed(entry: Mapping[str, Any], name: str, source: str) -> list[Any]:
   return entry[name]
 
 
+def _lists_or_none(answers: Any, where: str) -> dict[str, list] | None:
+  try:
+    return _lists(answers, where)
+  except ValueError:
+    return None
+
+
 def _lists(answers: Any, where: str) -> dict[str, list] | None:
   """One cell of answers from either spelling: a list of objects, or lists."""
   if answers is None:
@@ -189,6 +209,11 @@ def _lists(answers: Any, where: str) -> dict[str, list] | None:
         f'{where}: {name!r} of its answers must be of type {kind.__name__} each, got'
         f' {values!r:.80}'
       )
+  if not is_unicode(''.join(texts)) or any('\0' in text for text in texts):
+    raise ValueError(
+      f'{where}: an answer holds half of a surrogate pair, or a NUL character:'
+      f' {texts!r:.80}'
+    )
   if len(texts) != len(starts):
     raise ValueError(
       f"{where}: there are {len(texts)} 'text' but {len(starts)} 'answer_start'"

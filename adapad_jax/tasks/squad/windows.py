@@ -109,7 +109,9 @@ def make_rows(
     tokens = passages[passage].ids
     if not tokens:
       name = questions.ids[number]
-      raise ValueError(f'the passage of question {name!r} has no tokens')
+      raise ValueError(
+        f'{questions.source}: the passage of question {name!r} has no tokens'
+      )
     room = length - layout.fixed - len(question)
     for begin in window_starts(len(tokens), room, qa.overlap):
       part = tokens[begin : begin + room]

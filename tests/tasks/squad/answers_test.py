@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from adapad_jax.tasks.config import QaConfig
-from adapad_jax.tasks.squad.answers import Candidate, choose, write_answers
+from adapad_jax.tasks.squad.answers import (
+  Candidate,
+  answer_files,
+  choose,
+  write_answers,
+)
 
 IDS = ('q1', 'q2', 'q3')
 CANDIDATES = [
@@ -91,3 +96,20 @@ def test_plain_names_and_tables(tmp_path):
   lines = (tmp_path / 'p.jsonl').read_text(encoding='utf-8').splitlines()
   row = {'index': 0, 'prediction': 'a', 'id': 'q1', 'null_odds': -0.5}
   assert json.loads(lines[0]) == row
+
+
+def test_all_files_of_an_answer_are_known_before_they_are_written(tmp_path):
+  names = lambda path: [file.name for file in answer_files(path)]
+  assert names(tmp_path / 'eval_predictions.json') == [
+    'eval_predictions.json',
+    'eval_nbest_predictions.json',
+    'eval_null_odds.json',
+  ]
+  assert names(tmp_path / 'mine.JSON') == [
+    'mine.JSON',
+    'mine_nbest_predictions.json',
+    'mine_null_odds.json',
+  ]
+  assert names(tmp_path / 'mine.tsv') == ['mine.tsv']
+  with pytest.raises(ValueError, match=r"as '.xml'; choose from .*'.json'"):
+    answer_files(tmp_path / 'mine.xml')

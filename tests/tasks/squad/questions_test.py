@@ -76,3 +76,23 @@ def test_refusals_name_the_question(row, message):
   good = ('b', 'x', '?', answers(('x', 0)))
   with pytest.raises(ValueError, match=message):
     check_questions(table(row, good), unanswerable=False)
+
+
+@pytest.mark.parametrize('column', ['context', 'question'])
+@pytest.mark.parametrize(
+  'cell, message',
+  [
+    (['x'], 'is of type list'),
+    (b'x', 'is of type bytes'),
+    ('x\ud83d', 'half of a sur'),
+  ],
+)
+def test_cells_that_are_no_text_are_named(column, cell, message):
+  row = {'context': 'x', 'question': '?'} | {column: cell}
+  bad = table(('a', row['context'], row['question'], None))
+  with pytest.raises(ValueError, match=f"f.json: .*row 0 .* '{column}' .*{message}"):
+    check_questions(bad, unanswerable=True, required=False)
+
+
+def test_a_start_of_any_size_is_only_a_hint():
+  assert find_span('one two', ['two'], [10**400]) == (4, 7)

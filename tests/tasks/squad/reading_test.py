@@ -1,5 +1,6 @@
 """Question files in every layout, and what is refused."""
 
+import gzip
 import json
 
 import pytest
@@ -201,3 +202,75 @@ def test_a_saved_dataset(tmp_path):
   assert found['train']().columns == ROWS
   assert found['test']()['id'] == ['0', '1']
   assert found['test']()['title'] == ROWS['context']
+
+
+def test_packed_files_in_any_spelling(tmp_path):
+  path = tmp_path / 'dev.JSON.gz'
+  path.write_bytes(gzip.compress(json.dumps(OFFICIAL).encode()))
+  assert read_questions(path).columns == ROWS
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'{"data": [{"data": 1, "data": 2}]}', "an object has 'data' more than once"),
+    (b'\xff\xfe[\x00]\x00', 'bad.json is UTF-16'),
+    (b'[{"question": "caf\xe9"}]', r'byte 18 \(.* is 0xe9, which is not UTF-8'),
+    (gzip.compress(b'[]'), 'bad.json is gzip'),
+    (b'[' + b'9' * 5000 + b']', 'a number has more than 4300 digits'),
+    (b'[' * 10**5, 'nested too deeply'),
+    (b'', 'not JSON'),
+  ],
+)
+def test_files_that_are_no_json_are_named(tmp_path, content, message):
+  (tmp_path / 'bad.json').write_bytes(content)
+  with pytest.raises(ValueError, match=f'(?s)bad.json.*{message}|{message}'):
+    read_questions(tmp_path / 'bad.json')
+
+
+@pytest.mark.parametrize(
+  'field, value, message',
+  [
+    ('id', ['q'], "row 0 .* 'id' is of type list"),
+    ('id', 'q\ud83d', "row 0 .* 'id' holds half of a surrogate pair"),
+    ('title', {'a': 1}, "row 0 .* 'title' is of type dict"),
+    ('context', ['x'], "row 0 .* 'context' is of type list"),
+    ('question', {'a': 1}, "row 0 .* 'question' is of type dict"),
+    ('answers', [{'text': 'c\ud83d', 'answer_start': 0}], "'z': an answer holds half"),
+    ('answers', [{'text': 'c\0', 'answer_start': 0}], "'z': an answer holds half"),
+  ],
+)
+@pytest.mark.parametrize('suffix', ['json', 'jsonl'])
+def test_cells_that_are_no_text_are_named(tmp_path, suffix, field, value, message):
+  row = ASKED | {field: value}
+  path = write(tmp_path / f'bad.{suffix}', [row] if suffix == 'json' else row)
+  with pytest.raises(ValueError, match=f'bad.{suffix}: .*{message}'):
+    read_questions(path)
+
+
+def test_answers_that_nobody_needs_may_be_anything(tmp_path):
+  for value in (
+    'c',
+    3,
+    ['c'],
+    [{'text': 'c'}],
+    [{'text': 'c\ud83d', 'answer_start': 0}],
+  ):
+    table = read_questions(write(tmp_path / 'a.json', answered(value)), required=False)
+    assert table['answers'] == [None, None]
+
+
+def test_ids_that_are_blank_are_made_up(tmp_path):
+  cells = tmp_path / 'mine.csv'
+  cells.write_text('id,question,context\n,?,c d\n,?,c d\n')
+  assert read_questions(cells)['id'] == ['0', '1']
+
+
+@pytest.mark.parametrize('other', ['train.json', 'train.jsonl', 'train-v2.0.JSON.gz'])
+def test_two_files_of_one_split_are_ambiguous(tmp_path, other):
+  write(tmp_path / 'train-v2.0.json', OFFICIAL)
+  write(tmp_path / other, OFFICIAL)
+  with pytest.raises(ValueError, match="2 files for the split 'train'"):
+    find_tables(DataConfig(task='squad_v2', path=str(tmp_path)))
+  named = str(tmp_path / other)
+  find_tables(DataConfig(task='squad_v2', path=str(tmp_path), train=named))
