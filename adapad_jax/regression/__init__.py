@@ -5,7 +5,9 @@ Examples are rows here, so X^T and Y^T of the papers are `x_NI` and `y_NO`. Axis
 letters beside those of `adapad_jax.lowrank`: N examples, T estimates
 that a worker may read (all workers, times the versions kept), L rounds.
 
-Imports jax, optax, numpy and scipy alone; `estimator` adds scikit-learn.
+Imports jax, optax, numpy, scipy and threadpoolctl alone; `estimator` adds
+scikit-learn, whose ConvergenceWarning `fit` and its relatives give if the limit of
+rounds ended them.
 """
 
 from adapad_jax.regression.discovery import discover

@@ -3,13 +3,14 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from adapad_jax import sharding
-from adapad_jax.regression.fit import Fit, fit_moments, precision, sums
-from adapad_jax.regression.moments import Moments, whitener
+from adapad_jax.regression.convergence import warn_unless
+from adapad_jax.regression.fit import Fit, fit_moments, latent, precision, sums
+from adapad_jax.regression.frame import make_frame
+from adapad_jax.regression.moments import Moments
 from adapad_jax.regression.schedule import Schedule
 from adapad_jax.regression.solvers import Alternating, Power
 
@@ -49,6 +50,9 @@ def discover(
   Raises:
     ValueError: for data or settings that cannot be fitted, or if the noise is not
       given and cannot be estimated.
+
+  Warns:
+    sklearn.exceptions.ConvergenceWarning: if the limit of rounds ended the fit.
   """
   if not 0 < level < 1:
     raise ValueError(f'level={level} must lie between 0 and 1')
@@ -61,7 +65,7 @@ def discover(
   )
   with precision(dtype):
     moments = sums(x_NI, y_NO, max_rank, dtype)
-    inputs, left = (float(z) for z in _residual(moments))
+    inputs, left = _residual(moments, dtype)
     count, outputs = float(moments.count), moments.c_OI.shape[0]
     if noise is None:
       noise = _noise_left(left, count - inputs, outputs)
@@ -69,7 +73,15 @@ def discover(
     # Rounding leaves some energy even where there is no noise.
     floor = max(floor, outputs * float(np.finfo(dtype).eps) * float(moments.yy))
     mesh = mesh or sharding.make_mesh()
-    result = fit_moments(moments, max_rank, solver, schedule, mesh, seed, floor=floor)
+    result = fit_moments(
+      moments, max_rank, solver, schedule, mesh, seed, floor=floor, dtype=dtype
+    )
+  warn_unless(
+    result.converged,
+    rounds=len(result.moved_LR),
+    movement=result.movement,
+    tolerance=schedule.tolerance,
+  )
   return dataclasses.replace(result, active=_above(result, x_NI, floor))
 
 
@@ -96,12 +108,11 @@ def noise_floor(noise: float, inputs: float, outputs: int, level: float) -> floa
   return float(noise**2 * (root**2 + spread * quantile))
 
 
-@jax.jit
-def _residual(moments: Moments) -> tuple[jax.Array, jax.Array]:
+def _residual(moments: Moments, dtype: str) -> tuple[int, float]:
   """The rank of X, and ||Y||_F^2 less what full-rank regression explains."""
-  white = whitener(moments.s_II)
-  left = moments.yy - jnp.sum(jnp.square(white.whiten(moments.c_OI)))
-  return white.rank, jnp.maximum(left, 0)
+  frame = make_frame(np.asarray(moments.s_II), dtype)
+  explained = np.sum(np.square(frame.whiten(np.asarray(moments.c_OI))))
+  return frame.rank, max(float(moments.yy) - float(explained), 0.0)
 
 
 def _noise_left(left: float, freedom: float, outputs: int) -> float:
@@ -120,7 +131,7 @@ def _noise_left(left: float, freedom: float, outputs: int) -> float:
 
 def _above(result: Fit, x_NI: np.ndarray, floor: float) -> int:
   """How many leading components have energy above the floor in the end."""
-  scores_NR = np.asarray(x_NI) @ result.a_RI[: result.active].T
+  scores_NR = latent(x_NI, result.a_RI[: result.active])
   energy_R = np.sum(scores_NR**2, 0) * np.sum(result.b_RO[: result.active] ** 2, 1)
   above_R = np.append(energy_R > floor, False)
   return int(np.argmin(above_R))

@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adapad_jax import sharding
+from adapad_jax.regression.convergence import warn_unless
 from adapad_jax.regression.fit import Fit, fit_moments, precision, sums
 from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import ACTIVATION, Schedule
@@ -56,14 +57,24 @@ class _ParallelDeflation(BaseEstimator):
     solver: object,
     centre: bool,
   ) -> tuple[Fit, np.ndarray, np.ndarray]:
-    """The fit and the means of inputs and outputs, in the precision of the inputs."""
+    """The fit in the precision of the inputs; their means and those of the outputs."""
     seed = check_random_state(self.random_state).randint(2**31 - 1)
     mesh = sharding.make_mesh(self.devices)
     dtype, ridge = x_NI.dtype.name, getattr(self, 'alpha', 0.0)
     with precision(dtype):
       moments = sums(x_NI, y_NO, rank, dtype, ridge, centre)
       means = np.asarray(moments.mean_I), np.asarray(moments.mean_O)
-      result = fit_moments(moments, rank, solver, self._schedule(), mesh, seed)
+      result = fit_moments(
+        moments, rank, solver, self._schedule(), mesh, seed, dtype=dtype
+      )
+    warn_unless(
+      result.converged,
+      rounds=len(result.moved_LR),
+      movement=result.movement,
+      tolerance=self.tol,
+      names=('max_rounds', 'tol'),
+      depth=2,
+    )
     self.n_rounds_ = len(result.objective_LR)
     self.objective_ = result.objective_LR
     return result, *means
@@ -131,10 +142,12 @@ class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDefl
     result, mean_I, mean_O = self._run(
       X, y_NO, rank, SOLVERS[self.solver], self.fit_intercept
     )
-    self.input_components_, self.output_components_ = result.a_RI, result.b_RO
+    self._input_RI, self.output_components_ = result.a_RI, result.b_RO
+    self.input_components_ = result.a_RI.astype(X.dtype)
     coef_OI = result.weight(rank)
     self._mean_I, self._mean_O, self._flat = mean_I, mean_O, y.ndim == 1
-    intercept_O = mean_O - coef_OI @ mean_I
+    intercept_O = (mean_O - coef_OI @ mean_I).astype(X.dtype)
+    coef_OI = coef_OI.astype(X.dtype)
     self.coef_ = coef_OI[0] if self._flat else coef_OI
     self.intercept_ = intercept_O[0] if self._flat else intercept_O
     return self
@@ -150,8 +163,9 @@ class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDefl
       raise ValueError(f'n_components={n_components} must not be negative')
     X = validate_data(self, X, dtype=FLOATS, reset=False)
     keep = slice(n_components)
-    latent_NR = (X - self._mean_I) @ self.input_components_[keep].T
+    latent_NR = (X - self._mean_I) @ self._input_RI[keep].T
     y_NO = latent_NR @ self.output_components_[keep] + self._mean_O
+    y_NO = y_NO.astype(X.dtype)
     return y_NO[:, 0] if self._flat else y_NO
 
 
@@ -198,10 +212,10 @@ class ParallelDeflationPCA(
     self._validate_params()
     X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
     rank = min(self.n_components or min(X.shape), *X.shape)
-    result, self.mean_, _ = self._run(X, None, rank, Eigen(), centre=True)
-    self.components_ = result.a_RI
-    latent_NR = (X - self.mean_) @ self.components_.T
-    self.explained_variance_ = latent_NR.var(axis=0, ddof=1)
+    result, self._mean_I, _ = self._run(X, None, rank, Eigen(), centre=True)
+    self.components_, self.mean_ = result.a_RI, self._mean_I.astype(X.dtype)
+    variance_R = self._latent(X).var(axis=0, ddof=1)
+    self.explained_variance_ = variance_R.astype(X.dtype)
     self.n_components_ = self._n_features_out = rank
     return self
 
@@ -209,7 +223,11 @@ class ParallelDeflationPCA(
     """Coordinates along the components."""
     check_is_fitted(self)
     X = validate_data(self, X, dtype=FLOATS, reset=False)
-    return (X - self.mean_) @ self.components_.T
+    return self._latent(X).astype(X.dtype)
+
+  def _latent(self, X: np.ndarray) -> np.ndarray:
+    """Coordinates in float64: the mean may be much larger than what varies."""
+    return (X - self._mean_I) @ self.components_.T
 
   def inverse_transform(self, X: ArrayLike) -> np.ndarray:
     """Points with given coordinates."""

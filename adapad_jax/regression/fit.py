@@ -12,12 +12,14 @@ import numpy as np
 from adapad_jax import sharding
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
+from adapad_jax.regression.convergence import limit_of, share_moved, warn_unless
+from adapad_jax.regression.frame import Frame, reciprocal_condition
 from adapad_jax.regression.moments import (
   Moments,
   add_batch,
   add_ridge,
-  are_finite,
-  gather_moments,
+  gather_less,
+  uncentred,
 )
 from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import Schedule, Traffic, perfect_traffic
@@ -26,6 +28,9 @@ from adapad_jax.regression.solvers import Power, Solver
 DTYPES = ('float32', 'float64')
 # Rows that are copied to the device, and cast, at a time.
 ROWS = 1024
+# Sums of float32 products are off by about 1e-6 of what the scaled inputs weigh, which
+# less than this reciprocal condition would make 1e-2 of the fitted outputs.
+_WELL_CONDITIONED = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +38,18 @@ class Fit:
   """The outcome of a fit, in host memory.
 
   Attributes:
-    a_RI: input directions, one a component.
-    b_RO: output directions.
+    a_RI: input directions, one a component; in float64 where a `Frame` was left, for
+      those of ill-conditioned inputs have digits that float32 lacks.
+    b_RO: output directions, in the dtype of the fit.
     objective_LR: see `rounds.History`; only the rounds that were run.
     moved_LR: likewise.
     mismatch_LR: likewise; None unless asked for.
     active: components that broadcast; those beyond are not part of the fit.
+    movement: the farthest that a term b_k a_k^T X moved in the last round, as a share
+      of ||Y||_F.
+    converged: whether that was within the schedule's tolerance, or within
+      `convergence.SETTLED` where it has none, and no component had yet to join. False
+      means that the limit of rounds ended the fit.
   """
 
   a_RI: np.ndarray
@@ -47,6 +58,8 @@ class Fit:
   moved_LR: np.ndarray
   mismatch_LR: np.ndarray | None
   active: int
+  movement: float
+  converged: bool
 
   def weight(self, rank: int | None = None) -> np.ndarray:
     """W = sum_k b_k a_k^T, (O, I), of the first `rank` active components."""
@@ -56,7 +69,18 @@ class Fit:
   def predict(self, x_NI: np.ndarray, rank: int | None = None) -> np.ndarray:
     """The outputs (N, O) for inputs (N, I), without forming W."""
     rank = self.active if rank is None else min(rank, self.active)
-    return (x_NI @ self.a_RI[:rank].T) @ self.b_RO[:rank]
+    y_NO = latent(x_NI, self.a_RI[:rank]) @ self.b_RO[:rank]
+    return y_NO.astype(np.result_type(x_NI, self.b_RO))
+
+
+def latent(x_NI: np.ndarray, a_RI: np.ndarray) -> np.ndarray:
+  """a_k^T x of every row, (N, R), in float64: the terms of the sum may cancel."""
+  x_NI, a_IR = np.asarray(x_NI), np.asarray(a_RI, np.float64).T
+  scores_NR = np.empty((len(x_NI), a_IR.shape[1]))
+  for start in range(0, len(x_NI), ROWS):
+    rows = slice(start, start + ROWS)
+    scores_NR[rows] = x_NI[rows].astype(np.float64) @ a_IR
+  return scores_NR
 
 
 def precision(dtype: str) -> contextlib.AbstractContextManager:
@@ -98,33 +122,35 @@ def checked(
   return x_NI, None if same else y_NO
 
 
-def check_finite(moments: Moments) -> None:
+def check_finite(moments: Moments, dtype: str) -> None:
   """Refuses sums that are not finite, which takes no second pass over the data.
 
   Raises:
     ValueError: if an input or an output was NaN or infinite, or too large to square.
   """
-  finite = zip(('inputs', 'outputs'), jax.device_get(are_finite(moments)), strict=True)
-  bad = [name for name, good in finite if not good]
-  if bad:
+  largest = float(np.finfo(dtype).max)
+  sizes = jax.device_get((jnp.diag(moments.s_II), moments.yy))
+  is_good = lambda size: bool(np.all(size <= largest))  # False for NaN
+  found = zip(('inputs', 'outputs'), map(is_good, sizes), strict=True)
+  if bad := [name for name, good in found if not good]:
     raise ValueError(
       f'the {" and the ".join(bad)} contain NaN, infinity or values whose squares'
-      f' overflow {moments.s_II.dtype}; clean or rescale the data'
+      f' overflow {dtype}; clean or rescale the data'
     )
 
 
-def check_not_tiny(moments: Moments) -> None:
+def check_not_tiny(moments: Moments, dtype: str) -> None:
   """Refuses values whose squares are so small that rounding would take over.
 
   Raises:
     ValueError: if there are such, and not all are zero.
   """
-  info = jnp.finfo(moments.yy.dtype)
+  info = np.finfo(dtype)
   totals = jax.device_get((jnp.trace(moments.s_II), moments.yy))
   for name, total in zip(('inputs', 'outputs'), totals, strict=True):
     if 0 < total < float(info.tiny) / float(info.eps) ** 2:
       raise ValueError(
-        f'the {name} are too small for {info.dtype}: their squares sum up to'
+        f'the {name} are too small for {dtype}: their squares sum up to'
         f' {total:.1e}; rescale them'
       )
 
@@ -137,25 +163,69 @@ def sums(
   ridge: float = 0.0,
   centre: bool = False,
 ) -> Moments:
-  """The moments of checked data, in the context of `precision(dtype)`."""
+  """The moments of data, checked, rounded to `dtype` and summed; in float64.
+
+  Products are summed after the means are subtracted, in float32 where that is the
+  dtype and the inputs turn out to be conditioned well enough for it, else in float64.
+  Unless `centre` is asked for, the means are added back.
+
+  Raises:
+    ValueError: for data or a ridge that cannot be fitted.
+  """
   if not 0 <= ridge < np.inf:
     raise ValueError(f'ridge={ridge} must not be negative and must be finite')
   x_NI, y_NO = checked(x_NI, y_NO, rank)
+  with precision('float64'):
+    moments = _summed(x_NI, y_NO, dtype, dtype)
+    check_finite(moments, dtype)
+    condition = reciprocal_condition(np.asarray(moments.s_II))
+    if dtype != 'float64' and condition < _WELL_CONDITIONED:
+      moments = _summed(x_NI, y_NO, dtype, 'float64')
+    if not centre:  # the mean of constant data leaves rounding errors of any size
+      moments = uncentred(moments)
+      check_finite(moments, dtype)
+      check_not_tiny(moments, dtype)
+    return add_ridge(moments, ridge) if ridge else moments
+
+
+def _summed(
+  x_NI: np.ndarray, y_NO: np.ndarray | None, dtype: str, sum_dtype: str
+) -> Moments:
+  """The centred moments of data, rounded, summed in another dtype; in float64."""
+  cast = lambda z_NX, rows: (
+    z_NX[rows].astype(dtype, copy=False).astype(sum_dtype, copy=False)
+  )
+  far = tuple(
+    _shift(cast(z_NX, slice(ROWS))) for z_NX in (x_NI, x_NI if y_NO is None else y_NO)
+  )
+  shifts = tuple(_in_two(shift_X, sum_dtype) for shift_X in far)
   moments = None
   for start in range(0, len(x_NI), ROWS):
     rows = slice(start, start + ROWS)
-    cast = lambda z_NX, rows=rows: z_NX[rows].astype(dtype, copy=False)
-    batch = cast(x_NI), None if y_NO is None else cast(y_NO)
+    batch = cast(x_NI, rows), None if y_NO is None else cast(y_NO, rows)
     if moments is None:
-      moments = gather_moments(*batch, centre)
+      moments = gather_less(*batch, shifts)
     else:
-      moments = add_batch(moments, *batch, centre)
+      moments = add_batch(moments, *batch, shifts)
     # Dispatch would run ahead and copy all rows before the first are summed.
     jax.block_until_ready(moments)
-  check_finite(moments)
-  if not centre:  # the mean of constant data leaves rounding errors of any size
-    check_not_tiny(moments)
-  return add_ridge(moments, ridge) if ridge else moments
+  moments = jax.tree.map(lambda x: x.astype(np.float64), moments)
+  return dataclasses.replace(
+    moments, mean_I=moments.mean_I + far[0], mean_O=moments.mean_O + far[1]
+  )
+
+
+def _shift(z_NX: np.ndarray) -> np.ndarray:
+  """The mean of some rows in float64; what is not finite is refused later."""
+  with np.errstate(invalid='ignore', over='ignore'):
+    return z_NX.mean(0, dtype=np.float64)
+
+
+def _in_two(shift_X: np.ndarray, dtype: str) -> np.ndarray:
+  """Values as two numbers of a dtype whose sum has more digits than one."""
+  with np.errstate(invalid='ignore', over='ignore'):
+    high_X = shift_X.astype(dtype)
+    return np.stack([high_X, (shift_X - high_X).astype(dtype)])
 
 
 def fit(
@@ -194,6 +264,10 @@ def fit(
 
   Raises:
     ValueError: for data or settings that cannot be fitted.
+
+  Warns:
+    sklearn.exceptions.ConvergenceWarning: if the limit of rounds ended the fit, see
+      `Fit.converged`.
   """
   if isinstance(solver, Eigen) and (y_NO is not None or ridge):
     raise ValueError(
@@ -203,11 +277,20 @@ def fit(
     raise ValueError(
       "activation='above_noise' needs to know the noise: use `discover` instead"
     )
+  schedule = schedule or Schedule()
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, ridge)
-    return fit_moments(
-      moments, rank, solver, schedule, mesh, seed, traffic, measure_mismatch
-    )
+    found = fit_moments(
+      moments, rank, solver, schedule, mesh, seed, traffic, measure_mismatch,
+      dtype=dtype,
+    )  # fmt: skip
+  warn_unless(
+    found.converged,
+    rounds=len(found.moved_LR),
+    movement=found.movement,
+    tolerance=schedule.tolerance,
+  )
+  return found
 
 
 def fit_moments(
@@ -220,11 +303,13 @@ def fit_moments(
   traffic: Traffic | None = None,
   measure_mismatch: bool = False,
   floor: float = 0.0,
+  dtype: str | None = None,
 ) -> Fit:
-  """`fit` from second moments, in whatever precision they have.
+  """`fit` from second moments, whose rounds run in `dtype`, or else in theirs.
 
-  The activation 'above_noise' reads `floor`, see `rounds.Yardstick`.
+  The activation 'above_noise' reads `floor`, see `rounds.Yardstick`. Warns of nothing.
   """
+  dtype = dtype or moments.yy.dtype.name
   schedule = schedule or Schedule()
   plan = program.Plan(solver or Power(), schedule, rank, mesh or sharding.make_mesh())
   traffic = traffic or perfect_traffic(schedule.rounds, rank)
@@ -233,34 +318,51 @@ def fit_moments(
       f'traffic is for (rounds, workers) = {traffic.late_LR.shape}, the run has'
       f' {(schedule.rounds, rank)}'
     )
-  yy, problem = moments.yy, program.prepare(moments, plan.solver)
-  floor = np.asarray(floor, yy.dtype)
+  yy = np.asarray(moments.yy).astype(dtype)
+  problem, frame = program.place(moments, plan.solver, dtype)
   del moments  # lets C and S go where the solver whitens
   exact = program.exact_in(problem, plan.workers) if measure_mismatch else None
-  progress = program.begin(problem, seed, plan, traffic.bound + 1)
-  yardstick = rounds.Yardstick(yy, floor, exact)
+  progress = program.begin(problem, seed, plan, traffic.bound + 1, frame)
+  yardstick = rounds.Yardstick(yy, np.asarray(floor, dtype), exact)
   progress, history = program.advance(problem, yardstick, traffic, progress, plan)
-  return collect(plan, problem, progress, history)
+  return collect(plan, (problem, frame), progress, history, yy)
 
 
 def collect(
-  plan: program.Plan, problem: Any, progress: rounds.Progress, history: rounds.History
+  plan: program.Plan,
+  placed: tuple[Any, Frame | None],
+  progress: rounds.Progress,
+  history: rounds.History,
+  yy: np.ndarray,
 ) -> Fit:
-  """Copies a finished run to the host."""
+  """Copies a finished run to the host, and judges whether it had converged."""
+  problem, frame = placed
   own = program.newest(problem, progress.kept, plan.solver, plan.rank)
-  return on_host(own, history, min(int(progress.sent_V[0]), plan.rank))
+  active = min(int(progress.sent_V[0]), plan.rank)
+  found = on_host(own, history, active, frame)
+  # The next in line counts too, as in `rounds.run`: it may be about to join.
+  movement = share_moved(found.moved_LR[-1, : active + 1], float(yy))
+  settled = movement <= limit_of(plan.schedule.tolerance)
+  return dataclasses.replace(
+    found, movement=movement, converged=settled and int(progress.active) == active
+  )
 
 
-def on_host(own: LowRank, history: rounds.History, active: int) -> Fit:
+def on_host(
+  own: LowRank, history: rounds.History, active: int, frame: Frame | None = None
+) -> Fit:
   """Components and the rounds that were run, copied to the host."""
   own, history = sharding.fetch((own, history))
+  a_RI = own.a_RI if frame is None else frame.restore(own.a_RI)
   done_L = ~np.isnan(history.moved_LR[:, 0])
   cut = lambda x_LR: None if x_LR is None else x_LR[done_L]
   return Fit(
-    a_RI=own.a_RI,
+    a_RI=a_RI,
     b_RO=own.b_RO,
     objective_LR=cut(history.objective_LR),
     moved_LR=cut(history.moved_LR),
     mismatch_LR=cut(history.mismatch_LR),
     active=active,
+    movement=0.0,
+    converged=True,
   )

@@ -68,12 +68,46 @@ def gather_moments(
   )
 
 
-@functools.partial(jax.jit, static_argnames='centre', donate_argnames='old')
-def add_batch(
-  old: Moments, x_NI: jax.Array, y_NO: jax.Array | None, centre: bool = False
+@jax.jit
+def gather_less(
+  x_NI: jax.Array, y_NO: jax.Array | None, shifts: tuple[jax.Array, ...]
 ) -> Moments:
-  """The moments with one more batch of examples."""
-  return merge(old, gather_moments(x_NI, y_NO, centre))
+  """Centred moments of one batch less given points near the data, such as a mean.
+
+  The means that it holds are those of what is left: small, so that float32 has digits
+  for them and for the deviations where the data lie far from zero.
+
+  Args:
+    x_NI: inputs.
+    y_NO: outputs; None for Y = X.
+    shifts: of the inputs and of the outputs, each as two numbers (2, I) and (2, O) to
+      be added up, of which the second has the digits that the first lacks.
+  """
+  less = lambda z_NX, shift_2X: (z_NX - shift_2X[None, 0]) - shift_2X[None, 1]
+  y_NO = None if y_NO is None else less(y_NO, shifts[1])
+  return gather_moments(less(x_NI, shifts[0]), y_NO, centre=True)
+
+
+@functools.partial(jax.jit, donate_argnames='old')
+def add_batch(
+  old: Moments, x_NI: jax.Array, y_NO: jax.Array | None, shifts: tuple[jax.Array, ...]
+) -> Moments:
+  """The sums of `gather_less` with one more batch of examples."""
+  return merge(old, gather_less(x_NI, y_NO, shifts))
+
+
+@jax.jit
+def uncentred(moments: Moments) -> Moments:
+  """The moments of the examples as they are, from centred ones."""
+  count, mean_I, mean_O = moments.count, moments.mean_I, moments.mean_O
+  return Moments(
+    c_OI=moments.c_OI + count * jnp.outer(mean_O, mean_I),
+    s_II=moments.s_II + count * jnp.outer(mean_I, mean_I),
+    yy=moments.yy + count * jnp.sum(jnp.square(mean_O)),
+    count=count,
+    mean_I=jnp.zeros_like(mean_I),
+    mean_O=jnp.zeros_like(mean_O),
+  )
 
 
 def merge(old: Moments, new: Moments, decay: float = 1.0) -> Moments:
@@ -94,12 +128,6 @@ def merge(old: Moments, new: Moments, decay: float = 1.0) -> Moments:
     mean_I=old.mean_I + share * delta_I,
     mean_O=old.mean_O + share * delta_O,
   )
-
-
-@jax.jit
-def are_finite(moments: Moments) -> tuple[jax.Array, jax.Array]:
-  """Whether the sums of squares of the inputs and of the outputs are finite."""
-  return jnp.isfinite(jnp.diag(moments.s_II)).all(), jnp.isfinite(moments.yy)
 
 
 @jax.jit

@@ -59,6 +59,7 @@ class Eigen:
 
   rule: str = 'power'
   rate: float | None = None
+  white = False  # The directions found are orthogonal as the inputs are given.
 
   def __post_init__(self) -> None:
     if self.rule not in RULES:

@@ -12,8 +12,10 @@ from adapad_jax import sharding
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import rounds
 from adapad_jax.regression.estimates import Estimate, exact_estimate
+from adapad_jax.regression.frame import Frame, make_frame
 from adapad_jax.regression.moments import Moments, einsum
 from adapad_jax.regression.schedule import Schedule, Traffic
+from adapad_jax.regression.solvers import white_problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,34 @@ def draw_start(seed: int, workers: int, size: int) -> np.ndarray:
   return np.stack(draws) / np.sqrt(size)
 
 
-def begin(problem: Any, seed: int, plan: Plan, keep: int = 1) -> rounds.Progress:
+def place(moments: Moments, solver: Any, dtype: str) -> tuple[Any, Frame | None]:
+  """The problem in the solver's coordinates, and the frame that leads back.
+
+  Args:
+    moments: in float64, or as precise as they are.
+    solver: local steps.
+    dtype: of the rounds to come.
+  """
+  if not solver.white:
+    cast = jax.tree.map(lambda x: np.asarray(x).astype(dtype), moments)
+    return prepare(cast, solver), None
+  frame = make_frame(np.asarray(moments.s_II), dtype)
+  k_OI = frame.whiten(np.asarray(moments.c_OI)).astype(dtype)
+  return _white(k_OI), frame
+
+
+@jax.jit
+def _white(k_OI: jax.Array) -> Any:
+  return white_problem(k_OI)
+
+
+def begin(
+  problem: Any, seed: int, plan: Plan, keep: int = 1, frame: Frame | None = None
+) -> rounds.Progress:
   """The workers before their first round; readers may be keep - 1 rounds late."""
   start_RI = draw_start(seed, plan.workers, problem.c_OI.shape[1])
+  if frame is not None:
+    start_RI = plan.solver.draw(frame, start_RI)
   by_worker = jax.NamedSharding(plan.mesh, jax.P(sharding.WORKER))
   start_RI = jax.device_put(start_RI.astype(problem.c_OI.dtype), by_worker)
   first = np.int32(plan.schedule.first(plan.rank))
@@ -128,18 +155,37 @@ def newest(problem: Any, kept: Estimate, solver: Any, rank: int) -> LowRank:
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='progress')
-def rebase(problem: Any, progress: rounds.Progress, plan: Plan) -> rounds.Progress:
-  """The same components on changed data: the products that travel along, anew."""
+def rebase(
+  problem: Any,
+  progress: rounds.Progress,
+  plan: Plan,
+  turn_II: jax.Array | None = None,
+) -> rounds.Progress:
+  """The same components on changed data: the products that travel along, anew.
+
+  Args:
+    problem: the changed data.
+    progress: the workers.
+    plan: of the run.
+    turn_II: what rows of old coordinates are multiplied by to get to the new ones.
+  """
+
+  def turned(x_SI: jax.Array) -> jax.Array:
+    return x_SI if turn_II is None else einsum('...i,ij->...j', x_SI, turn_II)
 
   def inside(problem: Any, progress: rounds.Progress) -> rounds.Progress:
-    kept = progress.kept
-    g_VSI = einsum('vsi,ij->vsj', kept.a_SI, problem.s_II)
-    h_VSO = einsum('vsi,oi->vso', kept.a_SI, problem.c_OI)
+    kept, state = progress.kept, progress.state
+    a_VSI = turned(kept.a_SI)
+    g_VSI = problem.s_II
+    if g_VSI is not None:
+      g_VSI = einsum('vsi,ij->vsj', a_VSI, problem.s_II)
+    h_VSO = einsum('vsi,oi->vso', a_VSI, problem.c_OI)
     gain_VS = jnp.sum(h_VSO * kept.b_SO, 2)
+    state = dataclasses.replace(state, a_rI=turned(state.a_rI))
     return dataclasses.replace(
       progress,
-      state=plan.solver.rebase(problem, progress.state),
-      kept=Estimate(kept.a_SI, kept.b_SO, gain_VS, g_VSI),
+      state=plan.solver.rebase(problem, state),
+      kept=Estimate(a_VSI, kept.b_SO, gain_VS, g_VSI),
     )
 
   return _on_mesh(inside, plan.mesh, (jax.P(), _specs()), _specs())(problem, progress)

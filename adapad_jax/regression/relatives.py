@@ -5,6 +5,7 @@ sequential deflation (Hotelling 1933; compute schedules of arXiv:2505.22602), jo
 gradient descent on the factors, and the exact solution by SVD.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -16,14 +17,10 @@ import optax
 from adapad_jax import linalg
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
-from adapad_jax.regression.estimates import (
-  Estimate,
-  View,
-  energies,
-  exact_estimate,
-  moved,
-)
+from adapad_jax.regression.convergence import SETTLED, share_moved, warn_unless
+from adapad_jax.regression.estimates import Estimate, View, energies, moved
 from adapad_jax.regression.fit import Fit, on_host, precision, sums
+from adapad_jax.regression.frame import make_frame
 from adapad_jax.regression.moments import Moments, einsum
 from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.solvers import Power, Solver
@@ -44,20 +41,24 @@ def exact_fit(
   Raises:
     ValueError: for data or settings that cannot be fitted.
   """
-  with precision(dtype):
-    own, history = _exact(sums(x_NI, y_NO, rank, dtype, ridge), rank)
-    return on_host(own, history, rank)
-
-
-@functools.partial(jax.jit, static_argnames='rank')
-def _exact(moments: Moments, rank: int) -> tuple[LowRank, rounds.History]:
-  now = exact_estimate(moments.c_OI, moments.s_II, rank)
-  yardstick = rounds.Yardstick(moments.yy)
-  history = rounds.empty_history((1, rank), yardstick)
-  everyone_S = jnp.ones(rank, bool)
-  still_S = jnp.zeros(rank, moments.yy.dtype)
-  history = rounds.record(history, 0, yardstick, now, still_S, everyone_S)
-  return LowRank(now.a_SI, now.b_SO), history
+  moments = sums(x_NI, y_NO, rank, dtype, ridge)
+  frame = make_frame(np.asarray(moments.s_II), dtype)
+  k_OI = frame.whiten(np.asarray(moments.c_OI))
+  u_OS, sigma_S, v_SI = np.linalg.svd(k_OI, full_matrices=False)
+  short = max(rank - len(sigma_S), 0)
+  pad = lambda x: np.pad(x[:rank], [(0, short)] + [(0, 0)] * (x.ndim - 1))
+  a_RI = frame.restore(pad(sigma_S[:, None] * v_SI))
+  left_R = 0.5 * (float(moments.yy) - np.cumsum(pad(np.square(sigma_S))))
+  return Fit(
+    a_RI=a_RI,
+    b_RO=pad(u_OS.T).astype(dtype),
+    objective_LR=left_R[None].astype(dtype),
+    moved_LR=np.zeros((1, rank), dtype),
+    mismatch_LR=None,
+    active=rank,
+    movement=0.0,
+    converged=True,
+  )
 
 
 def compute_schedule(rounds_in_all: int, rank: int, slope: float) -> tuple[int, ...]:
@@ -120,14 +121,43 @@ def sequential_fit(
     )
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, ridge)
-    problem = program.prepare(moments, solver)
+    problem, frame = program.place(moments, solver, dtype)
     exact = program.exact_in(problem, rank) if measure_mismatch else None
-    yardstick = rounds.Yardstick(moments.yy, exact=exact)
-    start_RI = program.draw_start(seed, rank, moments.s_II.shape[0]).astype(dtype)
+    yy = np.asarray(moments.yy).astype(dtype)
+    yardstick = rounds.Yardstick(yy, exact=exact)
+    start_RI = program.draw_start(seed, rank, moments.s_II.shape[0])
+    start_RI = start_RI if frame is None else solver.draw(frame, start_RI)
     turn_L = np.repeat(np.arange(rank), rounds_R)
-    now, history = _in_turn(problem, yardstick, start_RI, turn_L, solver, local_steps)
+    now, history = _in_turn(
+      problem, yardstick, start_RI.astype(dtype), turn_L, solver, local_steps
+    )
     own = program.newest(problem, jax.tree.map(lambda x: x[None], now), solver, rank)
-    return on_host(own, history, rank)
+    found = on_host(own, history, rank, frame)
+  # Every component in the last round that it was given.
+  last_R = found.moved_LR[np.cumsum(rounds_R) - 1, np.arange(rank)]
+  return _judged(found, last_R, float(yy), 'rounds_R')
+
+
+def _judged(found: Fit, last_R: np.ndarray, yy: float, limit: str) -> Fit:
+  """The fit with its `movement`; warns where that is not yet nothing.
+
+  Args:
+    found: the fit.
+    last_R: how far every term moved when it moved last.
+    yy: tr(Y Y^T).
+    limit: what the caller calls the number of rounds.
+  """
+  movement = share_moved(last_R, yy)
+  converged = movement <= SETTLED
+  warn_unless(
+    converged,
+    rounds=len(found.moved_LR),
+    movement=movement,
+    tolerance=0.0,
+    names=(limit, 'tolerance'),
+    depth=2,
+  )
+  return dataclasses.replace(found, movement=movement, converged=converged)
 
 
 @functools.partial(jax.jit, static_argnames=('solver', 'local_steps'))
@@ -203,13 +233,15 @@ def joint_fit(
     )
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, ridge)
+    moments = jax.tree.map(lambda x: np.asarray(x).astype(dtype), moments)
     exact = program.exact_in(moments, rank) if measure_mismatch else None
     yardstick = rounds.Yardstick(moments.yy, exact=exact)
     a_RI = program.draw_start(seed, rank, moments.s_II.shape[0]).astype(dtype)
     own = LowRank(a_RI, np.zeros((rank, moments.c_OI.shape[0]), dtype))
     steps = rounds_in_all, local_steps
     now, history = _jointly(moments, yardstick, own, tx, steps)
-    return on_host(LowRank(now.a_SI, now.b_SO), history, rank)
+    found = on_host(LowRank(now.a_SI, now.b_SO), history, rank)
+  return _judged(found, found.moved_LR[-1], float(moments.yy), 'rounds_in_all')
 
 
 @functools.partial(jax.jit, static_argnames=('tx', 'steps'))

@@ -12,7 +12,7 @@ from adapad_jax.files import finite, read_json, write_json
 from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.regression.data import Split, centre, load
 from adapad_jax.regression.discovery import discover
-from adapad_jax.regression.fit import Fit, fit
+from adapad_jax.regression.fit import Fit, fit, latent
 from adapad_jax.regression.record import record_of, require_same_files, settled
 from adapad_jax.regression.relatives import (
   compute_schedule,
@@ -218,6 +218,8 @@ def _scores(fitted: Fit, best: Fit, data: Split, seconds: float) -> dict[str, An
   return {
     'rounds': len(fitted.objective_LR),
     'active': fitted.active,
+    'converged': fitted.converged,
+    'movement': fitted.movement,
     'seconds': seconds,
     'train_error': left_over(*own, data.x_NI, data.y_NO),
     'train_error_exact': left_over(*ideal, data.x_NI, data.y_NO),
@@ -235,7 +237,7 @@ def left_over(
   """||Y - X A^T B||_F^2 / ||Y||_F^2, Y = X where it is None; NaN without examples."""
   y_NO = x_NI if y_NO is None else y_NO
   total = np.sum(np.square(y_NO, dtype=np.float64))
-  error_NO = y_NO - (x_NI @ a_RI.T) @ b_RO
+  error_NO = y_NO - latent(x_NI, a_RI) @ b_RO
   return (
     float(np.sum(np.square(error_NO, dtype=np.float64)) / total) if total else np.nan
   )

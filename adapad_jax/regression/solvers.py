@@ -15,10 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression.estimates import Estimate, View
+from adapad_jax.regression.frame import Frame
 from adapad_jax.regression.moments import Moments, Whitener, times, whitener
 
 
@@ -39,6 +41,11 @@ class Problem:
   s_II: jax.Array | None = None
   back_IO: jax.Array | None = None
   whitener: Whitener | None = None
+
+
+def white_problem(k_OI: jax.Array) -> Problem:
+  """The problem in the inputs of a `Frame`, K = C T."""
+  return Problem(k_OI, back_IO=k_OI.T)
 
 
 @jax.tree_util.register_dataclass
@@ -101,6 +108,9 @@ class Gradient:
   """
 
   tx: optax.GradientTransformation
+  # Whether a `Frame` may change the coordinates of the inputs: not here, where the
+  # path of the steps depends on them.
+  white = False
 
   def prepare(self, moments: Moments) -> Problem:
     """C, C^T and S."""
@@ -143,8 +153,15 @@ class Alternating:
   """Alternating least squares: b the unit vector along D_k a, then a = S^+ D_k^T b.
 
   S^+ C^T is formed once, so a step takes no solve. Scaling b to length one in
-  between leaves the term b a^T as it is and cannot overflow.
+  between leaves the term b a^T as it is and cannot overflow. The steps are the same
+  in all coordinates of the inputs, and in white ones those of `Power`.
   """
+
+  white = True
+
+  def draw(self, frame: Frame, start_RI: np.ndarray) -> np.ndarray:
+    """A random start, drawn for the inputs as they are given."""
+    return frame.enter(start_RI)
 
   def prepare(self, moments: Moments) -> Problem:
     """C, S and S^+ C^T."""
@@ -181,6 +198,13 @@ class Power:
   takes two large products where `Alternating` takes three. The iterates agree.
   """
 
+  white = True
+
+  def draw(self, frame: Frame, start_RI: np.ndarray) -> np.ndarray:
+    """A random start, drawn in white inputs."""
+    del frame
+    return start_RI
+
   def prepare(self, moments: Moments) -> Problem:
     """C T, its transpose and T."""
     white = whitener(moments.s_II)
@@ -199,7 +223,9 @@ class Power:
     return _place(problem, a_rI, b_rO, None)
 
   def component(self, problem: Problem, now: Estimate) -> LowRank:
-    """The estimate in original coordinates."""
+    """The estimate in the coordinates of the moments."""
+    if problem.whitener is None:
+      return LowRank(now.a_SI, now.b_SO)
     return LowRank(problem.whitener.restore(now.a_SI), now.b_SO)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from adapad_jax import sharding
 from adapad_jax.regression import program, rounds
 from adapad_jax.regression.fit import Fit, collect, precision, sums
+from adapad_jax.regression.frame import Frame
 from adapad_jax.regression.moments import Moments, merge
 from adapad_jax.regression.schedule import Schedule, perfect_traffic
 from adapad_jax.regression.solvers import Alternating, Gradient
@@ -20,12 +21,15 @@ class Stream:
   Attributes:
     moments: sums over all batches so far, decayed.
     progress: the workers; given up to the next call, which reuses its memory.
-    fit: the fit after the last batch.
+    fit: the fit after the last batch. Its `converged` says whether it has settled on
+      the data so far; there is no warning, for the next batch goes on with it.
+    frame: the coordinates of the workers; None for those of the inputs.
   """
 
   moments: Moments
   progress: rounds.Progress
   fit: Fit
+  frame: Frame | None = None
 
 
 def partial_fit(
@@ -76,21 +80,32 @@ def partial_fit(
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
-      _check_same(stream, moments, rank)
-      moments = merge(stream.moments, moments, decay)
-    problem = program.prepare(moments, plan.solver)
+      _check_same(stream, moments, rank, dtype)
+      with precision('float64'):
+        moments = merge(stream.moments, moments, decay)
+    problem, frame = program.place(moments, solver, dtype)
     if stream is None:
-      progress = program.begin(problem, seed, plan)
+      progress = program.begin(problem, seed, plan, frame=frame)
     else:
-      progress = program.rebase(problem, stream.progress, plan)
+      turn_II = _turn(stream.frame, frame, dtype)
+      progress = program.rebase(problem, stream.progress, plan, turn_II)
     traffic = perfect_traffic(schedule.rounds, rank)
+    yy = np.asarray(moments.yy).astype(dtype)
     progress, history = program.advance(
-      problem, rounds.Yardstick(moments.yy), traffic, progress, plan
+      problem, rounds.Yardstick(yy), traffic, progress, plan
     )
-    return Stream(moments, progress, collect(plan, problem, progress, history))
+    found = collect(plan, (problem, frame), progress, history, yy)
+    return Stream(moments, progress, found, frame)
 
 
-def _check_same(stream: Stream, batch: Moments, rank: int) -> None:
+def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None:
+  """What rows of coordinates in one frame are multiplied by to get to another."""
+  if old is None or new is None:
+    return None
+  return new.enter(old.restore(np.eye(len(old.s_II)))).astype(dtype)
+
+
+def _check_same(stream: Stream, batch: Moments, rank: int, dtype: str) -> None:
   """Refuses a batch that does not belong to the stream.
 
   Raises:
@@ -101,7 +116,7 @@ def _check_same(stream: Stream, batch: Moments, rank: int) -> None:
   for name, before, now in (
     ('rank', old_rank, rank),
     ('(outputs, inputs)', kept.shape, new.shape),
-    ('dtype', kept.dtype.name, new.dtype.name),
+    ('dtype', stream.fit.b_RO.dtype.name, dtype),
   ):
     if before != now:
       raise ValueError(f'{name} was {before} in the last call and is {now} in this one')

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -57,3 +58,18 @@ def test_prefixes_predict_and_bad_numbers_are_refused(data):
     model.predict(x_NI, -1)
   with pytest.raises(ValueError, match='activation'):
     ParallelDeflationRegressor(activation='above_noise').fit(x_NI, y_NO)
+
+
+@pytest.mark.parametrize('mean', [0.0, 1e4])
+def test_the_score_is_that_of_least_squares_far_from_zero(mean):
+  draw = np.random.default_rng(0)
+  x_NI = draw.normal(size=(300, 5))
+  y_NO = x_NI @ draw.normal(size=(5, 3)) + 0.05 * draw.normal(size=(300, 3))
+  x_NI, y_NO = ((z_NX + mean).astype(np.float32) for z_NX in (x_NI, y_NO))
+  want = LinearRegression().fit(x_NI.astype(np.float64), y_NO).score(x_NI, y_NO)
+  model = ParallelDeflationRegressor(3).fit(x_NI, y_NO)
+  assert model.predict(x_NI).dtype == np.float32
+  assert model.score(x_NI, y_NO) == pytest.approx(want, abs=1e-5)
+  pca = ParallelDeflationPCA(2, max_rounds=2000).fit(x_NI)
+  variance_R = PCA(2).fit(x_NI.astype(np.float64)).explained_variance_
+  np.testing.assert_allclose(pca.explained_variance_, variance_R, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Fits against reduced-rank regression by SVD, degenerate data included."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -8,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapad_jax import sharding
-from adapad_jax.regression import Alternating, Gradient, Power, Schedule, fit
+from adapad_jax.regression import (
+  Alternating,
+  Gradient,
+  Power,
+  Schedule,
+  exact_fit,
+  fit,
+)
 
 LONG = Schedule(rounds=400, local_steps=2, tolerance=1e-11)
 
@@ -51,13 +60,15 @@ def test_gradient_steps_reach_the_same_fit():
 def test_float32_reaches_its_rounding_error():
   x_NI, y_NO = data(200, 30, 20)
   got = fit(x_NI, y_NO, 5, schedule=Schedule(rounds=200, local_steps=5))
-  assert got.a_RI.dtype == np.float32
+  assert got.b_RO.dtype == got.predict(x_NI.astype(np.float32)).dtype == np.float32
+  assert got.a_RI.dtype == np.float64  # The last rounding is left to the user.
   want_NO = reduced_rank(x_NI, y_NO, 5)
   error = np.linalg.norm(got.predict(x_NI) - want_NO) / np.linalg.norm(want_NO)
   assert error < 1e-5
   assert jnp.ones(1).dtype == jnp.float32
 
 
+@pytest.mark.filterwarnings('ignore::sklearn.exceptions.ConvergenceWarning')
 def test_float64_leaves_the_global_switch_alone():
   x_NI, y_NO = data(20, 3, 3)
   got = fit(x_NI, y_NO, 1, schedule=Schedule(rounds=3), dtype='float64')
@@ -159,6 +170,7 @@ def test_bad_shapes_are_named(x_shape, y_shape):
     fit(np.zeros(x_shape), np.zeros(y_shape), 1)
 
 
+@pytest.mark.filterwarnings('ignore::sklearn.exceptions.ConvergenceWarning')
 @settings(max_examples=12, deadline=None)
 @given(
   sizes=st.sampled_from([(12, 5, 4), (3, 5, 4)]),
@@ -175,3 +187,61 @@ def test_the_objective_does_not_rise_with_rank_and_scales(sizes, scale, seed):
   np.testing.assert_allclose(
     two.objective_LR / scale**2, one.objective_LR, rtol=1e-5, atol=slack
   )
+
+
+def conditioned(condition, mean=0.0, seed=0):
+  """Inputs of this condition number, singular vectors at random, in float32."""
+  draw = np.random.default_rng(seed)
+  left_NI = np.linalg.qr(draw.normal(size=(200, 8)))[0]
+  right_II = np.linalg.qr(draw.normal(size=(8, 8)))[0]
+  y_NO = left_NI @ draw.normal(size=(8, 6)) * np.geomspace(2, 0.2, 6)
+  x_NI = left_NI * np.geomspace(1, 1 / condition, 8) @ right_II
+  if mean:
+    x_NI = draw.normal(size=(200, 8))
+    y_NO = x_NI @ draw.normal(size=(8, 6)) * np.geomspace(2, 0.2, 6)
+  return (x_NI + mean).astype(np.float32), y_NO.astype(np.float32)
+
+
+def share_beyond(got_NO, x_NI, y_NO, rank):
+  """What a fit leaves of ||Y||^2 more than the closed form in float64."""
+  x_NI, y_NO = x_NI.astype(np.float64), y_NO.astype(np.float64)
+  q_NI = np.linalg.qr(x_NI)[0]
+  u, s, vt = np.linalg.svd(q_NI.T @ y_NO, full_matrices=False)
+  best_NO = q_NI @ (u[:, :rank] * s[:rank]) @ vt[:rank]
+  left = [np.sum((y_NO - fitted) ** 2) for fitted in (got_NO, best_NO)]
+  return (left[0] - left[1]) / np.sum(y_NO**2)
+
+
+@pytest.mark.parametrize('solver', [Power(), Alternating()])
+@pytest.mark.parametrize('condition', [1e2, 1e4, 1e6])
+def test_float32_inputs_of_any_condition_reach_the_closed_form(condition, solver):
+  x_NI, y_NO = conditioned(condition)
+  schedule = Schedule(rounds=400, local_steps=2, tolerance=1e-6)
+  got = fit(x_NI, y_NO, 3, solver=solver, schedule=schedule)
+  for rank in (1, 3):
+    beyond = share_beyond(got.predict(x_NI, rank), x_NI, y_NO, rank)
+    assert abs(beyond) < 1e-6
+  exact = exact_fit(x_NI, y_NO, 3)
+  assert abs(share_beyond(exact.predict(x_NI), x_NI, y_NO, 3)) < 1e-6
+
+
+@pytest.mark.parametrize('mean', [1e2, 1e4])
+def test_inputs_far_from_zero_reach_the_closed_form(mean):
+  x_NI, y_NO = conditioned(1.0, mean)
+  schedule = Schedule(rounds=400, local_steps=2, tolerance=1e-6)
+  got = fit(x_NI, y_NO, 3, schedule=schedule)
+  assert abs(share_beyond(got.predict(x_NI), x_NI, y_NO, 3)) < 1e-6
+
+
+def test_a_well_conditioned_fit_sums_in_float32_alone(monkeypatch):
+  module = sys.modules['adapad_jax.regression.fit']
+  asked, summed = [], module._summed
+  spy = lambda *given: asked.append(given[-1]) or summed(*given)
+  monkeypatch.setattr(module, '_summed', spy)
+  for condition, want in ((1, ['float32']), (1e3, ['float32', 'float64'])):
+    asked.clear()
+    module.sums(*conditioned(condition), 3, 'float32')
+    assert asked == want
+  asked.clear()
+  module.sums(*conditioned(1.0, mean=1e4), 3, 'float32')
+  assert asked == ['float32']

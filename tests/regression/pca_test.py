@@ -6,6 +6,10 @@ import pytest
 from adapad_jax import sharding
 from adapad_jax.regression import Eigen, Schedule, fit, program
 
+# Few rounds are looked at here one by one, long before a fit converges.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the limit of:sklearn.exceptions.ConvergenceWarning'
+)
 RANK = 3
 RULES = [Eigen('power'), Eigen('hebb', 1.0), Eigen('mu', 1.0), Eigen('alpha', 1.0)]
 by_rule = pytest.mark.parametrize('solver', RULES, ids=lambda solver: solver.rule)

@@ -34,6 +34,7 @@ def test_the_exact_fit_is_reduced_rank_regression(rank):
     np.testing.assert_allclose(got.objective_LR[0, k - 1], objective, rtol=1e-9)
 
 
+@pytest.mark.filterwarnings('ignore::sklearn.exceptions.ConvergenceWarning')
 def test_sequential_deflation_equals_the_plain_loop():
   rounds_R, local_steps = (4, 1, 3), 2
   got = sequential_fit(

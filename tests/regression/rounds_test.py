@@ -17,6 +17,10 @@ from adapad_jax.regression.schedule import (
 from experiments.hlo import collectives
 from tests.regression import oracle
 
+# Few rounds are looked at here one by one, long before a fit converges.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the limit of:sklearn.exceptions.ConvergenceWarning'
+)
 RANK, RATE = 5, 2e-3
 
 

@@ -6,7 +6,12 @@ import pytest
 
 from adapad_jax import sharding
 from adapad_jax.regression import Alternating, Gradient, Power, Schedule, partial_fit
-from tests.regression.fit_test import data, reduced_rank
+from tests.regression.fit_test import (
+  conditioned,
+  data,
+  reduced_rank,
+  share_beyond,
+)
 
 
 @pytest.mark.parametrize('mesh', [1, 2])
@@ -23,6 +28,16 @@ def test_batches_add_up_to_the_whole(mesh):
   np.testing.assert_allclose(got_NO, reduced_rank(x_NI, y_NO, 3), atol=1e-6)
   objective = 0.5 * np.sum((y_NO - got_NO) ** 2)
   np.testing.assert_allclose(stream.fit.objective_LR[-1, -1], objective, rtol=1e-9)
+
+
+def test_batches_of_ill_conditioned_float32_add_up_to_the_whole():
+  x_NI, y_NO = conditioned(1e5)
+  stream = None
+  for rows in np.split(np.arange(200), [60, 130]):
+    stream = partial_fit(
+      x_NI[rows], y_NO[rows], 3, stream, schedule=Schedule(rounds=200)
+    )
+  assert abs(share_beyond(stream.fit.predict(x_NI), x_NI, y_NO, 3)) < 1e-6
 
 
 def test_a_batch_continues_where_the_last_one_ended():
