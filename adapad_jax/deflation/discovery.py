@@ -13,10 +13,13 @@ Importance and variability as in AdaLoRA (arXiv:2303.10512) and IncreLoRA
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+
+from adapad_jax.ranges import Count, Fraction, Natural, OneOf
+from adapad_jax.settings import check
 
 SCORES = ('product', 'sum')
 
@@ -64,26 +67,20 @@ class Discovery:
     stop_patience: see above.
   """
 
-  budget: int
-  r_max: int = 4
-  start: int = 100
-  interval: int = 10
-  grants: int = 4
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'product'
+  budget: Count
+  r_max: Count = 4
+  start: Natural = 100
+  interval: Count = 10
+  grants: Count = 4
+  beta1: Fraction = 0.85
+  beta2: Fraction = 0.85
+  score: Annotated[str, OneOf(SCORES)] = 'product'
   advance: bool = True
-  stop_ratio: float = 0.0
-  stop_patience: int = 3
+  stop_ratio: Fraction = 0.0
+  stop_patience: Count = 3
 
   def __post_init__(self) -> None:
-    if self.score not in SCORES:
-      raise ValueError(
-        f'unknown discovery.score {self.score!r}; choose from {list(SCORES)}'
-      )
-    for field in ('r_max', 'interval', 'grants', 'stop_patience'):
-      if getattr(self, field) < 1:
-        raise ValueError(f'discovery.{field} is {getattr(self, field)}; must be >= 1')
+    check(self, 'adapad')
 
   def check(self, modules: int, rounds: int) -> None:
     """Refuses a budget that this many modules or rounds cannot spend.
@@ -93,20 +90,20 @@ class Discovery:
     """
     if self.budget < modules:
       raise ValueError(
-        f'discovery.budget {self.budget} is below one component for each of the'
+        f'adapad.budget {self.budget} is below one component for each of the'
         f' {modules} modules; choose {modules}..{modules * self.r_max}'
       )
     if self.budget > modules * self.r_max:
       raise ValueError(
-        f'discovery.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
-        f' {modules} = {modules * self.r_max}; lower it or raise discovery.r_max'
+        f'adapad.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
+        f' {modules} = {modules * self.r_max}; lower it or raise adapad.r_max'
       )
     spent = self.timeline(modules)[-1][0]
     if spent >= rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: raise discovery.grants (now {self.grants}),'
-        f' lower discovery.interval ({self.interval}) or discovery.start'
+        f' training ends after {rounds}: raise adapad.grants (now {self.grants}),'
+        f' lower adapad.interval ({self.interval}) or adapad.start'
         f' ({self.start}), or train longer'
       )
 

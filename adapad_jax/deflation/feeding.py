@@ -15,12 +15,14 @@ of the batch has the same owner whatever the number of devices.
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.ranges import Count, Fraction, OneOf
+from adapad_jax.settings import check
 from adapad_jax.sharding import WORKER, row_axes, row_shards
 
 MODES = ('split', 'replicate', 'federated')
@@ -86,39 +88,35 @@ class Feeding:
     batch: rows of a global batch.
   """
 
-  mode: str = 'split'
-  shares: str = 'equal'
-  joint: float = 0.0
-  polish: float = 0.0
-  workers: int = 4
-  batch: int = 32
+  mode: Annotated[str, OneOf(MODES)] = 'split'
+  shares: Annotated[str, OneOf(SHARES)] = 'equal'
+  joint: Fraction = 0.0
+  polish: Fraction = 0.0
+  workers: Count = 4
+  batch: Count = 32
 
   def __post_init__(self) -> None:
-    for field, choices in (('mode', MODES), ('shares', SHARES)):
-      value = getattr(self, field)
-      if value not in choices:
-        raise ValueError(
-          f'unknown feeding.{field} {value!r}; choose from {list(choices)}'
-        )
+    names = {'mode': 'adapad.feeding', 'workers': 'adapad.r_max'}
+    check(self, 'adapad', batch='train.batch', **names)
     for field in ('joint', 'polish'):
       value = getattr(self, field)
-      if not 0 <= value < 1:
-        raise ValueError(f'feeding.{field} must be in [0, 1), got {value}')
       if value and self.mode != 'split':
         raise ValueError(
-          f'feeding.{field}={value} needs feeding.mode split: in {self.mode} the rows'
-          ' of a worker are set'
+          f"adapad.{field}={value} needs adapad.feeding='split': in {self.mode!r} the"
+          ' rows of a worker are set'
         )
     if self.mode == 'split' and self.own_rows < self.workers:
       raise ValueError(
-        f'feeding.mode split needs at least one row for each worker: {self.own_rows} of'
-        f' the batch of {self.batch} < workers {self.workers}; use a larger batch,'
-        ' fewer joint rows or replicate'
+        "adapad.feeding='split' needs at least one row for each worker:"
+        f' {self.own_rows} of the batch of {self.batch} < workers {self.workers}; use a'
+        ' larger train.batch, a smaller adapad.r_max or adapad.joint, or'
+        " adapad.feeding='replicate'"
       )
     if self.mode == 'federated' and self.batch % self.workers:
       raise ValueError(
-        f'feeding.mode federated gives every worker as many rows, but the batch of'
-        f' {self.batch} is no multiple of {self.workers} workers; choose one that is'
+        "adapad.feeding='federated' gives every worker as many rows, but"
+        f' train.batch={self.batch} is no multiple of {self.workers} workers'
+        ' (adapad.r_max); choose one that is'
       )
 
   @property

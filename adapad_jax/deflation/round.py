@@ -64,12 +64,13 @@ class Deflation:
   def __post_init__(self) -> None:
     if self.head_rows not in HEAD_ROWS:
       raise ValueError(
-        f'unknown head_rows {self.head_rows!r}; choose from {list(HEAD_ROWS)}'
+        f'unknown adapad.head_rows {self.head_rows!r}; choose from {list(HEAD_ROWS)}'
       )
     if self.feeding.has_joint and self.local_steps > 1:
       raise ValueError(
-        f'joint rows ({self.feeding.joint} of a batch, all of it in the last'
-        f' {self.feeding.polish} of the run) need local_steps=1, got'
+        f'joint rows (adapad.joint={self.feeding.joint} of a batch, all of it in the'
+        f' last adapad.polish={self.feeding.polish} of the run) need'
+        ' adapad.local_steps=1, got'
         f' {self.local_steps}: between broadcasts a worker knows only its own part'
       )
     if self.feeding.workers != self.discovery.r_max:

@@ -3,22 +3,24 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from adapad_jax.deflation.components import Component
 from adapad_jax.deflation.deployed import Deployed
-from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding, Rows
+from adapad_jax.deflation.discovery import SCORES, Discovery
+from adapad_jax.deflation.feeding import MODES, SHARES, Feeding, Rows
 from adapad_jax.deflation.initialize import init_components
 from adapad_jax.deflation.layout import Layout
 from adapad_jax.deflation.live import LiveRounds, doubling
-from adapad_jax.deflation.round import Deflation, make_round
+from adapad_jax.deflation.round import HEAD_ROWS, Deflation, make_round
 from adapad_jax.deflation.state import WORKER, State, resize, state_specs
 from adapad_jax.deflation.traffic import traffic
 from adapad_jax.methods.method import Private, Problem, RankReport
+from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf
+from adapad_jax.settings import check
 from adapad_jax.sharding import laid, put_one
 
 
@@ -46,37 +48,32 @@ class AdaPaDSettings:
       beside r_max; empty means 1, 2, 4, ...
   """
 
-  budget: int = 0
-  r_max: int = 4
-  start: int = 0
-  interval: int = 0
-  grants: int = 0
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'product'
+  budget: Natural = 0
+  r_max: Count = 4
+  start: Natural = 0
+  interval: Natural = 0
+  grants: Natural = 0
+  beta1: Fraction = 0.85
+  beta2: Fraction = 0.85
+  score: Annotated[str, OneOf(SCORES)] = 'product'
   advance: bool = True
-  stop_ratio: float = 0.0
-  stop_patience: int = 3
-  feeding: str = 'split'
-  skew: float = 0.0
-  shares: str = 'equal'
-  joint: float = 0.0
-  polish: float = 0.0
-  local_steps: int = 1
-  head_rows: str = 'last'
-  live_buckets: tuple[int, ...] = ()
+  stop_ratio: Fraction = 0.0
+  stop_patience: Count = 3
+  feeding: Annotated[str, OneOf(MODES)] = 'split'
+  skew: NonNegative = 0.0
+  shares: Annotated[str, OneOf(SHARES)] = 'equal'
+  joint: Fraction = 0.0
+  polish: Fraction = 0.0
+  local_steps: Count = 1
+  head_rows: Annotated[str, OneOf(HEAD_ROWS)] = 'last'
+  live_buckets: tuple[Count, ...] = ()
 
   def __post_init__(self) -> None:
-    for name in ('budget', 'start', 'interval', 'grants'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'adapad.{name} is {getattr(self, name)}; must be >= 0')
-    if not self.skew >= 0 or (self.skew and self.feeding != 'federated'):
+    check(self, 'adapad')
+    if self.skew and self.feeding != 'federated':
       raise ValueError(
-        f'adapad.skew is {self.skew}; must be >= 0, and 0 unless adapad.feeding is'
-        " 'federated'"
+        f"adapad.skew is {self.skew}; must be 0 unless adapad.feeding is 'federated'"
       )
-    if self.local_steps < 1:
-      raise ValueError(f'adapad.local_steps is {self.local_steps}; must be >= 1')
 
   def discovery(self, modules: int, rounds: int) -> Discovery:
     """The schedule of growth for so many modules and rounds, every zero filled in."""

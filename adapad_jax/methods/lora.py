@@ -13,6 +13,8 @@ from adapad_jax.deflation.lowrank import Delta
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.methods.method import Problem
 from adapad_jax.methods.spectral import by_singular_values, check_rank
+from adapad_jax.ranges import Count
+from adapad_jax.settings import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,10 @@ class LoRASettings:
     rank: components of every module.
   """
 
-  rank: int = 2
+  rank: Count = 2
+
+  def __post_init__(self) -> None:
+    check(self, 'lora')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ from adapad_jax.deflation.optimizer import Optimizer
 from adapad_jax.methods.joint import Joint, Rule, Tuned, clipped, step_stacks
 from adapad_jax.methods.method import Problem
 from adapad_jax.methods.spectral import check_rank
+from adapad_jax.ranges import Count, NonNegative
+from adapad_jax.settings import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +34,11 @@ class SequentialSettings:
     alpha: how much more the first component trains than the last; 0: equal shares.
   """
 
-  rank: int = 2
-  alpha: float = 0.5
+  rank: Count = 2
+  alpha: NonNegative = 0.5
 
   def __post_init__(self) -> None:
-    if not 0 <= self.alpha:
-      raise ValueError(f'sequential.alpha is {self.alpha}; must be >= 0')
+    check(self, 'sequential')
 
   def lengths(self, steps: int) -> np.ndarray:
     """Steps of each component, (R,); they sum to `steps`.

@@ -3,7 +3,14 @@
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
-from adapad_jax.models.loading import Pretrained, fill, load, max_length, outline
+from adapad_jax.models.loading import (
+  DTYPES,
+  Pretrained,
+  fill,
+  load,
+  max_length,
+  outline,
+)
 from adapad_jax.models.split import (
   Division,
   division,
@@ -13,6 +20,7 @@ from adapad_jax.models.split import (
 from adapad_jax.models.tokenizer import load_tokenizer
 
 __all__ = [
+  'DTYPES',
   'Division',
   'Family',
   'Head',

@@ -44,7 +44,10 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
   settings = build(RegressionConfig, config)
   data = load(settings)
   if settings.method in ('parallel', 'discover'):
-    sharding.make_mesh(settings.devices)
+    try:
+      sharding.make_mesh(settings.devices)
+    except ValueError as error:
+      raise ValueError(f'devices={settings.devices}: {error}') from error
   if dry_run:
     return _outline(settings, data)
   if (workdir / RESULT).is_file():

@@ -114,5 +114,5 @@ def test_infeasible_budgets_are_refused(fields, rounds, message):
 
 @pytest.mark.parametrize('field', ['r_max', 'interval', 'grants', 'stop_patience'])
 def test_settings_below_one_are_refused(field):
-  with pytest.raises(ValueError, match=f'discovery.{field} is 0; must be >= 1'):
+  with pytest.raises(ValueError, match=f'adapad.{field} must be >= 1, got 0'):
     Discovery(budget=3, **{field: 0})

@@ -63,13 +63,16 @@ def test_shards_hold_rows_of_every_worker():
 @pytest.mark.parametrize(
   'fields, message',
   [
-    ({'mode': 'spilt'}, "unknown feeding.mode 'spilt'; choose from"),
-    ({'shares': 'last'}, "unknown feeding.shares 'last'"),
+    ({'mode': 'spilt'}, "unknown adapad.feeding 'spilt'; did you mean 'split'"),
+    ({'shares': 'last'}, "unknown adapad.shares 'last'; .*choose from"),
     ({'workers': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
     ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
-    ({'joint': 1.0}, 'feeding.joint must be in .0, 1., got 1.0'),
-    ({'polish': -0.1}, 'feeding.polish must be in .0, 1., got -0.1'),
-    ({'joint': 0.5, 'mode': 'replicate'}, 'joint=0.5 needs feeding.mode split'),
+    ({'joint': 1.0}, 'adapad.joint must be in .0, 1., got 1.0'),
+    ({'polish': -0.1}, 'adapad.polish must be in .0, 1., got -0.1'),
+    (
+      {'joint': 0.5, 'mode': 'replicate'},
+      "adapad.joint=0.5 needs adapad.feeding='split'",
+    ),
     ({'mode': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
   ],
 )
