@@ -49,10 +49,11 @@ _OPTIONS = (
 def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend ends in one line, not in a traceback."""
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+    sys.exit(f'error: unexpected arguments {argv[1:]}; --help lists all flags')
   # transformers advises to install torch, which nothing here needs.
   os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   # After the flags, so that --help does not wait for jax.
+  from adapad_jax import errors
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
   from adapad_jax.processes import Cluster, ending_together
@@ -81,19 +82,37 @@ def main(argv: list[str]) -> None:
       registry.run(values.mode, request)
     except Interrupted as stop:
       say(str(stop))
-    except (ValueError, Diverged) as error:
-      sys.exit(f'error: {error}')
+    except (*errors.KINDS, Diverged) as error:
+      if (line := errors.one_line(error)) is None:
+        raise
+      sys.exit(f'error: {line}')
 
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a config that cannot be read ends in one line as well."""
+  from adapad_jax import config_file
+
+  try:
+    argv = config_file.checked(argv)
+  except ValueError as error:
+    sys.exit(f'error: {" ".join(str(error).split())}')
+  except flags.Error as error:
+    sys.exit(f'error: {error}; --help lists all flags')
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    # The last line is the cause, whatever the config library wrapped around it.
-    cause = str(error).strip().replace('\\n', '\n').splitlines()[-1].strip('\'" ')
-    sys.exit(f'error: {cause.removeprefix("ValueError: ")}; --help lists all flags')
+  except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
+    line = ' '.join(str(error).split())
+    sys.exit(f'error: {line}; --help lists all flags')
+
+
+def start() -> None:
+  """Runs the program; Ctrl-C ends it in one line, with the code that shells expect."""
+  try:
+    app.run(main, flags_parser=parse)
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    sys.exit(130)
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  start()

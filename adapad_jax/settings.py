@@ -15,7 +15,7 @@ import typing
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from adapad_jax.ranges import Free, OneOf, Range
+from adapad_jax.ranges import Free, OneOf, Range, Text
 
 T = TypeVar('T')
 
@@ -126,6 +126,8 @@ def _listed(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     value = [part.strip() for part in value.split(',')]
   if not isinstance(value, list | tuple):
     raise ValueError(f'{where} must be a list, got {value!r}')
+  if kind == Text:  # --config.data.labels=0,1 arrives as numbers.
+    value = [str(item) if type(item) is int else item for item in value]
   # An empty flag, --config.train.buckets=, arrives as one empty string.
   return tuple(convert(kind, item, where) for item in value if item != '')
 

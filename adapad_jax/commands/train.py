@@ -10,6 +10,7 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
+from adapad_jax.training import stored
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
@@ -51,7 +52,7 @@ def _finetune(request: Request) -> None:
   workdir = request.workdir or default_workdir(config)
   if (workdir / RESULT).is_file():
     say(f'{workdir} holds a finished run; its outcome was:')
-    result = read_json(workdir / RESULT)
+    result = read_json(workdir / RESULT, stored.RESULT)
   else:
     result = train(config, workdir)
   if is_first():

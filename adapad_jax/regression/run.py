@@ -51,7 +51,7 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
   if dry_run:
     return _outline(settings, data)
   if (workdir / RESULT).is_file():
-    return read_json(workdir / RESULT)
+    return read_json(workdir / RESULT, dict)
   centred, mean_I, mean_O = centre(data, settings.data.centre)
   start = time.perf_counter()
   fitted = METHODS[settings.method](settings, centred)

@@ -1,12 +1,14 @@
 """Everything that a fine-tuning run is told, as frozen dataclasses."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from adapad_jax.adapters import Targets
 from adapad_jax.deflation.initialize import INITIALIZERS
 from adapad_jax.deflation.optimizer import DECAYS, RULES, Optimizer
+from adapad_jax.files import require_shape
 from adapad_jax.methods import METHODS
 from adapad_jax.models import DTYPES
 from adapad_jax.ranges import (
@@ -260,3 +262,17 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
     for name, (kind, _) in METHODS.items()
   }
   return FinetuneConfig(**plain, settings=settings[plain['method']], **groups)
+
+
+def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConfig:
+  """The config that a run has written: its method's settings are under 'settings'.
+
+  Raises:
+    ValueError: naming the file, if it was damaged or changed since.
+  """
+  require_shape(values, {'method': str, 'settings': dict}, str(path))
+  others = {name: value for name, value in values.items() if name != 'settings'}
+  try:
+    return finetune_config(others | {values['method']: values['settings']})
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error

@@ -17,7 +17,7 @@ from adapad_jax.processes import is_first
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
-from adapad_jax.training.config import FinetuneConfig, finetune_config
+from adapad_jax.training.config import FinetuneConfig, stored_config
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
 
@@ -119,7 +119,7 @@ def claim_workdir(workdir: pathlib.Path, config: FinetuneConfig) -> None:
 def is_regression(workdir: pathlib.Path) -> bool:
   """Whether a workdir holds a run of `program = 'regression'`."""
   path = workdir / CONFIG
-  return path.is_file() and read_json(path).get('program') == 'regression'
+  return path.is_file() and read_json(path, dict).get('program') == 'regression'
 
 
 def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
@@ -136,8 +136,8 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
       f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
       ' and report'
     )
-  values = read_json(path)
-  return finetune_config(values | {values['method']: values.pop('settings')})
+  values = read_json(path, dict)
+  return stored_config(values, path)
 
 
 def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
