@@ -6,9 +6,14 @@ traceback.
 
 import contextlib
 import errno
+import os
+import re
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+from absl import logging
 
 # What `one_line` may have a line for.
 KINDS = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
@@ -32,6 +37,19 @@ _LESS_MEMORY = (
 )
 
 
+def quieten_threads() -> None:
+  """Keeps threads of orbax from printing tracebacks of what is raised here as well."""
+  logging.get_absl_logger().addFilter(lambda record: not record.exc_info)
+  shown = sys.unraisablehook
+
+  def hook(found: Any) -> None:
+    # Writes of a save that has failed, as they end one by one.
+    if str(found.exc_value) != 'Event loop is closed':
+      shown(found)
+
+  sys.unraisablehook = hook
+
+
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
   """Notes in an error that passes what was being done: 'writing runs/1/config.json'."""
@@ -44,8 +62,12 @@ def doing(what: str) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str | None:
   """What the user can mend, in one line; None for a bug."""
+  # tensorstore raises ValueError for what the system refuses.
+  code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
   if isinstance(error, OSError):
     said = _of_system(error)
+  elif code:
+    said = _of_system(OSError(int(code[1]), os.strerror(int(code[1]))))
   elif isinstance(error, MemoryError):
     said = f'out of memory{_after_colon(error)}; {_LESS_MEMORY}'
   elif isinstance(error, jax.errors.JaxRuntimeError):

@@ -65,6 +65,7 @@ def main(argv: list[str]) -> None:
   if not values['verbosity'].present:
     # orbax says much that is of no use to the user; --verbosity=0 shows it.
     logging.set_verbosity(logging.WARNING)
+    errors.quieten_threads()
   request = Request(
     config=None if _CONFIG.value is None else _CONFIG.value.to_dict(),
     workdir=pathlib.Path(values.workdir) if values.workdir else None,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
-_SECONDS = 60  # Of one case; a signal kills it then, whatever it waits for.
+_SECONDS = 300  # Of one case; a signal kills it then, whatever it waits for.
 
 
 def run_all(cases: Sequence[Sequence[str]], **environment: str) -> list[dict[str, Any]]:
