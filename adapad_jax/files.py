@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read as what they should hold."""
 
 import json
 import math
@@ -8,21 +8,25 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from adapad_jax.errors import doing
+
 
 def write_atomically(path: str | pathlib.Path, write: Callable[[TextIO], None]) -> None:
   """Writes a text file whole or not at all, making its folder if need be."""
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   # A name that no file of a user has.
   partial = path.with_name(f'.{uuid.uuid4().hex}.partial')
-  try:
-    with partial.open('x', encoding='utf-8', newline='') as file:
-      write(file)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
+  with doing(f'writing {path}'):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with partial.open('x', encoding='utf-8', newline='') as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(partial, path)
+    finally:
+      if os.path.lexists(partial):
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: str | pathlib.Path, value: Any) -> None:
@@ -31,17 +35,68 @@ def write_json(path: str | pathlib.Path, value: Any) -> None:
   write_atomically(path, lambda file: file.write(text + '\n'))
 
 
-def read_json(path: str | pathlib.Path) -> Any:
+def read_json(path: str | pathlib.Path, shape: Any = Any) -> Any:
   """Reads a JSON file, UTF-8 with or without a byte-order mark.
 
+  Args:
+    path: the file.
+    shape: what it must hold, see `require_shape`.
+
   Raises:
-    ValueError: if it is not JSON in UTF-8.
+    ValueError: if it is not JSON in UTF-8, or holds something else.
   """
   path = pathlib.Path(path)
   try:
-    return json.loads(path.read_text(encoding='utf-8-sig'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    value = json.loads(path.read_text(encoding='utf-8-sig'))
+  except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
     raise ValueError(f'{path} is not JSON: {error}') from error
+  require_shape(value, shape, str(path))
+  return value
+
+
+def require_shape(value: Any, shape: Any, where: str) -> None:
+  """Checks that a value read from JSON holds what it is read for.
+
+  Args:
+    value: as read.
+    shape: a type or a union of types; a list with the shape of all items; or a dict
+      with the shapes of fields, of which there may be more, {str: shape} meaning
+      any names.
+    where: the file, and the way into it, for messages.
+
+  Raises:
+    ValueError: naming the file, the field and what belongs there.
+  """
+  if shape is Any:
+    return
+  kind = type(shape) if isinstance(shape, dict | list) else shape
+  number = kind is float and isinstance(value, int)
+  flag = isinstance(value, bool) and kind in (int, float)
+  if flag or not (number or isinstance(value, kind)):
+    raise ValueError(f'{where} must be {_NAMES.get(kind, kind)}, got {_short(value)}')
+  if isinstance(shape, list):
+    for i, item in enumerate(value):
+      require_shape(item, shape[0], f'{where}[{i}]')
+  elif isinstance(shape, dict):
+    names = {name: shape[str] for name in value} if str in shape else shape
+    for name, inner in names.items():
+      if name not in value:
+        raise ValueError(f'{where} lacks {name!r}: it is damaged or of another program')
+      require_shape(value[name], inner, f'{where}: {name}')
+
+
+_NAMES = {
+  dict: 'an object',
+  list: 'a list',
+  str: 'a text',
+  int: 'a whole number',
+  float: 'a number',
+}
+
+
+def _short(value: Any) -> str:
+  text = repr(value)
+  return text if len(text) <= 80 else f'{text[:77]}...'
 
 
 def finite(value: Any) -> Any:

@@ -23,10 +23,11 @@ for _name, _flag in FLAGS.items():
 def main(argv: list[str]) -> None:
   """Runs one mode; what the user can mend ends in one line, not in a traceback."""
   if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+    sys.exit(f'error: unexpected arguments {argv[1:]}; --help lists all flags')
   # transformers advises to install torch, which nothing here needs.
   os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
   # After the flags, so that --help does not wait for jax.
+  from adapad_jax import errors
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
   from adapad_jax.processes import Cluster, ending_together
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> None:
   if not values['verbosity'].present:
     # orbax says much that is of no use to the user; --verbosity=0 shows it.
     logging.set_verbosity(logging.WARNING)
+    errors.quieten_threads()
   request = Request(
     config=None if _CONFIG.value is None else _CONFIG.value.to_dict(),
     workdir=pathlib.Path(values.workdir) if values.workdir else None,
@@ -56,12 +58,22 @@ def main(argv: list[str]) -> None:
       registry.run(values.mode, request)
     except Interrupted as stop:
       say(str(stop))
-    except (ValueError, Diverged) as error:
-      sys.exit(f'error: {error}')
+    except (*errors.KINDS, Diverged) as error:
+      if (line := errors.one_line(error)) is None:
+        raise
+      sys.exit(f'error: {line}')
 
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a config that cannot be read ends in one line as well."""
+  from adapad_jax import config_file
+
+  try:
+    argv = config_file.checked(argv)
+  except ValueError as error:
+    sys.exit(f'error: {" ".join(str(error).split())}')
+  except flags.Error as error:
+    sys.exit(f'error: {error}; --help lists all flags')
   try:
     return flags.FLAGS(argv)
   except flags.UnrecognizedFlagError as error:
@@ -72,11 +84,19 @@ def parse(argv: list[str]) -> list[str]:
       ' given; a run in a --workdir keeps the config that it was begun with: eval and'
       ' predict choose other rows by --split=NAME or --input=FILE'
     )
-  except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-    # The last line is the cause, whatever the config library wrapped around it.
-    cause = str(error).strip().replace('\\n', '\n').splitlines()[-1].strip('\'" ')
-    sys.exit(f'error: {cause.removeprefix("ValueError: ")}; --help lists all flags')
+  except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
+    line = ' '.join(str(error).split())
+    sys.exit(f'error: {line}; --help lists all flags')
+
+
+def start() -> None:
+  """Runs the program; Ctrl-C ends it in one line, with the code that shells expect."""
+  try:
+    app.run(main, flags_parser=parse)
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    sys.exit(130)
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  start()

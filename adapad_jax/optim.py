@@ -12,11 +12,14 @@ a new component needs no new optimiser and no recompilation.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from adapad_jax.ranges import Fraction, NonNegative, OneOf, Positive, Range
+from adapad_jax.settings import check
 
 RULES: dict[str, Callable[..., optax.GradientTransformation]] = {
   'adam': lambda o: optax.scale_by_adam(o.beta1, o.beta2, o.eps),
@@ -41,23 +44,18 @@ class Optimizer:
     beta1, beta2, eps: of the rule.
   """
 
-  rule: str = 'adam'
-  rate: float = 1e-3
-  warmup: float = 0.0
-  decay: str = 'linear'
-  weight_decay: float = 0.0
-  clip: float = 1.0
-  beta1: float = 0.9
-  beta2: float = 0.999
-  eps: float = 1e-8
+  rule: Annotated[str, OneOf(RULES)] = 'adam'
+  rate: NonNegative = 1e-3
+  warmup: Annotated[float, Range(least=0, most=1e9)] = 0.0
+  decay: Annotated[str, OneOf(DECAYS)] = 'linear'
+  weight_decay: NonNegative = 0.0
+  clip: NonNegative = 1.0
+  beta1: Fraction = 0.9
+  beta2: Fraction = 0.999
+  eps: Positive = 1e-8
 
   def __post_init__(self) -> None:
-    for field, choices in (('rule', tuple(RULES)), ('decay', DECAYS)):
-      value = getattr(self, field)
-      if value not in choices:
-        raise ValueError(
-          f'unknown optimizer.{field} {value!r}; choose from {list(choices)}'
-        )
+    check(self, 'optimizer')
 
   def resolve(self, steps: int) -> 'Optimizer':
     """The optimiser of a run of so many steps, its warm-up in steps."""

@@ -9,7 +9,7 @@ See docs/your_own_model.md.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ from flax import nnx
 
 from adapad_jax.adapters import Targets, adapted_problem, choose, split_model
 from adapad_jax.deflation.settings import AdaPaDSettings
-from adapad_jax.lowrank import Adapter, host_adapter
+from adapad_jax.lowrank import INITIALIZERS, Adapter, host_adapter
 from adapad_jax.methods import RankReport
 from adapad_jax.methods.adapad import AdaPaD, build
 from adapad_jax.optim import Optimizer
+from adapad_jax.ranges import Count, OneOf, Positive, Seed, Text
+from adapad_jax.settings import check
 from adapad_jax.sharding import make_mesh, put
 from adapad_jax.training import Diverged
 from adapad_jax.training.batches import round_batch
@@ -49,18 +51,21 @@ class Recipe:
     seed: of every random draw and of the order of the rows.
   """
 
-  steps: int
-  batch: int = 32
+  steps: Count
+  batch: Count = 32
   targets: Targets = Targets()
-  head: tuple[str, ...] = ()
+  head: tuple[Text, ...] = ()
   adapad: AdaPaDSettings = AdaPaDSettings()
   optimizer: Optimizer = Optimizer()
   head_optimizer: Optimizer = Optimizer()
-  scale: float = 1.0
-  init: str = 'kaiming'
-  worker: int = 1
-  data: int = 1
-  seed: int = 0
+  scale: Positive = 1.0
+  init: Annotated[str, OneOf(INITIALIZERS)] = 'kaiming'
+  worker: Count = 1
+  data: Count = 1
+  seed: Seed = 0
+
+  def __post_init__(self) -> None:
+    check(self, 'Recipe')
 
 
 @dataclasses.dataclass(frozen=True)

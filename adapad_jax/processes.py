@@ -11,13 +11,15 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from adapad_jax.ranges import Count, Natural, Range, Text
+from adapad_jax.settings import check
 from adapad_jax.sharding import put_one
 
 T = TypeVar('T')
@@ -35,13 +37,15 @@ class Cluster:
     heartbeat: seconds of silence after which a process counts as dead.
   """
 
-  coordinator: str = ''
-  processes: int = 0
-  process_id: int = -1
+  coordinator: Text = ''
+  processes: Natural = 0
+  process_id: Annotated[int, Range(least=-1)] = -1
   detect: bool = False
-  heartbeat: int = 30
+  heartbeat: Count = 30
 
   def __post_init__(self) -> None:
+    flags = {field.name: f'--{field.name}' for field in dataclasses.fields(self)}
+    check(self, '', **flags | {'detect': '--cluster'})
     if self.detect or not (self.coordinator or self.processes or self.process_id >= 0):
       return
     if not self.coordinator or not 0 <= self.process_id < self.processes:
@@ -182,12 +186,14 @@ def ending_together() -> Iterator[None]:
     print(f'process {jax.process_index()}: {_reason(error)}', file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def _reason(error: BaseException) -> str:
   if isinstance(error, SystemExit):
     return str(error.code)
+  if isinstance(error, KeyboardInterrupt):
+    return 'interrupted'
   if isinstance(error, jax.errors.JaxRuntimeError):
     return (
       'stopped because another process is gone, or because a device failed:'

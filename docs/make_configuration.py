@@ -9,9 +9,12 @@ import re
 
 from adapad_jax.methods import METHODS
 from adapad_jax.optim import Optimizer
+from adapad_jax.ranges import LARGEST_INT
+from adapad_jax.settings import describe, hints_of
 from adapad_jax.tasks import DataConfig
 from adapad_jax.training.config import (
   AdapterConfig,
+  FinetuneConfig,
   MeshConfig,
   ModelConfig,
   OptimizerConfig,
@@ -89,7 +92,9 @@ def rows(group: str, kinds: tuple[type, ...]) -> list[str]:
     elsewhere = ELSEWHERE.get(name, '')
     nested = dataclasses.is_dataclass(default)
     shown = '' if nested else f'`{default!r}`'
-    lines.append(f'| `{name}` | {shown} | {said.get(field.name, "")} | {elsewhere} |')
+    takes = '' if nested else describe(hints_of(kinds[0])[field.name])
+    meaning = said.get(field.name, '')
+    lines.append(f'| `{name}` | {shown} | {takes} | {meaning} | {elsewhere} |')
     if nested:
       lines += rows(name, (type(default),))
   return lines
@@ -97,6 +102,7 @@ def rows(group: str, kinds: tuple[type, ...]) -> list[str]:
 
 def page() -> str:
   """The whole page."""
+  seed = hints_of(FinetuneConfig)['seed']
   lines = [
     '# Configuration',
     '',
@@ -104,14 +110,18 @@ def page() -> str:
     ' with `--config.GROUP.FIELD=VALUE`; config files under `configs/` change many at'
     ' once. The last column says what run_glue.py or PEFT call it.',
     '',
-    '`program` is `finetune`, `seed` is folded into every random draw, `method` is one'
-    f' of {", ".join(f"`{name}`" for name in METHODS)}.',
+    f'`program` is `finetune`, `seed`, a {describe(seed)}, is folded into every random'
+    f' draw, `method` is one of {", ".join(f"`{name}`" for name in METHODS)}.',
+    '',
+    'A value outside what a field takes is refused before anything is read. Whole'
+    f' numbers are at most {LARGEST_INT}, unless the table says otherwise; other'
+    ' numbers are finite in single precision.',
   ]
   methods = {name: (kind,) for name, (kind, _) in METHODS.items()}
   for group, kinds in (GROUPS | methods).items():
     if dataclasses.fields(kinds[0]):
-      head = ['', f'## {group}', '', '| field | default | meaning | elsewhere |']
-      lines += [*head, '|---|---|---|---|', *rows(group, kinds)]
+      head = '| field | default | takes | meaning | elsewhere |\n|---|---|---|---|---|'
+      lines += ['', f'## {group}', '', head, *rows(group, kinds)]
   return '\n'.join(lines) + '\n'
 
 

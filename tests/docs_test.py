@@ -20,7 +20,13 @@ def test_the_configuration_page_is_up_to_date():
 def test_every_field_is_explained():
   for line in make_configuration.page().splitlines():
     if line.startswith('| `'):
-      assert line.split('|')[3].strip(), f'no meaning in a docstring: {line}'
+      assert line.split('|')[4].strip(), f'no meaning in a docstring: {line}'
+
+
+def test_every_field_says_what_it_takes():
+  for line in make_configuration.page().splitlines():
+    if line.startswith('| `') and '`data.qa`' not in line:
+      assert line.split('|')[3].strip(), f'no range beside a type: {line}'
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -91,11 +91,11 @@ if hasattr(os, 'sched_setaffinity'):
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
 import jax, numpy as np
 jax.config.update('jax_num_cpu_devices', 4)
-from adapad_jax.deflation.components import Component
-from adapad_jax.methods.spectral import by_singular_values
+from adapad_jax.lowrank import LowRank
+from adapad_jax.lowrank.svd import by_singular_values
 
 draw = lambda: np.random.default_rng(0).normal(size=(16, 96)).astype('f4')
-start = {str(m): Component(draw(), draw()) for m in range(16)}
+start = {str(m): LowRank(draw(), draw()) for m in range(16)}
 def again(start):
   return jax.lax.fori_loop(0, 50, lambda i, x: by_singular_values(x), start)
 mesh = jax.make_mesh((4,), ('device',))

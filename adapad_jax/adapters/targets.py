@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears
+from adapad_jax.ranges import Natural, Text
+from adapad_jax.settings import check
 
 ALL_LINEAR = 'all-linear'
 _OUTPUT_LAYERS = ('lm_head',)
@@ -27,9 +29,12 @@ class Targets:
     layers: numbers of the layers to adapt; empty means all.
   """
 
-  patterns: tuple[str, ...] = (ALL_LINEAR,)
-  exclude: tuple[str, ...] = ()
-  layers: tuple[int, ...] = ()
+  patterns: tuple[Text, ...] = (ALL_LINEAR,)
+  exclude: tuple[Text, ...] = ()
+  layers: tuple[Natural, ...] = ()
+
+  def __post_init__(self) -> None:
+    check(self, 'adapter', patterns='adapter.targets')
 
 
 def linear_shapes(model: nnx.Module) -> dict[str, tuple[int, int]]:
@@ -63,12 +68,12 @@ def choose(
   if targets.layers:
     shapes = _in_layers(shapes, targets.layers)
   if not targets.patterns:
-    raise ValueError('targets.patterns is empty; name what to adapt, or all-linear')
+    raise ValueError('adapter.targets is empty; name what to adapt, or all-linear')
   find = lambda pattern: _matches(pattern, shapes, short_names or {})
   kept = {name for pattern in targets.patterns for name in find(pattern)}
   kept -= {name for pattern in targets.exclude for name in find(pattern)}
   if not kept:
-    raise ValueError(f'targets.exclude={targets.exclude} leaves nothing to adapt')
+    raise ValueError(f'adapter.exclude={targets.exclude} leaves nothing to adapt')
   return {name: shape for name, shape in shapes.items() if name in kept}
 
 
@@ -79,7 +84,7 @@ def _in_layers(
   have = sorted({n for n in numbers.values() if n is not None})
   unknown = sorted(set(layers) - set(have))
   if unknown:
-    raise ValueError(f'targets.layers {unknown} do not exist; choose from {have}')
+    raise ValueError(f'adapter.layers {unknown} do not exist; choose from {have}')
   return {name: s for name, s in shapes.items() if numbers[name] in layers}
 
 

@@ -10,6 +10,7 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
+from adapad_jax.training import stored
 from adapad_jax.training.claim import read_workdir, require_same_run
 from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
@@ -59,7 +60,7 @@ def _finetune(request: Request) -> None:
     if request.config is not None:
       _require_same_data(workdir, config)
     say(f'{workdir} holds a finished run; its outcome was:')
-    result = read_json(workdir / RESULT)
+    result = read_json(workdir / RESULT, stored.RESULT)
   else:
     result = train(config, workdir)
   if is_first():

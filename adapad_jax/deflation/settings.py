@@ -1,8 +1,10 @@
 """What AdaPaD is told: one class, resolved for a run, which its parts read."""
 
 import dataclasses
+from typing import Annotated
 
-from adapad_jax.settings import did_you_mean
+from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf
+from adapad_jax.settings import check
 
 SCORES = ('product', 'sum')
 FEEDINGS = ('split', 'replicate', 'federated')
@@ -42,26 +44,26 @@ class AdaPaDSettings:
       beside r_max; empty means 1, 2, 4, ...
   """
 
-  budget: int = 0
-  r_max: int = 4
-  start: int = 0
-  interval: int = 0
-  grants: int = 0
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'product'
+  budget: Natural = 0
+  r_max: Count = 4
+  start: Natural = 0
+  interval: Natural = 0
+  grants: Natural = 0
+  beta1: Fraction = 0.85
+  beta2: Fraction = 0.85
+  score: Annotated[str, OneOf(SCORES)] = 'product'
   advance: bool = True
-  feeding: str = 'split'
-  skew: float = 0.0
-  shares: str = 'equal'
-  joint: float = 0.0
-  polish: float = 0.0
-  local_steps: int = 1
-  head_rows: str = 'last'
-  live_buckets: tuple[int, ...] = ()
+  feeding: Annotated[str, OneOf(FEEDINGS)] = 'split'
+  skew: NonNegative = 0.0
+  shares: Annotated[str, OneOf(SHARES)] = 'equal'
+  joint: Fraction = 0.0
+  polish: Fraction = 0.0
+  local_steps: Count = 1
+  head_rows: Annotated[str, OneOf(HEAD_ROWS)] = 'last'
+  live_buckets: tuple[Count, ...] = ()
 
   def __post_init__(self) -> None:
-    _check_ranges(self)
+    check(self, 'adapad')
     for field in ('joint', 'polish'):
       value = getattr(self, field)
       if value and self.feeding != 'split':
@@ -126,32 +128,3 @@ class AdaPaDSettings:
       events.append((when, total))
       when += self.interval
     return events
-
-
-def _check_ranges(settings: AdaPaDSettings) -> None:
-  """Refuses what no run could have.
-
-  Raises:
-    ValueError: naming the field and the valid values.
-  """
-  names = {
-    'score': SCORES,
-    'feeding': FEEDINGS,
-    'shares': SHARES,
-    'head_rows': HEAD_ROWS,
-  }
-  for field, choices in names.items():
-    value = getattr(settings, field)
-    if value not in choices:
-      raise ValueError(
-        f'unknown adapad.{field} {value!r}{did_you_mean(value, choices)}'
-      )
-  least = dict(budget=0, start=0, interval=0, grants=0, skew=0, r_max=1, local_steps=1)
-  for field, bound in least.items():
-    value = getattr(settings, field)
-    if not value >= bound:
-      raise ValueError(f'adapad.{field} must be >= {bound}, got {value}')
-  for field in ('joint', 'polish'):
-    value = getattr(settings, field)
-    if not 0 <= value < 1:
-      raise ValueError(f'adapad.{field} must be in [0, 1), got {value}')

@@ -30,6 +30,8 @@ from adapad_jax.methods.triplets import (
   orthogonality,
 )
 from adapad_jax.problem import Problem
+from adapad_jax.ranges import Fraction, Natural, NonNegative
+from adapad_jax.settings import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,21 +49,17 @@ class AdaLoRASettings:
     orthogonal: weight of the regulariser.
   """
 
-  budget: int = 0
-  initial: int = 0
-  start: int = 0
-  final: int = 0
-  interval: int = 0
-  beta1: float = 0.85
-  beta2: float = 0.85
-  orthogonal: float = 0.1
+  budget: Natural = 0
+  initial: Natural = 0
+  start: Natural = 0
+  final: Natural = 0
+  interval: Natural = 0
+  beta1: Fraction = 0.85
+  beta2: Fraction = 0.85
+  orthogonal: NonNegative = 0.1
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      if not getattr(self, field.name) >= 0:
-        raise ValueError(
-          f'adalora.{field.name} is {getattr(self, field.name)}; must be >= 0'
-        )
+    check(self, 'adalora')
 
   def resolve(self, modules: int, steps: int) -> 'AdaLoRASettings':
     """Every zero filled in for so many modules and steps."""

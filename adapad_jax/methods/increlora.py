@@ -13,7 +13,7 @@ stay out are listed in docs/methods.md.
 """
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,8 @@ from adapad_jax.methods.triplets import (
 from adapad_jax.methods.weight_gradient import Probed
 from adapad_jax.optim import step_stacks
 from adapad_jax.problem import Problem
+from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf
+from adapad_jax.settings import check
 
 SCORES = ('full', 'proxy')
 _RESERVE = 1e-5
@@ -59,28 +61,20 @@ class IncreLoRASettings:
     orthogonal: weight of the regulariser.
   """
 
-  budget: int = 0
-  r_max: int = 8
-  start: int = 0
-  interval: int = 0
-  grants: int = 0
-  gain: int = 1
-  beta1: float = 0.85
-  beta2: float = 0.85
-  score: str = 'full'
+  budget: Natural = 0
+  r_max: Count = 8
+  start: Natural = 0
+  interval: Natural = 0
+  grants: Natural = 0
+  gain: Count = 1
+  beta1: Fraction = 0.85
+  beta2: Fraction = 0.85
+  score: Annotated[str, OneOf(SCORES)] = 'full'
   advance: bool = True
-  orthogonal: float = 0.1
+  orthogonal: NonNegative = 0.1
 
   def __post_init__(self) -> None:
-    if self.score not in SCORES:
-      raise ValueError(
-        f'unknown increlora.score {self.score!r}; choose from {list(SCORES)}'
-      )
-    for name in ('budget', 'start', 'interval', 'grants', 'orthogonal'):
-      if not getattr(self, name) >= 0:
-        raise ValueError(f'increlora.{name} is {getattr(self, name)}; must be >= 0')
-    if self.gain < 1:
-      raise ValueError(f'increlora.gain is {self.gain}; must be >= 1')
+    check(self, 'increlora')
 
   def resolve(self, modules: int, steps: int) -> 'IncreLoRASettings':
     """Every zero filled in for so many modules and steps."""

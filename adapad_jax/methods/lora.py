@@ -11,6 +11,8 @@ from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.problem import Problem
+from adapad_jax.ranges import Count
+from adapad_jax.settings import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,10 @@ class LoRASettings:
     rank: components of every module.
   """
 
-  rank: int = 2
+  rank: Count = 2
+
+  def __post_init__(self) -> None:
+    check(self, 'lora')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

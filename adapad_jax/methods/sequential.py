@@ -18,6 +18,8 @@ from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.optim import Optimizer, step_stacks
 from adapad_jax.problem import Problem
+from adapad_jax.ranges import Count, NonNegative
+from adapad_jax.settings import check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +31,11 @@ class SequentialSettings:
     alpha: how much more the first component trains than the last; 0: equal shares.
   """
 
-  rank: int = 2
-  alpha: float = 0.5
+  rank: Count = 2
+  alpha: NonNegative = 0.5
 
   def __post_init__(self) -> None:
-    if not 0 <= self.alpha:
-      raise ValueError(f'sequential.alpha is {self.alpha}; must be >= 0')
+    check(self, 'sequential')
 
   def lengths(self, steps: int) -> np.ndarray:
     """Steps of each component, (R,); they sum to `steps`.

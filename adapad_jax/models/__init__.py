@@ -4,6 +4,7 @@ from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
 from adapad_jax.models.loading import (
+  DTYPES,
   Pretrained,
   fill,
   load,
@@ -21,6 +22,7 @@ from adapad_jax.models.split import (
 from adapad_jax.models.tokenizer import load_tokenizer
 
 __all__ = [
+  'DTYPES',
   'Division',
   'Family',
   'Head',

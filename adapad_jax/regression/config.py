@@ -2,11 +2,25 @@
 
 import dataclasses
 import functools
-import math
+from typing import Annotated
 
 import optax
 
+from adapad_jax.ranges import (
+  Count,
+  Fraction,
+  Natural,
+  NonNegative,
+  OneOf,
+  Positive,
+  Range,
+  Real,
+  Seed,
+  Text,
+)
+from adapad_jax.regression.fit import DTYPES
 from adapad_jax.regression.pca import RULES, Eigen
+from adapad_jax.regression.planted import SPECTRA
 from adapad_jax.regression.schedule import (
   Schedule,
   Traffic,
@@ -15,7 +29,7 @@ from adapad_jax.regression.schedule import (
   perfect_traffic,
 )
 from adapad_jax.regression.solvers import Alternating, Gradient, Power, Solver
-from adapad_jax.settings import did_you_mean
+from adapad_jax.settings import check
 
 METHODS = ('parallel', 'sequential', 'joint', 'exact', 'discover')
 OPTIMIZERS = {
@@ -49,34 +63,32 @@ class DataConfig:
     ValueError: for values out of range.
   """
 
-  x: str = ''
-  y: str = ''
+  x: Text = ''
+  y: Text = ''
   pca: bool = False
-  examples: int = 4000
-  inputs: int = 128
-  outputs: int = 96
-  rank: int = 8
-  spectrum: str = 'exponential'
-  decay: float = 0.3
-  noise: float = 0.1
-  holdout: float = 0.25
+  examples: Count = 4000
+  inputs: Count = 128
+  outputs: Count = 96
+  rank: Count = 8
+  spectrum: Annotated[str, OneOf(SPECTRA)] = 'exponential'
+  decay: NonNegative = 0.3
+  noise: NonNegative = 0.1
+  holdout: Fraction = 0.25
   centre: bool = True
 
   def __post_init__(self) -> None:
+    check(self, 'data')
     if self.y and not self.x:
       raise ValueError(f'data.y={self.y!r} needs data.x')
-    for name in ('examples', 'inputs', 'outputs', 'rank'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'data.{name}={getattr(self, name)} must be at least 1')
     if self.rank > min(self.inputs, self.outputs):
       raise ValueError(
         f'data.rank={self.rank} is above min(inputs, outputs) ='
         f' {min(self.inputs, self.outputs)}'
       )
-    if self.noise < 0 or not 0 <= self.holdout < 1:
+    if self.spectrum == 'exponential' and not self.decay < 1:
       raise ValueError(
-        f'data.noise={self.noise} must not be negative, and'
-        f' data.holdout={self.holdout} must be in [0, 1)'
+        f"data.decay must be in [0, 1) with data.spectrum='exponential', got"
+        f' {self.decay}'
       )
 
 
@@ -93,15 +105,11 @@ class SolverConfig:
     ValueError: for an unknown name or a rate that is not positive.
   """
 
-  name: str = 'power'
-  rate: float = 0.1
+  name: Annotated[str, OneOf(SOLVERS)] = 'power'
+  rate: Positive = 0.1
 
   def __post_init__(self) -> None:
-    if self.name not in SOLVERS:
-      hint = did_you_mean(self.name, SOLVERS)
-      raise ValueError(f'unknown solver.name={self.name!r}{hint}')
-    if not self.rate > 0:
-      raise ValueError(f'solver.rate={self.rate} must be positive')
+    check(self, 'solver')
 
   def tx(self) -> optax.GradientTransformation:
     """The optimiser of that name.
@@ -150,17 +158,13 @@ class TrafficConfig:
     ValueError: for values out of range.
   """
 
-  late: int = 0
+  late: Natural = 0
   random: bool = False
-  absent: float = 0.0
-  length: int = 5
+  absent: Fraction = 0.0
+  length: Count = 5
 
   def __post_init__(self) -> None:
-    if self.late < 0 or self.length < 1 or not 0 <= self.absent < 1:
-      raise ValueError(
-        f'traffic.late={self.late} must not be negative, traffic.length={self.length}'
-        f' must be at least 1 and traffic.absent={self.absent} in [0, 1)'
-      )
+    check(self, 'traffic')
 
   def build(self, rounds: int, rank: int, seed: int) -> Traffic:
     """Lateness and absences together."""
@@ -194,30 +198,22 @@ class RegressionConfig:
     ValueError: for values out of range, or that do not go together.
   """
 
-  program: str = 'regression'
-  method: str = 'parallel'
-  rank: int = 8
-  seed: int = 0
-  dtype: str = 'float32'
-  devices: int = 1
-  ridge: float = 0.0
-  slope: float = 0.0
-  level: float = 0.01
+  program: Annotated[str, OneOf(('regression',))] = 'regression'
+  method: Annotated[str, OneOf(METHODS)] = 'parallel'
+  rank: Count = 8
+  seed: Seed = 0
+  dtype: Annotated[str, OneOf(DTYPES)] = 'float32'
+  devices: Count = 1
+  ridge: NonNegative = 0.0
+  slope: Real = 0.0
+  level: Annotated[float, Range(above=0, below=1)] = 0.01
   data: DataConfig = DataConfig()
   solver: SolverConfig = SolverConfig()
   schedule: Schedule = Schedule(local_steps=2)
   traffic: TrafficConfig = TrafficConfig()
 
   def __post_init__(self) -> None:
-    if self.method not in METHODS:
-      hint = did_you_mean(self.method, METHODS)
-      raise ValueError(f'unknown method={self.method!r}{hint}')
-    if self.rank < 1:
-      raise ValueError(f'rank={self.rank} must be at least 1')
-    if self.seed < 0:
-      raise ValueError(f'seed={self.seed} must not be negative')
-    if not 0 <= self.ridge < math.inf:
-      raise ValueError(f'ridge={self.ridge} must not be negative and must be finite')
+    check(self, '')
     self._check_method()
     if self.traffic != TrafficConfig() and self.method != 'parallel':
       raise ValueError(f"traffic is for method='parallel', got {self.method!r}")

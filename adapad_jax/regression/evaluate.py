@@ -1,6 +1,7 @@
 """Errors of a finished run, computed again from what it saved."""
 
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,12 @@ def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
   if not (workdir / RESULT).is_file():
     raise ValueError(f'the run in {workdir} has not ended: there is no {RESULT}')
   require_same_files(workdir)
-  data = load(build(RegressionConfig, read_json(workdir / CONFIG)))
-  active = read_json(workdir / RESULT)['active']
+  data = load(_config(workdir / CONFIG))
+  active = read_json(workdir / RESULT, {'active': int})['active']
   keep = min(max_rank, active) if max_rank else active
-  with np.load(workdir / COMPONENTS) as saved:
-    own = saved['a_RI'][:keep], saved['b_RO'][:keep]
-    data = less(data, saved['mean_I'], saved['mean_O'])
+  saved = _components(workdir / COMPONENTS)
+  own = saved['a_RI'][:keep], saved['b_RO'][:keep]
+  data = less(data, saved['mean_I'], saved['mean_O'])
   test = errors_of_prefixes(*own, data.test_x_NI, data.test_y_NO)
   return finite(
     {
@@ -42,3 +43,28 @@ def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
       'test_error_of_prefixes': test,
     }
   )
+
+
+def _config(path: pathlib.Path) -> RegressionConfig:
+  values = read_json(path)
+  try:
+    return build(RegressionConfig, values)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _components(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The arrays that the run saved.
+
+  Raises:
+    ValueError: naming the file, if it is damaged.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as saved:
+      return {name: saved[name] for name in ('a_RI', 'b_RO', 'mean_I', 'mean_O')}
+  except FileNotFoundError:
+    raise
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); train the run again in another --workdir'
+    ) from error

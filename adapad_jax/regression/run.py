@@ -62,7 +62,10 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     _require_same_config(workdir, settings)
   data = load(settings)
   if settings.method in ('parallel', 'discover'):
-    sharding.make_mesh(settings.devices)
+    try:
+      sharding.make_mesh(settings.devices)
+    except ValueError as error:
+      raise ValueError(f'devices={settings.devices}: {error}') from error
   if dry_run:
     return _outline(settings, data)
   with locked(workdir):
@@ -75,7 +78,7 @@ def _fit(
   """Fits in a workdir that this process holds, or reads what came of it before."""
   if (workdir / RESULT).is_file():
     require_same_files(workdir)
-    return read_json(workdir / RESULT)
+    return read_json(workdir / RESULT, dict)
   write_json(workdir / RECORD, record_of(settings))
   write_json(workdir / CONFIG, as_dict(settings))
   centred, mean_I, mean_O = centre(data, settings.data.centre)

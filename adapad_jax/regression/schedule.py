@@ -1,12 +1,14 @@
 """When a worker trains, when others see it, and how late they hear of it."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.settings import did_you_mean
+from adapad_jax.ranges import Count, NonNegative, OneOf
+from adapad_jax.settings import check
 
 
 def _staggered(
@@ -68,22 +70,14 @@ class Schedule:
     ValueError: for values out of range.
   """
 
-  rounds: int = 100
-  local_steps: int = 1
-  activation: str = 'staggered'
+  rounds: Count = 100
+  local_steps: Count = 1
+  activation: Annotated[str, OneOf(ACTIVATION)] = 'staggered'
   advance: bool = True
-  tolerance: float = 0.0
+  tolerance: NonNegative = 0.0
 
   def __post_init__(self) -> None:
-    if self.rounds < 1 or self.local_steps < 1:
-      raise ValueError(
-        f'rounds={self.rounds} and local_steps={self.local_steps} must be at least 1'
-      )
-    if not self.tolerance >= 0:
-      raise ValueError(f'tolerance={self.tolerance} must not be negative')
-    if self.activation not in ACTIVATION:
-      hint = did_you_mean(self.activation, ACTIVATION)
-      raise ValueError(f'unknown activation={self.activation!r}{hint}')
+    check(self, 'schedule')
     if self.activation == 'above_noise' and not self.advance:
       raise ValueError(
         "activation='above_noise' needs advance=True: a component must train before"

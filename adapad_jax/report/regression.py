@@ -13,6 +13,7 @@ from adapad_jax.report.drawings import Drawing
 from adapad_jax.report.page import Picture, cards, code, figures, heading, page, section
 from adapad_jax.report.run import Series, read_series
 from adapad_jax.report.theme import Theme, legend
+from adapad_jax.training import stored
 from adapad_jax.training.logs import METRICS
 from adapad_jax.training.terminal import number
 from adapad_jax.training.workdir import CONFIG, RESULT
@@ -29,12 +30,12 @@ _LINES = {
 
 def regression_page(workdir: pathlib.Path) -> tuple[str, list[Picture]]:
   """The page of a finished run, and its figures."""
-  result = read_json(workdir / RESULT)
+  result = read_json(workdir / RESULT, stored.REGRESSION)
   series = read_series(workdir / METRICS)
   pictures = [drawing.picture() for drawing in _drawings(series, result)]
   title = f'{result["task"]} by {result["method"]}'
   size = f'{result["inputs"]} inputs, {result["outputs"]} outputs'
-  config = read_json(workdir / CONFIG)
+  config = read_json(workdir / CONFIG, dict)
   parts = [
     heading(
       title, [f'{result["examples"]} examples, {size}, {workdir.resolve().name}']

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from adapad_jax.files import read_json
+from adapad_jax.files import read_json, require_shape
+from adapad_jax.training import stored
 from adapad_jax.training.logs import METRICS, RANKS, read_lines
 from adapad_jax.training.workdir import CONFIG, RESULT, SPECTRA
 
@@ -139,12 +140,13 @@ def read_run(workdir: pathlib.Path) -> Run:
       f'the run in {workdir} has not ended: there is no {RESULT}; the command that'
       ' started it goes on from its last checkpoint'
     )
-  result, config = read_json(workdir / RESULT), read_json(workdir / CONFIG)
+  result, config = read_json(workdir / RESULT, dict), read_json(workdir / CONFIG, dict)
   if 'ranks' not in result:
     raise ValueError(
       f'{workdir} holds a run of program {result.get("program")!r}; only runs of'
       " program 'finetune' can be compared"
     )
+  require_shape(result, stored.RESULT, str(workdir / RESULT))
   spectra = workdir / SPECTRA
   return Run(
     name=workdir.resolve().name,
@@ -152,16 +154,16 @@ def read_run(workdir: pathlib.Path) -> Run:
     config=config,
     result=result,
     series=read_series(workdir / METRICS),
-    snapshots=_snapshots(read_lines(workdir / RANKS), tuple(result['ranks'])),
-    grants=tuple(Grant(**entry) for entry in result['grants']),
-    spectra=_spectra(read_json(spectra)) if spectra.is_file() else {},
+    snapshots=_snapshots(workdir / RANKS, tuple(result['ranks'])),
+    grants=tuple(map(_grant, result['grants'])),
+    spectra=_spectra(read_json(spectra, stored.SPECTRA)) if spectra.is_file() else {},
   )
 
 
 def read_series(path: pathlib.Path) -> dict[str, Series]:
   """The scalars of a log by name."""
   found: dict[str, list[tuple[int, float]]] = {}
-  for line in read_lines(path):
+  for line in read_lines(path, {'step': int} | stored.SCALARS):
     for name, value in line.items():
       if name != 'step' and value is not None:
         found.setdefault(name, []).append((line['step'], value))
@@ -171,10 +173,20 @@ def read_series(path: pathlib.Path) -> dict[str, Series]:
   }
 
 
-def _snapshots(
-  lines: list[dict[str, Any]], modules: tuple[str, ...]
-) -> tuple[Snapshot, ...]:
+def _grant(entry: Mapping[str, Any]) -> Grant:
+  return Grant(**{f.name: entry[f.name] for f in dataclasses.fields(Grant)})
+
+
+def _snapshots(path: pathlib.Path, modules: tuple[str, ...]) -> tuple[Snapshot, ...]:
   """Lines of `ranks.jsonl`, whose lists are in the order of the modules."""
+  lines = read_lines(path, stored.RANKS)
+  for line in lines:
+    for name in ('rank', 'importance', 'uncertainty'):
+      if line[name] is not None and len(line[name]) != len(modules):
+        raise ValueError(
+          f'{path}, step {line["step"]}: {name} has {len(line[name])} entries for'
+          f' {len(modules)} modules: the line is damaged: remove it'
+        )
   named = lambda values: values and dict(zip(modules, values, strict=True))
   return tuple(
     Snapshot(

@@ -1,8 +1,10 @@
 """What to read and how to cut it into rows of fixed length."""
 
 import dataclasses
+from typing import Annotated
 
-from adapad_jax.settings import did_you_mean
+from adapad_jax.ranges import Count, Fraction, Free, Natural, OneOf, Range, Real, Text
+from adapad_jax.settings import check
 
 MIN_LENGTH = 8
 
@@ -26,28 +28,16 @@ class QaConfig:
     ValueError: for an unknown way to answer, a size below one, or a blank reply.
   """
 
-  answer: str = 'span'
-  overlap: int = 128
-  max_question: int = 64
-  max_answer: int = 30
-  n_best: int = 20
-  null_threshold: float = 0.0
-  no_answer: str = 'unanswerable'
+  answer: Annotated[str, OneOf(ANSWERS)] = 'span'
+  overlap: Natural = 128
+  max_question: Count = 64
+  max_answer: Count = 30
+  n_best: Count = 20
+  null_threshold: Real = 0.0
+  no_answer: Annotated[str, Free(blank=False)] = 'unanswerable'
 
   def __post_init__(self) -> None:
-    if self.answer not in ANSWERS:
-      raise ValueError(
-        f'unknown data.qa.answer={self.answer!r}{did_you_mean(self.answer, ANSWERS)}'
-      )
-    for name in ('max_question', 'max_answer', 'n_best'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'data.qa.{name} must be at least 1, got {getattr(self, name)}'
-        )
-    if self.overlap < 0:
-      raise ValueError(f'data.qa.overlap must not be negative, got {self.overlap}')
-    if not self.no_answer.strip():
-      raise ValueError('data.qa.no_answer must not be blank')
+    check(self, 'data.qa')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,31 +74,24 @@ class DataConfig:
       columns.
   """
 
-  task: str = 'rotten_tomatoes'
-  path: str = ''
-  revision: str = ''
-  subset: str = ''
-  train: str = ''
-  validation: str = ''
-  test: str = ''
-  text: tuple[str, ...] = ('text',)
-  label: str = 'label'
-  labels: tuple[str, ...] = ()
-  max_length: int = 128
-  max_train_rows: int = 0
-  max_eval_rows: int = 0
-  holdout: float = 0.0
+  task: Text = 'rotten_tomatoes'
+  path: Text = ''
+  revision: Text = ''
+  subset: Text = ''
+  train: Text = ''
+  validation: Text = ''
+  test: Text = ''
+  text: tuple[Text, ...] = ('text',)
+  label: Text = 'label'
+  labels: tuple[Text, ...] = ()
+  max_length: Annotated[int, Range(least=MIN_LENGTH)] = 128
+  max_train_rows: Natural = 0
+  max_eval_rows: Natural = 0
+  holdout: Fraction = 0.0
   qa: QaConfig = QaConfig()
 
   def __post_init__(self) -> None:
-    if len(self.text) not in (1, 2) or isinstance(self.text, str):
+    if not isinstance(self.text, str):  # which is no list of names
+      check(self, 'data')
+    if isinstance(self.text, str) or len(self.text) not in (1, 2):
       raise ValueError(f'data.text takes one or two column names, got {self.text!r}')
-    if self.max_length < MIN_LENGTH:
-      raise ValueError(
-        f'data.max_length must be at least {MIN_LENGTH} tokens, got {self.max_length}'
-      )
-    for name in ('max_train_rows', 'max_eval_rows'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'data.{name} must not be negative, got {getattr(self, name)}')
-    if not 0 <= self.holdout < 1:
-      raise ValueError(f'data.holdout must be in [0, 1), got {self.holdout}')

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from adapad_jax.errors import doing
 from adapad_jax.processes import are_several
 
 KINDS = ('best', 'latest')
@@ -75,13 +76,14 @@ class Checkpoints:
       # several processes meet at barriers that orbax names by the step alone: there
       # `best` and `latest` of one step must not be under way at once.
       self.wait()
-    manager.save(
-      step,
-      args=ocp.args.Composite(
-        **{_STATE: ocp.args.StandardSave(state), _META: ocp.args.JsonSave(meta)}
-      ),
-      force=True,
-    )
+    with doing(f'saving round {step} in {self._root / kind}'):
+      manager.save(
+        step,
+        args=ocp.args.Composite(
+          **{_STATE: ocp.args.StandardSave(state), _META: ocp.args.JsonSave(meta)}
+        ),
+        force=True,
+      )
 
   def forget(self, kind: str, after: int) -> None:
     """Deletes saves of later steps, which a run that fell back will write anew."""
@@ -91,13 +93,15 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when every save is on disk."""
-    for manager in self._managers.values():
-      manager.wait_until_finished()
+    for kind, manager in self._managers.items():
+      with doing(f'saving in {self._root / kind}'):
+        manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits and frees the managers."""
-    for manager in self._managers.values():
-      manager.close()
+    for kind, manager in self._managers.items():
+      with doing(f'saving in {self._root / kind}'):
+        manager.close()
 
   def restore(self, kind: str, target: Any) -> Restored | None:
     """The newest readable save, or None if there is none at all.

@@ -8,7 +8,7 @@ from adapad_jax.models import sources
 from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.hub import is_on_hub
-from adapad_jax.training.config import FinetuneConfig, saved_config
+from adapad_jax.training.config import FinetuneConfig, stored_config
 from adapad_jax.training.record import (
   Record,
   read_record,
@@ -84,7 +84,7 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
     raise ValueError(
       f'{workdir / CONFIG} is not the config of a run: it has {sorted(values)}'
     )
-  return saved_config(values)
+  return stored_config(values, workdir / CONFIG)
 
 
 def settled(config: FinetuneConfig) -> FinetuneConfig:

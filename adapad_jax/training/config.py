@@ -1,14 +1,30 @@
 """Everything that a fine-tuning run is told, as frozen dataclasses."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from adapad_jax.adapters import Targets
+from adapad_jax.files import require_shape
 from adapad_jax.lowrank import INITIALIZERS
 from adapad_jax.methods import METHODS
+from adapad_jax.models import DTYPES
 from adapad_jax.optim import Optimizer
-from adapad_jax.settings import build, did_you_mean
+from adapad_jax.ranges import (
+  LARGEST_INT,
+  Count,
+  Fraction,
+  Free,
+  Natural,
+  NonNegative,
+  OneOf,
+  Positive,
+  Range,
+  Seed,
+  Text,
+)
+from adapad_jax.settings import build, check, convert, did_you_mean, hints_of
 from adapad_jax.tasks import DataConfig
 
 
@@ -29,16 +45,19 @@ class ModelConfig:
     random_weights: draw the weights instead of reading them.
   """
 
-  source: str = 'microsoft/deberta-v3-base'
-  revision: str = ''
-  dtype: str = 'float32'
-  hidden_dropout: float | None = None
-  attention_dropout: float | None = None
-  head_dropout: float | None = None
+  source: Annotated[str, Free(blank=False)] = 'microsoft/deberta-v3-base'
+  revision: Text = ''
+  dtype: Annotated[str, OneOf(DTYPES)] = 'float32'
+  hidden_dropout: Fraction | None = None
+  attention_dropout: Fraction | None = None
+  head_dropout: Fraction | None = None
   scan: bool = False
   remat: bool = False
   fused: bool = False
   random_weights: bool = False
+
+  def __post_init__(self) -> None:
+    check(self, 'model')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +70,14 @@ class AdapterConfig:
     init: 'kaiming', 'gaussian' or 'orthonormal' input directions.
   """
 
-  targets: tuple[str, ...] = ('all-linear',)
-  exclude: tuple[str, ...] = ()
-  layers: tuple[int, ...] = ()
-  scale: float = 4.0
-  init: str = 'kaiming'
+  targets: tuple[Text, ...] = ('all-linear',)
+  exclude: tuple[Text, ...] = ()
+  layers: tuple[Natural, ...] = ()
+  scale: Positive = 4.0
+  init: Annotated[str, OneOf(INITIALIZERS)] = 'kaiming'
 
   def __post_init__(self) -> None:
-    if not self.scale > 0:
-      raise ValueError(f'adapter.scale must be positive, got {self.scale}')
-    if self.init not in INITIALIZERS:
-      raise ValueError(
-        f'unknown init {self.init!r} in config.adapter'
-        f'{did_you_mean(self.init, INITIALIZERS)}'
-      )
+    check(self, 'adapter')
 
   def choice(self) -> Targets:
     """The patterns for `adapters.choose`."""
@@ -75,13 +88,7 @@ class AdapterConfig:
 class OptimizerConfig(Optimizer):
   """An optimiser as configs state it: it warms up by default, ranges are checked."""
 
-  warmup: float = 0.06
-
-  def __post_init__(self) -> None:
-    for name in ('rate', 'warmup', 'weight_decay', 'clip'):
-      if not getattr(self, name) >= 0:
-        raise ValueError(f'optimizer {name} must be >= 0, got {getattr(self, name)}')
-    super().__post_init__()
+  warmup: Annotated[float, Range(least=0, most=1e9)] = 0.06
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,40 +113,48 @@ class TrainConfig:
     profile: (first round, number of rounds) to write a trace of; empty: none.
   """
 
-  batch: int = 32
-  accumulate: int = 1
-  epochs: float = 3.0
-  steps: int = 0
-  eval_batch: int = 64
-  evaluations: int = 10
-  checkpoint_every: int = 0
-  log_every: int = 10
-  patience: int = 0
-  buckets: tuple[int, ...] = ()
-  wandb: str = ''
-  profile: tuple[int, ...] = ()
+  batch: Count = 32
+  accumulate: Count = 1
+  epochs: NonNegative = 3.0
+  steps: Natural = 0
+  eval_batch: Count = 64
+  evaluations: Count = 10
+  checkpoint_every: Natural = 0
+  log_every: Count = 10
+  patience: Natural = 0
+  buckets: tuple[Count, ...] = ()
+  wandb: Text = ''
+  profile: tuple[Count, ...] = ()
 
   def __post_init__(self) -> None:
-    for name in ('batch', 'accumulate', 'eval_batch', 'evaluations', 'log_every'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'train.{name} must be >= 1, got {getattr(self, name)}')
+    check(self, 'train')
     if self.batch % self.accumulate:
-      fits = [n for n in range(1, self.batch + 1) if self.batch % n == 0]
+      fits = [n for n in range(1, min(self.batch, 4096) + 1) if self.batch % n == 0]
       raise ValueError(
         f'train.accumulate={self.accumulate} does not divide train.batch='
         f'{self.batch}; choose from {fits}'
       )
-    if self.profile and (len(self.profile) != 2 or min(self.profile) < 1):
+    if self.profile and len(self.profile) != 2:
       raise ValueError(
         'train.profile must be (first round, number of rounds), both from one, got'
         f' {self.profile}'
       )
-    if not self.steps and not self.epochs > 0:
-      raise ValueError(f'train.epochs must be positive, got {self.epochs}')
+    if not self.steps and not self.epochs:
+      raise ValueError('train.epochs must be > 0 where train.steps is 0, got 0.0')
 
   def total_steps(self, rows: int) -> int:
-    """Batches of the run on so many training rows."""
-    return self.steps or max(round(self.epochs * rows / self.batch), 1)
+    """Batches of the run on so many training rows.
+
+    Raises:
+      ValueError: if they are more than can be counted.
+    """
+    steps = self.steps or max(round(self.epochs * rows / self.batch), 1)
+    if steps > LARGEST_INT:
+      raise ValueError(
+        f'train.epochs={self.epochs:g} on {rows} rows are {steps:.2g} batches; at most'
+        f' {LARGEST_INT} work'
+      )
+    return steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +167,12 @@ class MeshConfig:
     model: devices that share the backbone's weights; 0 takes as few as hold them.
   """
 
-  worker: int = 0
-  data: int = 0
-  model: int = 0
+  worker: Natural = 0
+  data: Natural = 0
+  model: Natural = 0
+
+  def __post_init__(self) -> None:
+    check(self, 'mesh')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +187,9 @@ class FinetuneConfig:
     data, model, adapter, optimizer, head_optimizer, train, mesh: see their classes.
   """
 
-  program: str
-  seed: int
-  method: str
+  program: Annotated[str, OneOf(('finetune',))]
+  seed: Seed
+  method: Annotated[str, OneOf(METHODS)]
   settings: Any
   data: DataConfig
   model: ModelConfig
@@ -180,6 +198,9 @@ class FinetuneConfig:
   head_optimizer: OptimizerConfig
   train: TrainConfig
   mesh: MeshConfig
+
+  def __post_init__(self) -> None:
+    check(self, '')
 
 
 _GROUPS = {
@@ -191,25 +212,6 @@ _GROUPS = {
   'train': TrainConfig,
   'mesh': MeshConfig,
 }
-
-
-# Fields that the config of an earlier version may hold, with the value that meant what
-# is done now in any case.
-_RETIRED = {'adapad': {'stop_ratio': 0.0, 'stop_patience': 3}}
-
-
-def saved_config(values: Mapping[str, Any]) -> FinetuneConfig:
-  """The run that a workdir's config.json describes, of this version or an earlier one.
-
-  Raises:
-    ValueError: if it asks for what there is no longer.
-  """
-  values, method = dict(values), values['method']
-  settings = dict(values.pop('settings'))
-  for name, value in _RETIRED.get(method, {}).items():
-    if settings.get(name) == value:
-      del settings[name]
-  return finetune_config(values | {method: settings})
 
 
 def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
@@ -225,13 +227,14 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   """
   plain = {'program': 'finetune', 'seed': 0, 'method': 'adapad'}
   known = (*plain, *_GROUPS, *METHODS)
+  if not isinstance(values, Mapping):
+    raise ValueError(f'config must be a group of fields, got {values!r}')
   for name in values:
     if name not in known:
       raise ValueError(f'unknown field config.{name}{did_you_mean(name, known)}')
   plain |= {name: values[name] for name in plain if name in values}
-  method = plain['method']
-  if method not in METHODS:
-    raise ValueError(f'unknown method {method!r}{did_you_mean(method, METHODS)}')
+  hints = hints_of(FinetuneConfig)
+  plain = {name: convert(hints[name], value, name) for name, value in plain.items()}
   groups = {
     name: build(kind, values.get(name, {}), f'config.{name}')
     for name, kind in _GROUPS.items()
@@ -240,4 +243,29 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
     name: build(kind, values.get(name, {}), f'config.{name}')
     for name, (kind, _) in METHODS.items()
   }
-  return FinetuneConfig(**plain, settings=settings[method], **groups)
+  return FinetuneConfig(**plain, settings=settings[plain['method']], **groups)
+
+
+# Fields that the config of an earlier version may hold, with the value that meant what
+# is done now in any case.
+_RETIRED = {'adapad': {'stop_ratio': 0.0, 'stop_patience': 3}}
+
+
+def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConfig:
+  """The config that a run of this version or an earlier one has written.
+
+  Its method's settings are under 'settings'.
+
+  Raises:
+    ValueError: naming the file, if it was damaged or changed since.
+  """
+  require_shape(values, {'method': str, 'settings': dict}, str(path))
+  method, settings = values['method'], dict(values['settings'])
+  others = {name: value for name, value in values.items() if name != 'settings'}
+  for name, value in _RETIRED.get(method, {}).items():
+    if settings.get(name) == value:
+      del settings[name]
+  try:
+    return finetune_config(others | {method: settings})
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error

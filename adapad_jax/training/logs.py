@@ -5,12 +5,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import tensorboardX
-
-from adapad_jax.files import finite, write_atomically
+from adapad_jax.errors import doing
+from adapad_jax.files import finite, require_shape, write_atomically
+from adapad_jax.training.board import Board
 from adapad_jax.training.wandb_log import WandbLog
 
 METRICS, RANKS = 'metrics.jsonl', 'ranks.jsonl'
+_LINE = {'step': int}
 
 
 class JsonLines:
@@ -30,20 +31,34 @@ class JsonLines:
   def write(self, step: int, values: Mapping[str, Any]) -> None:
     """Appends one line; numbers that are not finite become null."""
     line = {'step': step, **finite(dict(values))}
-    with self._path.open('a', encoding='utf-8') as file:
+    with (
+      doing(f'writing {self._path}'),
+      self._path.open('a', encoding='utf-8') as file,
+    ):
       file.write(json.dumps(line) + '\n')
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The lines of such a file; a last line that was cut off is left out."""
+def read_lines(path: pathlib.Path, shape: Any = _LINE) -> list[dict[str, Any]]:
+  """The lines of such a file; a last line that was cut off is left out.
+
+  Raises:
+    ValueError: for another line that is damaged, or lacks what `shape` asks for.
+  """
   if not path.is_file():
     return []
-  lines = []
-  for text in path.read_text(encoding='utf-8').splitlines():
+  lines, texts = [], path.read_bytes().splitlines()
+  for number, text in enumerate(texts, start=1):
+    where = f'{path}, line {number}'
     try:
-      lines.append(json.loads(text))
-    except json.JSONDecodeError:
-      break
+      line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+      if number == len(texts):
+        break
+      raise ValueError(
+        f'{where}: not JSON ({error}); the line is damaged: remove it'
+      ) from error
+    require_shape(line, shape, where)
+    lines.append(line)
   return lines
 
 
@@ -62,16 +77,16 @@ class RunLog:
     self._wandb = wandb
     self._metrics = JsonLines(workdir / METRICS, resume_at)
     self._ranks = JsonLines(workdir / RANKS, resume_at)
-    self._board = tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'), purge_step=resume_at + 1
-    )
+    self._folder = workdir / 'tensorboard'
+    with doing(f'writing to {self._folder}'):
+      self._board = Board(self._folder, resume_at + 1)
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars, named like 'train/loss'."""
     self._metrics.write(step, values)
     scalars = {k: v for k, v in finite(dict(values)).items() if v is not None}
-    for name, value in scalars.items():
-      self._board.add_scalar(name, value, step)
+    with doing(f'writing to {self._folder}'):
+      self._board.write(step, scalars)
     if self._wandb is not None:
       self._wandb.metrics(step, scalars)
 
@@ -80,7 +95,7 @@ class RunLog:
     self._ranks.write(step, values)
 
   def close(self) -> None:
-    """Flushes TensorBoard's file; ends the run at W&B."""
+    """Frees TensorBoard's file; ends the run at W&B."""
     self._board.close()
     if self._wandb is not None:
       self._wandb.close()

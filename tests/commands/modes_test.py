@@ -214,17 +214,23 @@ BAD = {
   'file': ({'data': {'train': 'nowhere.csv'}}, 'no file nowhere.csv'),
   'model': ({'model': {'source': './nowhere'}}, "there is no directory './nowhere'"),
   'length': ({'data': {'max_length': 64}}, 'above the model.s maximum of 32 tokens'),
-  'budget': ({'adapad': {'budget': 11}}, 'budget 11 is below one .* choose 12..36'),
-  'too_much': ({'adapad': {'budget': 37}}, r'budget 37 exceeds .* = 36'),
+  'budget': (
+    {'adapad': {'budget': 11}},
+    'adapad.budget 11 is below one .* choose 12..36',
+  ),
+  'too_much': ({'adapad': {'budget': 37}}, r'adapad.budget 37 exceeds .* = 36'),
   'too_late': ({'adapad': {'start': 59}}, r'spent in round 79 .* ends after 60'),
-  'score': ({'adapad': {'score': 'mean'}}, "score 'mean'; choose from"),
+  'score': (
+    {'adapad': {'score': 'mean'}},
+    "unknown config.adapad.score 'mean'; .*choose from",
+  ),
   'feeding': (
     {'adapad': {'feeding': 'spilt'}},
-    "adapad.feeding 'spilt'; did you mean 'split'",
+    "unknown config.adapad.feeding 'spilt'; did you mean 'split'. choose from",
   ),
   'init': (
     {'adapter': {'init': 'zeros'}},
-    "unknown init 'zeros' in config.adapter; choose",
+    "unknown config.adapter.init 'zeros'; .*choose from",
   ),
   'mesh': ({'mesh': {'worker': 3, 'data': 2}}, r'worker=3 x data=2 does not fit 4'),
   'data_axis': ({'mesh': {'data': 3}}, 'mesh.data=3 does not divide train.batch'),

@@ -177,13 +177,13 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('lora', dict(rank=7), 'lora.rank is 7; must be in 1..6'),
     ('adalora', dict(budget=10, initial=2), 'exceeds adalora.initial x modules'),
     ('adalora', dict(start=20, final=20), 'leave none of 30 steps'),
-    ('adalora', dict(orthogonal=-1.0), 'adalora.orthogonal is -1.0'),
+    ('adalora', dict(orthogonal=-1.0), 'adalora.orthogonal must be >= 0, got -1.0'),
     ('increlora', dict(score='best'), "unknown increlora.score 'best'"),
     ('increlora', dict(r_max=2, budget=7), 'must be in 3..6'),
     ('increlora', dict(r_max=2, interval=20), 'is spent in step 60'),
-    ('increlora', dict(gain=0), 'increlora.gain is 0'),
-    ('sequential', dict(rank=0), 'sequential.rank is 0'),
-    ('sequential', dict(alpha=-1.0), 'sequential.alpha is -1.0'),
+    ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
+    ('sequential', dict(rank=0), 'sequential.rank must be >= 1, got 0'),
+    ('sequential', dict(alpha=-1.0), 'sequential.alpha must be >= 0, got -1.0'),
   ],
 )
 def test_what_cannot_work_is_refused(name, settings, message):

@@ -208,8 +208,8 @@ def test_unknown_task_and_split(tmp_path, tokenizer):
   [
     ({'text': ('a', 'b', 'c')}, 'one or two column names'),
     ({'text': 'body'}, 'one or two column names'),
-    ({'max_length': 2}, 'at least 8 tokens, got 2'),
-    ({'max_eval_rows': -1}, 'data.max_eval_rows must not be negative'),
+    ({'max_length': 2}, 'data.max_length must be >= 8, got 2'),
+    ({'max_eval_rows': -1}, 'data.max_eval_rows must be >= 0, got -1'),
     ({'holdout': 1.0}, r'data.holdout must be in \[0, 1\)'),
   ],
 )

@@ -149,11 +149,12 @@ def test_rows_too_short_for_the_overlap_are_refused_at_once(tmp_path, tokenizer)
 
 
 def test_settings_are_checked():
-  with pytest.raises(ValueError, match="answer='spam'; did you mean 'span'"):
+  match = "unknown data.qa.answer 'spam'; did you mean 'span'"
+  with pytest.raises(ValueError, match=match):
     QaConfig(answer='spam')
-  with pytest.raises(ValueError, match='n_best must be at least 1, got 0'):
+  with pytest.raises(ValueError, match='data.qa.n_best must be >= 1, got 0'):
     QaConfig(n_best=0)
-  with pytest.raises(ValueError, match='overlap must not be negative, got -1'):
+  with pytest.raises(ValueError, match='data.qa.overlap must be >= 0, got -1'):
     QaConfig(overlap=-1)
   with pytest.raises(ValueError, match='no_answer must not be blank'):
     QaConfig(no_answer=' ')

@@ -1,0 +1,160 @@
+"""Looks at --config=FILE:OPTIONS before `ml_collections` does, for its messages.
+
+That library names a wrong field alone, reads a file without `get_config` to the end of
+a traceback, and takes whatever comes back from it.
+"""
+
+import ast
+import importlib.machinery
+import importlib.util
+import pathlib
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from adapad_jax.settings import did_you_mean
+
+_FIELD = re.compile(r'--?(?:no)?config\.([^=\[]+)(?:=(.*))?', re.DOTALL)
+# How a field of a type is read from the command line.
+_READERS = {
+  int: flags.IntegerParser(),
+  float: flags.FloatParser(),
+  bool: flags.BooleanParser(),
+}
+_LONGEST = 200
+
+
+def checked(argv: Sequence[str]) -> list[str]:
+  """The command line, its lists as Python writes them: a,b becomes ('a', 'b').
+
+  Raises:
+    ValueError: for a config file that gives no config, naming file and line; or for a
+      field that it does not have, or a text that is no value of it.
+  """
+  argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+  given, names = _value_of('config', argv), [_FIELD.fullmatch(one) for one in argv]
+  if given is None:
+    if found := next(filter(None, names), None):
+      raise ValueError(f'--config.{found[1]} needs --config=FILE before it')
+    return argv
+  config = load(given)
+  for i, found in enumerate(names):
+    if found is not None:
+      default = _field(config, found[1], found[2])
+      if isinstance(default, tuple) and found[2]:
+        argv[i] = f'--config.{found[1]}={_as_tuple(found[2])}'
+  return argv
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+  """The last --flag=VALUE or --flag VALUE."""
+  found = None
+  for i, one in enumerate(argv):
+    name, equals, value = one.lstrip('-').partition('=')
+    if one.startswith('-') and name == flag:
+      found = value if equals else argv[i + 1] if i + 1 < len(argv) else ''
+  return found
+
+
+def load(given: str) -> ConfigDict:
+  """What `get_config(OPTIONS)` of FILE:OPTIONS returns.
+
+  Raises:
+    ValueError: if there is no such file, or it returns no `ConfigDict`.
+  """
+  file, *options = given.split(':', 1)
+  path = pathlib.Path(file)
+  if not path.is_file():
+    what = 'is a folder' if path.is_dir() else 'is not there'
+    raise ValueError(
+      f'--config={file}: the file {what}; give a Python file with a function'
+      ' get_config, such as configs/glue.py'
+    )
+  get_config = getattr(_execute(path), 'get_config', None)
+  if not callable(get_config):
+    raise ValueError(f'--config={file}: the file has no function get_config')
+  config = _call(path, lambda: get_config(*options))
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f'--config={file}: get_config returns {type(config).__name__}; it must return a'
+      ' ml_collections.ConfigDict'
+    )
+  return config
+
+
+def _execute(path: pathlib.Path) -> Any:
+  loader = importlib.machinery.SourceFileLoader('config', str(path))
+  spec = importlib.util.spec_from_loader('config', loader)
+  module = importlib.util.module_from_spec(spec)
+  _call(path, lambda: spec.loader.exec_module(module))
+  return module
+
+
+def _call(path: pathlib.Path, function: Callable[[], Any]) -> Any:
+  """Runs code of the config file, in which anything may go wrong."""
+  try:
+    return function()
+  except SyntaxError as error:
+    at = ', line '.join(str(x) for x in (error.filename or path, error.lineno) if x)
+    text = f': {error.text.strip()}' if error.text else ''
+    raise ValueError(f'{at}: {error.msg}{text}') from error
+  except ValueError as error:
+    raise ValueError(f'--config={path}: {error}') from error
+  except Exception as error:  # whatever a file of the user's may raise
+    lines = [
+      frame.lineno
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == str(path)
+    ]
+    at = f'{path}, line {lines[-1]}' if lines else str(path)
+    said = ' '.join(str(error).split())[:_LONGEST]
+    raise ValueError(f'{at}: {type(error).__name__}: {said}') from error
+
+
+def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
+  """The field that a path leads to; refuses no field, and a text that is no value."""
+  value, where = config, 'config'
+  for name in dotted.split('.'):
+    if not isinstance(value, ConfigDict):
+      raise ValueError(f'{where} is a value, not a group of fields: there is no {name}')
+    if name not in value:
+      raise ValueError(
+        f'unknown field {where}.{name}{_elsewhere(config, name)}'
+        f'{did_you_mean(name, list(value))}'
+      )
+    value, where = value[name], f'{where}.{name}'
+  if isinstance(value, ConfigDict) and not (text or '').startswith('{'):
+    raise ValueError(
+      f'{where} is a group of fields, set one of them: --{where}.FIELD=VALUE; choose'
+      f' from {sorted(value)}'
+    )
+  if text is not None and type(value) in _READERS:
+    try:
+      _READERS[type(value)].parse(text)
+    except ValueError as error:
+      kind = type(value).__name__
+      raise ValueError(f'{where} must be of type {kind}, got {text!r}') from error
+  return value
+
+
+def _elsewhere(config: ConfigDict, name: str) -> str:
+  """Where else a field of that name is: '; there is config.train.batch'."""
+  found = [
+    f'config.{group}.{name}'
+    for group, fields in config.items()
+    if isinstance(fields, ConfigDict) and name in fields
+  ]
+  return f'; there is {" and ".join(found)}' if found else ''
+
+
+def _as_tuple(text: str) -> str:
+  """A list as Python writes it; texts between commas need no quotes."""
+  try:
+    ast.literal_eval(text)
+    return text
+  except (ValueError, SyntaxError):
+    return repr(tuple(part.strip() for part in text.split(',') if part.strip()))
