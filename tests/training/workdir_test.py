@@ -67,7 +67,8 @@ def changed(path, change):
   path.rename(aside)
   try:
     if change is not None:
-      path.write_text(change(aside.read_text()))
+      # Line ends stay, so that a change of letters leaves the size alone.
+      path.write_bytes(change(aside.read_bytes().decode()).encode())
     yield
   finally:
     path.unlink(missing_ok=True)
