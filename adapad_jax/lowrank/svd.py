@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapad_jax.lowrank.update import LowRank
 
@@ -14,7 +15,7 @@ def svd(update: LowRank) -> tuple[Any, Any, Any]:
   With a^T = Q P and b^T = U V it takes the SVD of P V^T, which is only (R, R). Arrays
   of numpy are decomposed on the host and in their own precision.
   """
-  linalg = update.a_RI.__array_namespace__().linalg
+  linalg = np.linalg if isinstance(update.a_RI, np.ndarray) else jnp.linalg
   q_IK, p_KR = linalg.qr(update.a_RI.T)
   u_OK, v_KR = linalg.qr(update.b_RO.T)
   left_KK, value_K, right_KK = linalg.svd(p_KR @ v_KR.T, full_matrices=False)
