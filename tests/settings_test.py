@@ -8,12 +8,12 @@ from typing import Annotated
 
 import numpy as np
 import pytest
-from adapad_jax.deflation.optimizer import Optimizer
 
 from adapad_jax.adapters import Targets
 from adapad_jax.deflation.discovery import Discovery
 from adapad_jax.deflation.feeding import Feeding
 from adapad_jax.methods import METHODS
+from adapad_jax.optim import Optimizer
 from adapad_jax.own_model import Recipe
 from adapad_jax.ranges import Count, Free, OneOf, Positive, Range
 from adapad_jax.regression.config import RegressionConfig

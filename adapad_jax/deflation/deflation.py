@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ class Deflation:
     """Who has how many components."""
     return Discovery(self.settings)
 
-  def init(self, components: dict[str, LowRank], head: jax.Array) -> State:
+  def init(self, components: dict[str, LowRank], head: Any) -> State:
     """The state before the first round."""
     stack_RMP = self.packing.pack(components)
     transform = self.problem.optimizer.transform()
