@@ -5,8 +5,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import tensorboardX
-
 from adapad_jax.files import finite, write_atomically
 from adapad_jax.training.wandb_log import WandbLog
 
@@ -62,6 +60,9 @@ class RunLog:
     self._wandb = wandb
     self._metrics = JsonLines(workdir / METRICS, resume_at)
     self._ranks = JsonLines(workdir / RANKS, resume_at)
+    # Here, because it takes seconds, and brings torch in where that is installed.
+    import tensorboardX
+
     self._board = tensorboardX.SummaryWriter(
       str(workdir / 'tensorboard'), purge_step=resume_at + 1
     )
