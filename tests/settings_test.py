@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 
 from adapad_jax.adapters import Targets
-from adapad_jax.deflation.discovery import Discovery
-from adapad_jax.deflation.feeding import Feeding
 from adapad_jax.methods import METHODS
 from adapad_jax.optim import Optimizer
 from adapad_jax.own_model import Recipe
@@ -27,15 +25,14 @@ from adapad_jax.training.config import (
 )
 
 # Of fields without a default.
-NEEDED = {Discovery: {'budget': 4}, Recipe: {'steps': 1}}
+NEEDED = {Recipe: {'steps': 1}}
 TOO_LARGE = (math.inf, -math.inf, math.nan, 1e300, -1e300, 10**400, 2**70, -(2**70))
 
 
 def groups():
   """(what users call it, dataclass) of everything that a config or a program sets."""
   found = [(name, kind) for name, (kind, _) in METHODS.items()]
-  found += [('adapad', Discovery), ('adapad', Feeding), ('optimizer', Optimizer)]
-  found += [('Recipe', Recipe), ('adapter', Targets)]
+  found += [('optimizer', Optimizer), ('Recipe', Recipe), ('adapter', Targets)]
   waiting = [('', FinetuneConfig), ('', RegressionConfig)]
   while waiting:
     where, kind = waiting.pop()

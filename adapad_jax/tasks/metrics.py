@@ -2,14 +2,13 @@
 
 Every function takes labels and predictions of a whole split, (N,) each, in any
 order that is the same for both, and returns metrics by name. None warns: constant
-predictions give a Matthews correlation of 0 and a Pearson correlation of NaN.
+predictions give a Matthews correlation of 0 and a Pearson correlation of NaN. The
+libraries take seconds to import, so whoever needs one imports it.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-import scipy.stats
-import sklearn.metrics
 
 Metric = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 
@@ -23,12 +22,16 @@ def matthews(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Matthews correlation, the metric of CoLA."""
   if not np.ptp(label_N) or not np.ptp(predicted_N):
     return {'matthews_correlation': 0.0}
+  import sklearn.metrics
+
   value = sklearn.metrics.matthews_corrcoef(label_N, predicted_N)
   return {'matthews_correlation': float(value)}
 
 
 def accuracy_f1(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Accuracy, F1 of class 1 and their mean, as for MRPC and QQP."""
+  import sklearn.metrics
+
   right = accuracy(label_N, predicted_N)['accuracy']
   f1 = float(sklearn.metrics.f1_score(label_N, predicted_N, zero_division=0))
   return {'accuracy': right, 'f1': f1, 'combined_score': (right + f1) / 2}
@@ -36,6 +39,8 @@ def accuracy_f1(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float
 
 def pearson_spearman(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Pearson and Spearman correlation and their mean, as for STS-B."""
+  import scipy.stats
+
   pearson = correlation(label_N, predicted_N)
   spearman = correlation(
     scipy.stats.rankdata(label_N), scipy.stats.rankdata(predicted_N)
@@ -51,6 +56,8 @@ def pearson_spearman(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, 
 
 def classification(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Accuracy, mean F1 over the classes and Matthews correlation."""
+  import sklearn.metrics
+
   f1 = sklearn.metrics.f1_score(label_N, predicted_N, average='macro', zero_division=0)
   return {
     **accuracy(label_N, predicted_N),

@@ -6,7 +6,9 @@ The table in docs/hub.md is what these tests find.
 import logging
 import pathlib
 import re
+import time
 
+import huggingface_hub.constants as constants
 import pytest
 
 from adapad_jax import hub as client
@@ -166,6 +168,57 @@ def test_a_warm_start_takes_the_cache_and_warns(
   message = plain(record.getMessage(), hub)
   assert documented()[fault] in message
   assert message.endswith(f'using commit {before.commit[:12]} from the local cache')
+
+
+@pytest.mark.parametrize('what', WHAT)
+@pytest.mark.parametrize('kind', ['reset', 'close', 'hang', 'cut', 'stop', 'status'])
+def test_what_passes_is_tried_again_without_a_word(kind, what, hub, caplog):
+  where = BODY if kind in ('cut', 'stop') else ANY
+  hub.fail(where, kind, size=1, times=2)
+  with caplog.at_level(logging.WARNING, 'adapad_jax'):
+    WHAT[what][1]()
+  assert hub.faults[0].times == 0  # It did happen.
+  assert not [r for r in caplog.records if r.name.startswith('adapad_jax')]
+
+
+def test_a_hub_that_asks_for_a_pause_gets_it(hub, monkeypatch):
+  slept = []
+  monkeypatch.setattr(time, 'sleep', slept.append)
+  wait = {'Retry-After': '7'}
+  hub.fail('GET /api/models/', 'status', status=429, headers=wait, times=2)
+  fetch_model()
+  assert slept == [7.0, 7.0]
+
+
+@pytest.mark.parametrize('what', WHAT)
+def test_what_is_half_fetched_is_not_taken_for_whole(what, hub, files, monkeypatch):
+  # The last file of each: weights, the second split, the tensors.
+  last = {'model': '/store/', 'data': 'train.*parquet', 'adapter': '/store/'}[what]
+  if what == 'data':
+    hub.fail(f'HEAD .*{last}', 'status')
+  else:
+    hub.fail(f'GET .*{last}', 'cut', size=10)
+  with pytest.raises(ValueError):
+    WHAT[what][1]()
+  hub.faults = []
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+  with pytest.raises(ValueError, match='HF_HUB_OFFLINE is set; commit .* lacks '):
+    WHAT[what][1]()
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+  whole = WHAT[what][1]()
+  monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+  assert WHAT[what][1]() == whole
+
+
+def test_a_damaged_file_names_its_data_set_and_what_to_do(hub):
+  files = repositories.opinions(24)
+  name = next(n for n in files if 'train' in n)
+  hub.put('dataset', DATA, files | {name: b'PAR1' + bytes(200) + b'PAR1'})
+  with pytest.raises(ValueError) as caught:
+    fetch_data()
+  message = str(caught.value)
+  assert message.startswith(f'the data files of {DATA} cannot be read (')
+  assert 'to have it downloaded again' in message and '\n' not in message
 
 
 def changed(files):

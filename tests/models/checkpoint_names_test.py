@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 from safetensors.numpy import save_file
 
-from adapad_jax.models import Head, load
+from adapad_jax.models import Head, load, weights
+from adapad_jax.models.deberta import DEBERTA
 from tests.hub.repositories import draw
 
 SIZES = {
@@ -166,3 +167,12 @@ def test_what_is_beside_the_backbone_is_named_and_what_is_inside_refused(
     extra = {f'{prefix}{part}.gate.weight': np.zeros(2, np.float32)}
     with pytest.raises(ValueError, match=r'unexpected \(1\): .*gate.weight'):
       load(str(write(tmp_path / 'inside', name, tensors | extra)), Head('span'))
+
+
+@pytest.mark.parametrize('old_first', [True, False])
+def test_a_proper_name_counts_before_an_old_one_in_any_order(old_first):
+  stem = 'deberta.embeddings.word_embeddings'
+  stored = {f'{stem}._weight': 'old', f'{stem}.weight': 'proper'}
+  stored = dict(sorted(stored.items(), reverse=not old_first))
+  found = weights.by_canonical_name(stored, DEBERTA, [f'{stem}.weight'])
+  assert found == {f'{stem}.weight': 'proper'}
