@@ -120,9 +120,6 @@ def user_name(case):
   """The dotted name of a field as users set it."""
   where, kind, name = case
   known = {
-    (Feeding, 'mode'): 'adapad.feeding',
-    (Feeding, 'workers'): 'adapad.r_max',
-    (Feeding, 'batch'): 'train.batch',
     (Targets, 'patterns'): 'adapter.targets',
   }
   where = where.replace('head_optimizer', 'optimizer')
