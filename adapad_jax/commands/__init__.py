@@ -1,6 +1,7 @@
 """What `python -m adapad_jax.main --mode=...` can do, one file a mode."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -30,4 +31,4 @@ class Request:
     """
     if self.workdir is None:
       raise ValueError('this mode needs --workdir=FOLDER, the folder of a run')
-    return self.workdir.expanduser()
+    return pathlib.Path(os.path.expanduser(self.workdir))

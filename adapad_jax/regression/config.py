@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import optax
 
@@ -215,6 +216,8 @@ class RegressionConfig:
       raise ValueError(f'rank={self.rank} must be at least 1')
     if self.seed < 0:
       raise ValueError(f'seed={self.seed} must not be negative')
+    if not 0 <= self.ridge < math.inf:
+      raise ValueError(f'ridge={self.ridge} must not be negative and must be finite')
     self._check_method()
     if self.traffic != TrafficConfig() and self.method != 'parallel':
       raise ValueError(f"traffic is for method='parallel', got {self.method!r}")

@@ -80,6 +80,10 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
       f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
       ' and report'
     )
+  if not {'method', 'settings'} <= values.keys():
+    raise ValueError(
+      f'{workdir / CONFIG} is not the config of a run: it has {sorted(values)}'
+    )
   return finetune_config(values | {values['method']: values.pop('settings')})
 
 

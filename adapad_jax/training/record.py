@@ -122,7 +122,10 @@ def known_record(workdir: pathlib.Path) -> Record | None:
       f'{path} has format {found!r:.40}, this version reads format {FORMAT}; open the'
       ' run with the version that began it'
     )
-  return build(Record, values, str(path))
+  try:
+    return build(Record, values, str(path))
+  except TypeError as error:  # a field is not there
+    raise ValueError(f'{path} is damaged: {error}') from error
 
 
 def read_record(workdir: pathlib.Path) -> Record | None:

@@ -46,7 +46,7 @@ def _version(package: str) -> str:
 
 def at(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """The path of a workdir, `~` expanded."""
-  return pathlib.Path(workdir).expanduser()
+  return pathlib.Path(os.path.expanduser(workdir))
 
 
 def require_usable(workdir: pathlib.Path) -> None:
@@ -170,4 +170,4 @@ def absolute(path: str) -> str:
   """A path in a config such that it means the same in every folder; '' stays."""
   if not path or '://' in path:
     return path
-  return str(pathlib.Path(path).expanduser().absolute())
+  return str(at(path).absolute())

@@ -67,7 +67,8 @@ def changed(path, change):
   path.rename(aside)
   try:
     if change is not None:
-      path.write_text(change(aside.read_text()))
+      # Line ends stay, so that a change of letters leaves the size alone.
+      path.write_bytes(change(aside.read_bytes().decode()).encode())
     yield
   finally:
     path.unlink(missing_ok=True)
@@ -226,21 +227,31 @@ def test_a_run_without_a_record_is_rebuilt_with_a_warning(
 
 
 @pytest.mark.parametrize('name', ['classes', 'base'])
-def test_a_state_of_other_shapes_is_refused_and_stays(home, old, name, monkeypatch):
+def test_a_state_of_other_shapes_is_refused_and_stays(
+  home, old, name, tmp_path, monkeypatch
+):
   monkeypatch.chdir(home)
   path, change, _ = CHANGES[name]
-  before = seen(old)
+  # Weights that are drawn fit any config.json, so that only the state does not.
+  drawn = tmp_path / 'run'
+  shutil.copytree(old, drawn)
+  stored = json.loads((drawn / 'config.json').read_text())
+  stored['model']['random_weights'] = True
+  (drawn / 'config.json').write_text(json.dumps(stored))
+  values = values_in('.')
+  values['model']['random_weights'] = True
+  before = seen(drawn)
   wanted = {
     'classes': r'head.classifier.bias is \[2\], it should be \[3\]',
     'base': r'head.* is \[16.*\], it should be \[32',
   }
   with changed(home / path, change):
     with pytest.raises(OtherShapes, match=wanted[name]):
-      restore(old)
+      restore(drawn)
     with pytest.raises(OtherShapes, match=wanted[name]):
-      train(finetune_config(values_in('.')), old)
-  assert seen(old) == before
-  assert restore(old).step == 4
+      train(finetune_config(values), drawn)
+  assert seen(drawn) == before
+  assert restore(drawn).step == 4
 
 
 def test_looking_at_a_run_changes_nothing_even_in_a_damaged_one(home, tmp_path, caplog):
@@ -351,6 +362,23 @@ def test_a_newer_record_is_not_guessed_at(home, tmp_path):
   path = tmp_path / 'run/run.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'format': 2}))
   with pytest.raises(ValueError, match='has format 2, this version reads format 1'):
+    restore(tmp_path / 'run')
+
+
+@pytest.mark.parametrize(
+  'name, text, message',
+  [
+    ('run.json', '{"format": 1}', 'run.json is damaged: .*train_rows'),
+    ('run.json', '{"format"', 'run.json is not JSON'),
+    ('run.json', '[]', 'run.json has format'),
+    ('config.json', '{"seed": 1}', r"config.json is not the config .* it has .'seed'."),
+    ('config.json', '[1]', 'config.json is not the config of a run: it holds .1'),
+  ],
+)
+def test_damaged_notes_of_a_run_are_named(home, tmp_path, name, text, message):
+  shutil.copytree(home / 'run', tmp_path / 'run')
+  (tmp_path / 'run' / name).write_text(text)
+  with pytest.raises(ValueError, match=message):
     restore(tmp_path / 'run')
 
 
