@@ -5,6 +5,8 @@ import hashlib
 import os
 import pathlib
 
+from adapad_jax.ranges import Size, Text
+
 # Above that many bytes a file is sampled: this much at the start of every stride.
 _WHOLE = 2**29
 _STRIDE = 2**20
@@ -21,9 +23,9 @@ class FileOrigin:
     digest: see `digest`.
   """
 
-  path: str
-  bytes: int
-  digest: str
+  path: Text
+  bytes: Size
+  digest: Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +38,9 @@ class HubCommit:
     commit: what that was, 40 hex digits.
   """
 
-  repo: str
-  revision: str
-  commit: str
+  repo: Text
+  revision: Text
+  commit: Text
 
   def __str__(self) -> str:
     return f'{self.repo} at commit {self.commit[:12]} of {self.revision}'

@@ -1,5 +1,6 @@
 """`--mode=train`: trains, or goes on; `--dry_run` only says what it would do."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -16,7 +17,12 @@ from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.record import make_record, read_record, require_same_record
+from adapad_jax.training.record import (
+  make_record,
+  read_record,
+  require_same_data,
+  require_same_record,
+)
 from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
@@ -72,7 +78,8 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Refuses to show the outcome of a run for data or a model that are others now."""
   then = read_record(workdir)
   if then is not None:
-    plan = make_plan(config, commits=recorded(then))
+    check = functools.partial(require_same_data, workdir, then)
+    plan = make_plan(config, commits=recorded(then), check=check)
     require_same_record(workdir, then, make_record(plan))
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from adapad_jax.origins import FileOrigin, HubCommit, digest, file_origin
+from adapad_jax.ranges import Size, Text
 from adapad_jax.tasks.reader import Read, Reader, files_of
 from adapad_jax.tasks.table import Table
 
@@ -19,8 +21,8 @@ class Baseline:
       gives them. Some may be missing, NaN or None: not every metric has a baseline.
   """
 
-  name: str
-  metrics: dict[str, float | None]
+  name: Text
+  metrics: dict[Text, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class SourceFacts:
   """
 
   files: tuple[FileOrigin, ...]
-  rows: int | None
+  rows: Size | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +55,14 @@ class Facts:
     hub: where the data came from, if from a hub.
   """
 
-  task: str
-  kind: str
-  classes: tuple[str, ...] | None
-  codes: dict[str, str]
-  text: tuple[str, ...]
-  label: str
-  sources: dict[str, SourceFacts]
-  splits: dict[str, int | None]
+  task: Text
+  kind: Text
+  classes: tuple[Text, ...] | None
+  codes: dict[Text, Text]
+  text: tuple[Text, ...]
+  label: Text
+  sources: dict[Text, SourceFacts]
+  splits: dict[Text, Size | None]
   baseline: Baseline
   hub: HubCommit | None = None
 

@@ -63,7 +63,10 @@ class Plan:
 
 
 def make_plan(
-  config: FinetuneConfig, record: Record | None = None, commits: Commits = LATEST
+  config: FinetuneConfig,
+  record: Record | None = None,
+  commits: Commits = LATEST,
+  check: Callable[[Task], None] = lambda task: None,
 ) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
@@ -72,13 +75,14 @@ def make_plan(
     record: of a run that is opened again: what it says of its data is then taken from
       there, and data are read only where they are used.
     commits: of the hub to read for a run that has begun; those of a record come first.
+    check: refuses a task, before the model is held against it.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read or downloaded, and
       for what does not depend on the data before these are.
   """
   commits = recorded(record) if record else commits
-  task, outlined, to_download = _read(at_commits(config, commits), record)
+  task, outlined, to_download = _read(at_commits(config, commits), record, check)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
@@ -128,7 +132,7 @@ def make_plan(
 
 
 def _read(
-  config: FinetuneConfig, record: Record | None
+  config: FinetuneConfig, record: Record | None, check: Callable[[Task], None]
 ) -> tuple[Task, Pretrained, Mapping[str, int | None]]:
   """The task, the model's outline, and what is to be downloaded of its weights.
 
@@ -141,6 +145,7 @@ def _read(
   tokenizer = models.load_tokenizer(source)
   longest = models.max_length(source)
   task = load_task(config.data, tokenizer, longest, record and record.data)
+  check(task)
   if task.head != head:
     outlined = _outline(config, source, task.head)
   check_vocabulary(tokenizer, outlined.config)

@@ -15,11 +15,13 @@ from adapad_jax.models.loading import read_hf_config
 from adapad_jax.models.sources import Source, find
 from adapad_jax.models.tokenizer import is_tokenizer_file
 from adapad_jax.origins import FileOrigin, HubCommit, file_origin
+from adapad_jax.ranges import Natural, Size, Text
 from adapad_jax.settings import as_dict, build
 from adapad_jax.tasks.facts import Facts, SourceFacts
 from adapad_jax.training.workdir import RECORD, versions
 
 if TYPE_CHECKING:
+  from adapad_jax.tasks import Task
   from adapad_jax.training.config import ModelConfig
   from adapad_jax.training.plan import Plan
 
@@ -40,9 +42,9 @@ class ModelRecord:
     hub: the model's repository, if it came from a hub.
   """
 
-  source: str
-  folder: str
-  config: dict[str, Any]
+  source: Text
+  folder: Text
+  config: dict[Text, Any]
   weights: tuple[FileOrigin, ...]
   tokenizer: tuple[FileOrigin, ...]
   hub: HubCommit | None = None
@@ -61,11 +63,11 @@ class Record:
     versions: of Python and packages.
   """
 
-  format: int
-  train_rows: int
+  format: Natural
+  train_rows: Size
   data: Facts | None
   model: ModelRecord
-  versions: dict[str, str]
+  versions: dict[Text, Text]
 
 
 def make_record(plan: 'Plan') -> Record:
@@ -159,6 +161,16 @@ def require_same_record(workdir: pathlib.Path, then: Record, now: Record) -> Non
   if then.train_rows != now.train_rows and not changes:
     changes.append(f'{then.train_rows} training rows then, {now.train_rows} now')
   _refuse(workdir, changes)
+
+
+def require_same_data(workdir: pathlib.Path, then: Record | None, task: 'Task') -> None:
+  """Refuses to go on with a run on other data; without a record nothing is known.
+
+  Raises:
+    ValueError: naming what has changed.
+  """
+  if then is not None:
+    _refuse(workdir, list(_data_changes(then.data, task.facts)))
 
 
 def require_same_model(

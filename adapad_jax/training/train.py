@@ -1,6 +1,7 @@
 """Fine-tuning, from a config to a workdir with everything in it."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import claim_workdir, require_same_run
-from adapad_jax.training.commits import begun_with
+from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.interrupt import Request, on_signals
@@ -27,7 +28,7 @@ from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.phases import added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.profiler import PROFILE, Profiler
-from adapad_jax.training.record import make_record
+from adapad_jax.training.record import known_record, make_record, require_same_data
 from adapad_jax.training.result import make_result
 from adapad_jax.training.session import Session, open_session, restore
 from adapad_jax.training.shares import SharedOut, make_order
@@ -130,7 +131,9 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
   require_usable(workdir)
   require_same_run(workdir, config)
   with timed(setup, 'data and plan'):
-    plan = make_plan(config, commits=begun_with(workdir))
+    then = known_record(workdir)
+    check = functools.partial(require_same_data, workdir, then)
+    plan = make_plan(config, commits=recorded(then), check=check)
   require_same(json.dumps(plan.commits.as_dict()), 'commit of the hub')
   say(describe(plan))
   with locked(workdir):
