@@ -4,8 +4,17 @@ Axis letters, declared here for the whole package: N rows of a split, B rows of 
 batch, L positions, C classes, V vocabulary entries.
 """
 
-from adapad_jax.tasks.config import DataConfig, QaConfig
+from adapad_jax.tasks.config import ChatConfig, DataConfig, QaConfig
 from adapad_jax.tasks.load import load_task
 from adapad_jax.tasks.task import Baseline, Split, Splits, Task
 
-__all__ = ['Baseline', 'DataConfig', 'QaConfig', 'Split', 'Splits', 'Task', 'load_task']
+__all__ = [
+  'Baseline',
+  'ChatConfig',
+  'DataConfig',
+  'QaConfig',
+  'Split',
+  'Splits',
+  'Task',
+  'load_task',
+]

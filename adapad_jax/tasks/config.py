@@ -7,6 +7,11 @@ from adapad_jax.settings import did_you_mean
 MIN_LENGTH = 8
 
 ANSWERS = ('span', 'generate')
+# What instruction tuning learns of a row, see `sft.masks.mark`.
+LOSSES = ('assistant', 'completion', 'last', 'all')
+TOO_LONG = ('cut', 'drop', 'refuse')
+STRINGS = ('plain', 'turns')
+BAD_ROWS = ('refuse', 'drop')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +56,58 @@ class QaConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChatConfig:
+  """How rows of instruction tuning become tokens, and which of them are learned.
+
+  Attributes:
+    template: file of a chat template, or 'plain'; '' takes the model's own or, without
+      one, 'plain'.
+    loss: 'assistant' learns every turn of the assistant with the token that ends it,
+      'last' the last turn alone, 'completion' what follows the prompt, 'all'
+      everything.
+    too_long: rows above `data.max_length` are 'cut', or left out ('drop'), or an error
+      ('refuse').
+    strings: a prompt and a completion that are strings stand 'plain' behind each other,
+      or become 'turns' of the chat template.
+    cache: folder that keeps tokenised rows between starts; '' is the user's cache.
+
+  Raises:
+    ValueError: for an unknown choice.
+  """
+
+  template: str = ''
+  loss: str = 'assistant'
+  too_long: str = 'cut'
+  strings: str = 'plain'
+  cache: str = ''
+
+  def __post_init__(self) -> None:
+    for name, choices in (
+      ('loss', LOSSES),
+      ('too_long', TOO_LONG),
+      ('strings', STRINGS),
+    ):
+      value = getattr(self, name)
+      if value not in choices:
+        raise ValueError(
+          f'unknown data.chat.{name}={value!r}{did_you_mean(value, choices)}'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
   """Names a task and the data it reads.
 
   Attributes:
     task: a GLUE task ('cola', 'sst2', ...), 'squad', 'squad_v2', 'rotten_tomatoes',
-      or 'classification' or 'regression' for one's own files.
+      'classification' or 'regression' for one's own files, or 'sft' for prompts and
+      chats of one's own.
     path: a folder to read instead of the hub: official GLUE .tsv or SQuAD .json
       files, a saved `datasets` folder, or files named after splits (train.csv, ...).
+      For 'sft' also a data set on the hub, OWNER/NAME or OWNER/NAME:CONFIGURATION.
     train: one's own training file (.csv, .tsv, .jsonl or .parquet; .json for SQuAD).
+      For 'sft' a file (.json too, and .gz), a folder of them, or several with commas
+      between.
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
     text: the one or two text columns of one's own files.
@@ -71,11 +119,18 @@ class DataConfig:
     max_eval_rows: rows of every validation split, drawn likewise; 0 means all.
     holdout: fraction of the training data to validate on instead, for tuning. The
       validation split proper is then called 'dev'.
+    prompt, completion: columns of 'sft' with other names than prompt and completion.
+    messages: the column of 'sft' that holds messages, if it has another name.
+    weights: how often an epoch of 'sft' sees the rows of each training file: 2 is
+      twice, 0.5 a half of them, drawn once. Empty: once.
+    bad_rows: rows of 'sft' that cannot be learned are an error ('refuse'), or are left
+      out and counted ('drop').
     qa: how SQuAD's questions are laid out and answered.
+    chat: how rows of 'sft' become tokens.
 
   Raises:
-    ValueError: for a size or fraction out of range, or other than one or two text
-      columns.
+    ValueError: for a size, fraction or weight out of range, an unknown choice, or other
+      than one or two text columns.
   """
 
   task: str = 'rotten_tomatoes'
@@ -90,7 +145,13 @@ class DataConfig:
   max_train_rows: int = 0
   max_eval_rows: int = 0
   holdout: float = 0.0
+  prompt: str = ''
+  completion: str = ''
+  messages: str = ''
+  weights: tuple[float, ...] = ()
+  bad_rows: str = 'refuse'
   qa: QaConfig = QaConfig()
+  chat: ChatConfig = ChatConfig()
 
   def __post_init__(self) -> None:
     if len(self.text) not in (1, 2) or isinstance(self.text, str):
@@ -104,3 +165,14 @@ class DataConfig:
         raise ValueError(f'data.{name} must not be negative, got {getattr(self, name)}')
     if not 0 <= self.holdout < 1:
       raise ValueError(f'data.holdout must be in [0, 1), got {self.holdout}')
+    if self.bad_rows not in BAD_ROWS:
+      raise ValueError(
+        f'unknown data.bad_rows={self.bad_rows!r}'
+        f'{did_you_mean(self.bad_rows, BAD_ROWS)}'
+      )
+    if any(not weight >= 0 for weight in self.weights) or (
+      self.weights and not any(self.weights)
+    ):
+      raise ValueError(
+        f'data.weights must not be negative, nor all zero, got {self.weights}'
+      )

@@ -6,6 +6,7 @@ from typing import Any
 
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.sft import load as sft
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.squad import load as squad
 from adapad_jax.tasks.task import Task
@@ -33,7 +34,7 @@ def load_task(
     ValueError: for an unknown task, a missing file or column, labels that do not
       fit, or rows longer than the model takes.
   """
-  tasks = (*SOURCES, *squad.TASKS)
+  tasks = (*SOURCES, *squad.TASKS, *sft.TASKS)
   if config.task not in tasks:
     near = difflib.get_close_matches(config.task, tasks, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
@@ -41,4 +42,6 @@ def load_task(
   check_length(tokenizer, config.max_length, max_positions)
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer)
+  if config.task in sft.TASKS:
+    return sft.build(config, tokenizer)
   return text_task.build(SOURCES[config.task](config), config, tokenizer)

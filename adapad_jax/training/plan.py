@@ -63,6 +63,8 @@ def make_plan(config: FinetuneConfig) -> Plan:
   tokenizer = models.load_tokenizer(config.model.source)
   longest = models.max_length(config.model.source)
   task = load_task(config.data, tokenizer, longest)
+  if config.train.packing:
+    task = task.packed()
   outlined = _outline(config, task)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
