@@ -22,7 +22,7 @@ from adapad_jax.tasks.sft.rows import (
   columns_of,
   documents,
   drawn,
-  flat,
+  frequencies,
   held_out,
   packed_columns,
   weighted,
@@ -110,7 +110,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
     evaluate=evaluate,
     metric='loss',
     lower_is_better=True,
-    baseline=_baseline(found['train'], found['validation'], len(tokenizer)),
+    baseline=_baseline(found['train'], found['validation'], _vocabulary(tokenizer)),
     read=lambda path: _one_each(
       source, 'input', source.documents(read_all(str(path)), 'input')
     ),
@@ -211,16 +211,18 @@ def _check_rows(split: Split, outputs: Outputs) -> None:
     )
 
 
+def _vocabulary(tokenizer: Any) -> int:
+  """Ids that tokens may have; some tokenizers leave a few of them out."""
+  return max(tokenizer.get_vocab().values()) + 1
+
+
 def _baseline(train: Documents, held: Documents, vocabulary: int) -> Baseline:
   """Scores the frequencies of the tokens that the training rows learn."""
-  learned = lambda rows: flat(rows, rows.store.ids)[flat(rows, rows.store.learned) > 0]
-  said, asked = learned(train), learned(held)
-  size = max(vocabulary, int(said.max()) + 1, int(asked.max()) + 1)
-  count_V = np.bincount(said, minlength=size)
+  said_V, asked_V = (frequencies(rows, vocabulary) for rows in (train, held))
   # One more of each, so that a token that was never seen can be.
-  log_V = np.log(count_V + 1) - math.log(count_V.sum() + size)
-  accuracy = float(np.mean(asked == np.argmax(count_V)))
-  loss = -float(np.mean(log_V[asked]))
+  log_V = np.log(said_V + 1) - math.log(said_V.sum() + vocabulary)
+  share_V = asked_V / asked_V.sum()
+  loss, accuracy = -float(share_V @ log_V), float(share_V[np.argmax(said_V)])
   return Baseline('token frequencies', _metrics(loss, accuracy))
 
 

@@ -22,12 +22,17 @@ from adapad_jax.tasks.task import Batch
 
 # Logits that are in memory at once: 256 MB in float32.
 _LOGITS = 2**26
-_LEAST = 64
+_PARTS, _LEAST = 8, 64
 
 
-def chunk_size(vocabulary: int) -> int:
-  """Positions of a chunk, a power of two."""
-  return max(2 ** ((_LOGITS // vocabulary).bit_length() - 1), _LEAST)
+def chunk_size(vocabulary: int, positions: int) -> int:
+  """Positions of a chunk, a power of two: few enough for memory, and for what is saved.
+
+  The last chunk is computed whole, so with an eighth of the positions in each at most
+  that share of the work is for nothing.
+  """
+  most = max(min(_LOGITS // vocabulary, positions // _PARTS), 1)
+  return max(2 ** (most.bit_length() - 1), _LEAST)
 
 
 def token_loss(
@@ -43,7 +48,7 @@ def token_loss(
   """
   states_ND, target_N, learned_N = _positions(model, batch, keys_B)
   unembedding = model.unembedding()
-  chunk = chunk or chunk_size(unembedding.vocabulary)
+  chunk = chunk or chunk_size(unembedding.vocabulary, len(target_N))
   rows = len(batch['ids_BL'])
   loss_N = _losses(chunk, unembedding, states_ND, target_N, learned_N)
   by_row = lambda x_N: jnp.sum(x_N.reshape(rows, -1), axis=1)
@@ -57,7 +62,7 @@ def predict_tokens(model: Any, batch: Batch, chunk: int = 0) -> dict[str, jax.Ar
   """
   states_ND, target_N, learned_N = _positions(model, batch, None)
   unembedding = model.unembedding()
-  chunk = chunk or chunk_size(unembedding.vocabulary)
+  chunk = chunk or chunk_size(unembedding.vocabulary, len(target_N))
   rows = len(batch['ids_BL'])
 
   def of_chunk(states_CD: jax.Array, target_C: jax.Array) -> tuple[jax.Array, ...]:

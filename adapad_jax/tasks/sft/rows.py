@@ -125,6 +125,17 @@ def _parts(rows: Documents, values: np.ndarray) -> Iterator[np.ndarray]:
     yield np.asarray(values[place])
 
 
+def frequencies(rows: Documents, vocabulary: int) -> np.ndarray:
+  """How often each token is learned, (V,)."""
+  count_V = np.zeros(vocabulary, np.int64)
+  store = rows.store
+  for ids, learned in zip(
+    _parts(rows, store.ids), _parts(rows, store.learned), strict=True
+  ):
+    count_V += np.bincount(ids[learned > 0], minlength=vocabulary)
+  return count_V
+
+
 def columns_of(rows: Documents, fill: int) -> dict[str, Ragged]:
   """One document a row; tokens stay where they are stored."""
   width = int(rows.length_N.max())

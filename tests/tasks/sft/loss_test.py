@@ -141,4 +141,6 @@ def test_no_array_has_logits_of_all_positions():
 
 
 def test_chunks_are_powers_of_two_that_fit():
-  assert [chunk_size(v) for v in (151936, 49152, 512, 10**9)] == [256, 1024, 2**17, 64]
+  sizes = lambda positions: [chunk_size(v, positions) for v in (151936, 49152, 512)]
+  assert sizes(2**20) == [256, 1024, 2**17]
+  assert sizes(4096) == [256, 512, 512] and sizes(100) == [64, 64, 64]
