@@ -22,7 +22,7 @@ from adapad_jax.tasks.task import Batch
 
 # Logits that are in memory at once: 256 MB in float32.
 _LOGITS = 2**26
-_PARTS, _LEAST = 8, 64
+_PARTS, _LEAST = 8, 128
 
 
 def chunk_size(vocabulary: int, positions: int) -> int:

@@ -143,4 +143,4 @@ def test_no_array_has_logits_of_all_positions():
 def test_chunks_are_powers_of_two_that_fit():
   sizes = lambda positions: [chunk_size(v, positions) for v in (151936, 49152, 512)]
   assert sizes(2**20) == [256, 1024, 2**17]
-  assert sizes(4096) == [256, 512, 512] and sizes(100) == [64, 64, 64]
+  assert sizes(4096) == [256, 512, 512] and sizes(100) == [128, 128, 128]
