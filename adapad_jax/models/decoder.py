@@ -20,7 +20,7 @@ from adapad_jax.models.config_fields import pick, require
 from adapad_jax.models.encoder import span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
-from adapad_jax.models.products import token_product
+from adapad_jax.models.unembedding import Unembedding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +186,17 @@ class Backbone(nnx.Module):
   ) -> tuple[jax.Array, Cache | None]:
     """Last hidden states (B, L, D), and the cache where one came in.
 
-    Positions count the tokens before them, so padding may stand anywhere.
+    Positions count the tokens before them, so padding may stand anywhere. With
+    'segments_BL', numbers of the documents that share a row, positions count from the
+    start of each, and attention stays inside; padding stands behind them.
+
+    Raises:
+      ValueError: for documents that share a row where there is a cache.
     """
     mask_BL = batch['mask_BL']
+    segments_BL = batch.get('segments_BL')
+    if segments_BL is not None and cache is not None:
+      raise ValueError('documents that share a row cannot be read into a cache')
     if cache is None:
       mask_BM, first = mask_BL, 0
     else:
@@ -199,8 +207,11 @@ class Backbone(nnx.Module):
     positions_BL = jax.lax.dynamic_slice_in_dim(
       positions_BM, first, mask_BL.shape[1], axis=1
     )
-    turn = rotary.rotation(self.config.rope, positions_BL, self.config.head_dim)
     bias_B1LM = _causal_bias(mask_BM, mask_BL.shape[1], first)
+    if segments_BL is not None:
+      positions_BL = _inner_positions(segments_BL)
+      bias_B1LM = jnp.minimum(bias_B1LM, _segment_bias(segments_BL))
+    turn = rotary.rotation(self.config.rope, positions_BL, self.config.head_dim)
     step = lambda layer, carry, index: layer(*carry, turn, bias_B1LM, keys_B, index)
     start = (self.embed_tokens(batch['ids_BL']), cache)
     x_BLD, cache = stack.run_blocks(self.layers, step, start, remat=self.remat)
@@ -220,6 +231,25 @@ def _causal_bias(mask_BM: jax.Array, length: int, first: int | jax.Array) -> jax
   seen_LM = query_L1 >= jnp.arange(mask_BM.shape[1])[None]
   floor = jnp.finfo(jnp.float32).min
   return layers.mask_bias(mask_BM) + jnp.where(seen_LM, 0.0, floor)[None, None]
+
+
+def _segment_bias(segments_BL: jax.Array) -> jax.Array:
+  """(B, 1, L, M) bias that keeps tokens of a document among themselves.
+
+  Padding, number 0, may look at everything: a query with nothing to see is what
+  kernels of attention disagree about.
+  """
+  query_BL1, key_B1M = segments_BL[:, :, None], segments_BL[:, None, :]
+  apart_BLM = (query_BL1 != key_B1M) & (query_BL1 > 0)
+  return jnp.where(apart_BLM, jnp.finfo(jnp.float32).min, 0.0)[:, None]
+
+
+def _inner_positions(segments_BL: jax.Array) -> jax.Array:
+  """Places (B, L) of tokens in their documents, counted from zero."""
+  place_BL = jnp.broadcast_to(jnp.arange(segments_BL.shape[1])[None], segments_BL.shape)
+  before_BL = jnp.pad(segments_BL[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+  first_BL = jnp.where(segments_BL != before_BL, place_BL, 0)
+  return place_BL - jax.lax.cummax(first_BL, axis=1)
 
 
 class DecoderModel(nnx.Module):
@@ -266,9 +296,16 @@ class DecoderModel(nnx.Module):
 
   def token_logits(self, hidden_BLD: jax.Array) -> jax.Array:
     """Next-token logits (B, L, V) in float32, from a head that may be tied."""
-    if not self.config.tie_word_embeddings:
-      return self.lm_head(hidden_BLD).astype(jnp.float32)
-    return token_product(hidden_BLD, self.model.embed_tokens.embedding[...])
+    return self.unembedding()(hidden_BLD)
+
+  def unembedding(self) -> Unembedding:
+    """What `token_logits` computes, apart from the model."""
+    if self.config.tie_word_embeddings:
+      table_VD = self.model.embed_tokens.embedding[...]
+      return Unembedding(table_VD, tied=True, dtype=table_VD.dtype)
+    return Unembedding(
+      self.lm_head.kernel[...], tied=False, dtype=jnp.dtype(self.lm_head.dtype)
+    )
 
 
 def last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:

@@ -3,12 +3,27 @@
 import dataclasses
 from typing import Annotated
 
-from adapad_jax.ranges import Count, Fraction, Free, Natural, OneOf, Range, Real, Text
+from adapad_jax.ranges import (
+  Count,
+  Fraction,
+  Free,
+  Natural,
+  NonNegative,
+  OneOf,
+  Range,
+  Real,
+  Text,
+)
 from adapad_jax.settings import check
 
 MIN_LENGTH = 8
 
 ANSWERS = ('span', 'generate')
+# What instruction tuning learns of a row, see `sft.masks.mark`.
+LOSSES = ('assistant', 'completion', 'last', 'all')
+TOO_LONG = ('cut', 'drop', 'refuse')
+STRINGS = ('plain', 'turns')
+BAD_ROWS = ('refuse', 'drop')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +56,43 @@ class QaConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ChatConfig:
+  """How rows of instruction tuning become tokens, and which of them are learned.
+
+  Attributes:
+    template: file of a chat template, or 'plain'; '' takes the model's own or, without
+      one, 'plain'.
+    loss: 'assistant' learns every turn of the assistant with the token that ends it,
+      'last' the last turn alone, 'completion' what follows the prompt, 'all'
+      everything.
+    too_long: rows above `data.max_length` are 'cut', or left out ('drop'), or an error
+      ('refuse').
+    strings: a prompt and a completion that are strings stand 'plain' behind each other,
+      or become 'turns' of the chat template.
+    cache: folder that keeps tokenised rows between starts; '' is the user's cache.
+
+  Raises:
+    ValueError: for an unknown choice.
+  """
+
+  template: Text = ''
+  loss: Annotated[str, OneOf(LOSSES)] = 'assistant'
+  too_long: Annotated[str, OneOf(TOO_LONG)] = 'cut'
+  strings: Annotated[str, OneOf(STRINGS)] = 'plain'
+  cache: Text = ''
+
+  def __post_init__(self) -> None:
+    check(self, 'data.chat')
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
   """Names a task and the data it reads.
 
   Attributes:
     task: a GLUE task ('cola', 'sst2', ...), 'squad', 'squad_v2', 'rotten_tomatoes',
-      or 'classification' or 'regression' for one's own files.
+      'classification' or 'regression' for one's own files, or 'sft' for prompts and
+      chats of one's own.
     path: a folder to read: official GLUE .tsv or SQuAD .json files, a saved
       `datasets` folder, or files named after splits (train.csv, ...). Or the id of a
       data set on the hub, OWNER/NAME or OWNER/NAME@REVISION; a folder of that name
@@ -55,7 +101,8 @@ class DataConfig:
       branch.
     subset: of a data set on the hub ('config' in its card); '' means the default,
       for GLUE the task's name.
-    train: one's own training file (.csv, .tsv, .jsonl, .json or .parquet).
+    train: one's own training file (.csv, .tsv, .jsonl, .json or .parquet). For 'sft'
+      also a folder of them, or several with commas between.
     validation: one's own validation file.
     test: one's own test file; labels may be missing.
     text: the one or two text columns of one's own files.
@@ -67,11 +114,18 @@ class DataConfig:
     max_eval_rows: rows of every validation split, drawn likewise; 0 means all.
     holdout: fraction of the training data to validate on instead, for tuning. The
       validation split proper is then called 'dev'.
+    prompt, completion: columns of 'sft' with other names than prompt and completion.
+    messages: the column of 'sft' that holds messages, if it has another name.
+    weights: how often an epoch of 'sft' sees the rows of each training file: 2 is
+      twice, 0.5 a half of them, drawn once. Empty: once.
+    bad_rows: rows of 'sft' that cannot be learned are an error ('refuse'), or are left
+      out and counted ('drop').
     qa: how SQuAD's questions are laid out and answered.
+    chat: how rows of 'sft' become tokens.
 
   Raises:
-    ValueError: for a size or fraction out of range, or other than one or two text
-      columns.
+    ValueError: for a size, fraction or weight out of range, an unknown choice, or other
+      than one or two text columns.
   """
 
   task: Text = 'rotten_tomatoes'
@@ -88,10 +142,18 @@ class DataConfig:
   max_train_rows: Natural = 0
   max_eval_rows: Natural = 0
   holdout: Fraction = 0.0
+  prompt: Text = ''
+  completion: Text = ''
+  messages: Text = ''
+  weights: tuple[NonNegative, ...] = ()
+  bad_rows: Annotated[str, OneOf(BAD_ROWS)] = 'refuse'
   qa: QaConfig = QaConfig()
+  chat: ChatConfig = ChatConfig()
 
   def __post_init__(self) -> None:
     if not isinstance(self.text, str):  # which is no list of names
       check(self, 'data')
     if isinstance(self.text, str) or len(self.text) not in (1, 2):
       raise ValueError(f'data.text takes one or two column names, got {self.text!r}')
+    if self.weights and not any(self.weights):
+      raise ValueError(f'data.weights must not be all zero, got {self.weights}')

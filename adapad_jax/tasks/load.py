@@ -10,7 +10,9 @@ from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
+from adapad_jax.tasks.hub import is_on_hub
 from adapad_jax.tasks.predictions import writable_kind
+from adapad_jax.tasks.sft import load as sft
 from adapad_jax.tasks.source import Source
 from adapad_jax.tasks.squad import load as squad
 from adapad_jax.tasks.squad.answers import answer_files
@@ -45,7 +47,7 @@ def load_task(
     ValueError: for an unknown task, a missing file or column, labels that do not
       fit, or rows longer than the model takes.
   """
-  tasks = (*SOURCES, *squad.TASKS)
+  tasks = (*SOURCES, *squad.TASKS, *sft.TASKS)
   if config.task not in tasks:
     near = difflib.get_close_matches(config.task, tasks, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
@@ -65,6 +67,8 @@ def load_task(
 def _build(config: DataConfig, tokenizer: Any) -> Task:
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer)
+  if config.task in sft.TASKS:
+    return sft.build(config, tokenizer)
   return text_task.build(SOURCES[config.task](config), config, tokenizer)
 
 
@@ -72,6 +76,8 @@ def _require_used(config: DataConfig, task: Task) -> None:
   """Refuses what is said of a data set on the hub where the data are files."""
   for name in ('revision', 'subset'):
     value = getattr(config, name)
+    if name == 'subset' and config.task in sft.TASKS and is_on_hub(config.path):
+      continue
     if value and (task.facts is None or task.facts.hub is None):
       raise ValueError(
         f'data.{name}={value!r} is of a data set on the hub, but the data are files'
@@ -82,11 +88,15 @@ def expected_head(config: DataConfig) -> Head:
   """The head of a task before its data are read: the kind, not the number of labels."""
   if config.task in squad.TASKS:
     return Head('lm' if config.qa.answer == 'generate' else 'span')
+  if config.task in sft.TASKS:
+    return Head('lm')
   return Head('classification')
 
 
 def default_suffix(task: str) -> str:
   """Of the file that predictions go to if the user names none."""
+  if task in sft.TASKS:
+    return '.jsonl'
   return '.json' if task in squad.TASKS else '.tsv'
 
 

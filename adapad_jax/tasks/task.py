@@ -3,8 +3,9 @@
 import dataclasses
 import difflib
 import functools
+import math
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -98,7 +99,7 @@ class Task:
     evaluate: (split, outputs of predict, in the split's order and without padding
       rows) -> metrics; a metric that does not exist for them is NaN. Names end in
       the `metric_suffix` of the split.
-    metric: the metric that tells the best checkpoint; higher is better.
+    metric: the metric that tells the best checkpoint.
     baseline: the text-blind baseline.
     read: (path) -> a split 'input' of a user's own file; with `labelled=True` every
       row needs a label, else none is looked at.
@@ -106,6 +107,10 @@ class Task:
       tells the format.
     suffix: of the file that predictions go to if the user names none.
     facts: what its data are; None for a task that cannot be used without them.
+    lower_is_better: of the metric, as for a loss.
+    about: lines that a plan shows of the data.
+    pack: the same task with several documents in a training row; None if its rows
+      cannot share one.
   """
 
   name: str
@@ -121,3 +126,29 @@ class Task:
   write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
   suffix: str = '.tsv'
   facts: Facts | None = None
+  lower_is_better: bool = False
+  about: Callable[[], Sequence[str]] = tuple
+  pack: 'Callable[[], Task] | None' = None
+
+  def score(self, metrics: Mapping[str, float | None]) -> float:
+    """The metric that counts, as a number that is better if it is higher.
+
+    One that does not exist is below all others.
+    """
+    value = metrics[self.metric]
+    if value is None or math.isnan(value):
+      return -math.inf
+    return -value if self.lower_is_better else value
+
+  def packed(self) -> 'Task':
+    """The task with several documents in a training row.
+
+    Raises:
+      ValueError: if its rows cannot share one.
+    """
+    if self.pack is None:
+      raise ValueError(
+        f'train.packing: the rows of task {self.name!r} cannot share one; only those of'
+        " task 'sft' can"
+      )
+    return self.pack()

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-Columns = Mapping[str, np.ndarray]
+from adapad_jax.tasks.ragged import Ragged
+
+Columns = Mapping[str, np.ndarray | Ragged]
 
 
 # Batches whose rows are sorted by length together, before they are shuffled again.
@@ -16,6 +18,8 @@ _GROUPED = 50
 def lengths(columns: Columns) -> np.ndarray:
   """Tokens of every row, up to its last one, (N,)."""
   mask_NL = columns['mask_BL']
+  if isinstance(mask_NL, Ragged):
+    return mask_NL.lengths_N
   return mask_NL.shape[1] - np.argmax(mask_NL[:, ::-1] > 0, axis=1)
 
 
@@ -113,7 +117,10 @@ def trimmed(columns: Columns, multiple: int = 8) -> dict[str, np.ndarray]:
   Columns with an axis L are cut alike; its length stays a multiple of `multiple`.
   """
   mask_NL = columns['mask_BL']
-  used = int(mask_NL.any(axis=0).nonzero()[0].max(initial=0)) + 1
+  if isinstance(mask_NL, Ragged):
+    used = int(mask_NL.lengths_N.max(initial=1))
+  else:
+    used = int(mask_NL.any(axis=0).nonzero()[0].max(initial=0)) + 1
   return _first_positions(columns, -(-used // multiple) * multiple)
 
 

@@ -89,7 +89,7 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
 
 def settled(config: FinetuneConfig) -> FinetuneConfig:
   """The config with absolute paths; names of packages and of the hub stay."""
-  paths = {name: absolute(getattr(config.data, name)) for name in _DATA_FILES}
+  paths = {name: _absolute_files(getattr(config.data, name)) for name in _DATA_FILES}
   if not is_on_hub(config.data.path):
     paths['path'] = absolute(config.data.path)
   source = config.model.source
@@ -100,3 +100,10 @@ def settled(config: FinetuneConfig) -> FinetuneConfig:
     data=dataclasses.replace(config.data, **paths),
     model=dataclasses.replace(config.model, source=source),
   )
+
+
+def _absolute_files(names: str) -> str:
+  """Of a file, or of several with commas between."""
+  if pathlib.Path(names).expanduser().exists():
+    return absolute(names)
+  return ','.join(absolute(name.strip()) for name in names.split(','))

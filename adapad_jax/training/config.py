@@ -109,6 +109,7 @@ class TrainConfig:
     buckets: lengths in tokens to pad a batch to, beside the longest; rows of like
       length then share a batch, and the step compiles once a length. Empty: one
       length for all.
+    packing: put several documents into a training row, of tasks that can.
     wandb: project at Weights & Biases that metrics go to; '' sends nothing.
     profile: (first round, number of rounds) to write a trace of; empty: none.
   """
@@ -123,6 +124,7 @@ class TrainConfig:
   log_every: Count = 10
   patience: Natural = 0
   buckets: tuple[Count, ...] = ()
+  packing: bool = False
   wandb: Text = ''
   profile: tuple[Count, ...] = ()
 

@@ -146,6 +146,8 @@ def _read(
   longest = models.max_length(source)
   task = load_task(config.data, tokenizer, longest, record and record.data)
   check(task)
+  if config.train.packing:
+    task = task.packed()
   if task.head != head:
     outlined = _outline(config, source, task.head)
   check_vocabulary(tokenizer, outlined.config)

@@ -54,7 +54,7 @@ def describe(plan: 'Plan') -> str:
       f'note: {train.truncated:,} training rows are longer than data.max_length='
       f'{config.data.max_length} tokens and were cut'
     )
-  return '\n'.join(lines)
+  return '\n'.join([*lines, *plan.task.about()])
 
 
 def _origin(what: str, commit: HubCommit | None, place: str) -> list[str]:

@@ -312,8 +312,8 @@ def _evaluate(run: Run, course: Course) -> None:
   with timed(course.phases, 'evaluations'):
     metrics = run.evaluator.validate(run.session.params, deployed, method.capacity)
   course.last = {'step': course.step, 'metrics': metrics}
-  is_best = course.best is None or _rank(metrics[task.metric]) > _rank(
-    course.best['metrics'][task.metric]
+  is_best = course.best is None or task.score(metrics) > task.score(
+    course.best['metrics']
   )
   course.stale = 0 if is_best else course.stale + 1
   if is_best:
@@ -331,11 +331,6 @@ def _evaluate(run: Run, course: Course) -> None:
       'uncertainty': listed(report.uncertainty_M),
     },
   )
-
-
-def _rank(value: float | None) -> float:
-  """A metric for comparison: one that does not exist is below all others."""
-  return -math.inf if value is None or math.isnan(value) else value
 
 
 def _save(run: Run, course: Course, kind: str) -> None:

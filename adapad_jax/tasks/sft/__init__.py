@@ -1,0 +1,1 @@
+"""Instruction tuning: rows of prompts and chats, templates, masks, loss, packing."""

@@ -1,0 +1,214 @@
+"""Layouts of rows, told apart by their keys, and what each means.
+
+Their names and meanings are those of TRL, LLaMA-Factory (alpaca, sharegpt), OpenAI
+(messages) and MaxText (question, answer).
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from adapad_jax.tasks.sft.conversation import (
+  BadRow,
+  Conversation,
+  call_of,
+  conversation,
+  parse,
+  role_of,
+  text_of,
+)
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+  """Names that a user gives to columns; '' takes those of the known layouts.
+
+  Attributes:
+    prompt, completion: of a prompt and what follows it.
+    messages: of a list of messages, in either spelling.
+    strings: 'plain' puts a prompt and a completion that are strings one behind the
+      other, 'turns' makes turns of them.
+  """
+
+  prompt: str = ''
+  completion: str = ''
+  messages: str = ''
+  strings: str = 'plain'
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How the rows of a file are read.
+
+  Attributes:
+    name: what it is called.
+    keys: the columns that every row has.
+    read: row -> conversation; raises BadRow.
+  """
+
+  name: str
+  keys: tuple[str, ...]
+  read: Callable[[Row], Conversation]
+
+  def __call__(self, row: Any) -> Conversation:
+    """The conversation of a row.
+
+    Raises:
+      BadRow: if a key is missing, or the row is not what the layout says.
+    """
+    if not isinstance(row, Mapping):
+      raise BadRow(f'not an object with fields but {row!r:.60}')
+    missing = [key for key in self.keys if row.get(key) is None]
+    if missing:
+      raise BadRow(
+        f'{missing} missing for layout {self.name!r}; there is {sorted(row)}'
+      )
+    return self.read(row)
+
+
+def find_layout(row: Any, columns: Columns, source: str) -> Layout:
+  """The layout of a file, from its first row.
+
+  Raises:
+    ValueError: if the keys are those of no layout, or lack a column that is named.
+  """
+  have = sorted(row) if isinstance(row, Mapping) else []
+  known = [_named(columns)] if _named(columns) else _known(columns)
+  for layout in known:
+    if all(key in have for key in layout.keys):
+      return layout
+  if _named(columns):
+    raise ValueError(f'{source} has no column {known[0].keys}; it has {have}')
+  choices = '; '.join(f'{layout.name}: {", ".join(layout.keys)}' for layout in known)
+  raise ValueError(
+    f'{source}: rows with the keys {have} have no known layout ({choices}); name the'
+    ' columns with data.prompt and data.completion, or data.messages'
+  )
+
+
+def _named(columns: Columns) -> Layout | None:
+  if columns.messages:
+    return Layout('messages', (columns.messages,), _messages(columns.messages))
+  if not (columns.prompt or columns.completion):
+    return None
+  keys = (columns.prompt or 'prompt', columns.completion or 'completion')
+  return Layout('prompt-completion', keys, _pair(*keys, columns.strings))
+
+
+def _known(columns: Columns) -> list[Layout]:
+  """All layouts, the more telling keys first."""
+  pair = ('prompt', 'completion')
+  return [
+    Layout('messages', ('messages',), _messages('messages')),
+    Layout('sharegpt', ('conversations',), _messages('conversations')),
+    Layout('prompt-completion', pair, _pair(*pair, columns.strings)),
+    Layout('alpaca', ('instruction', 'output'), _alpaca),
+    Layout('question-answer', ('question', 'answer'), _question),
+    Layout('text', ('text',), _text),
+  ]
+
+
+def _messages(key: str) -> Callable[[Row], Conversation]:
+  """Messages as {role, content}, or sharegpt's {from, value}."""
+
+  def read(row: Row) -> Conversation:
+    given = row[key]
+    if isinstance(given, str):  # As a .csv has them.
+      given = parse(given, repr(key))
+    if not isinstance(given, list) or not all(isinstance(m, Mapping) for m in given):
+      raise BadRow(f'{key!r} must be a list of messages, got {given!r:.60}')
+    messages = [
+      _turn(m, i) if 'from' in m and 'role' not in m else m for i, m in enumerate(given)
+    ]
+    return conversation(
+      [*_system(row), *messages],
+      tools=row.get('tools'),
+      options=row.get('chat_template_kwargs'),
+    )
+
+  return read
+
+
+def _system(row: Row) -> list[dict[str, str]]:
+  """The system message that some layouts keep in a column of its own."""
+  system = text_of(row.get('system'), "'system'")
+  return [{'role': 'system', 'content': system}] if system.strip() else []
+
+
+def _turn(message: Row, place: int) -> dict[str, Any]:
+  """A message of sharegpt, whose calls of functions are JSON in a turn of their own."""
+  kept = {k: v for k, v in message.items() if k not in ('from', 'value')}
+  value = message.get('value')
+  if message['from'] != 'function_call':
+    role = role_of(message['from'], place)
+    return {**kept, 'role': role, 'content': value}
+  calls = parse(value, f'the function call in message {place}')
+  calls = [call_of(c, place) for c in (calls if isinstance(calls, list) else [calls])]
+  return {**kept, 'role': 'assistant', 'content': '', 'tool_calls': calls}
+
+
+def _pair(prompt: str, completion: str, strings: str) -> Callable[[Row], Conversation]:
+  """Two strings or two lists of messages."""
+
+  def read(row: Row) -> Conversation:
+    first, second = row[prompt], row[completion]
+    if isinstance(first, str) and isinstance(second, str):
+      if not second.strip():
+        raise BadRow(f'the completion {completion!r} is empty')
+      if strings == 'plain':
+        return Conversation(strings=(first, second))
+      first = [{'role': 'user', 'content': first}]
+      second = [{'role': 'assistant', 'content': second}]
+    if not isinstance(first, list) or not isinstance(second, list):
+      raise BadRow(
+        f'{prompt!r} and {completion!r} must both be strings or both lists of messages,'
+        f' got {type(first).__name__} and {type(second).__name__}'
+      )
+    if not second:
+      raise BadRow(f'the completion {completion!r} is empty')
+    front = _system(row)
+    return conversation(
+      [*front, *first, *second],
+      prompt=len(front) + len(first),
+      tools=row.get('tools'),
+      options=row.get('chat_template_kwargs'),
+    )
+
+  return read
+
+
+def _alpaca(row: Row) -> Conversation:
+  """The instruction and the input on a line of its own; history goes before them."""
+  messages = _system(row)
+  history = row.get('history') or []
+  if not isinstance(history, list):
+    raise BadRow(f"'history' must be a list of pairs, got {history!r:.60}")
+  for pair in history:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+      raise BadRow(f"'history' must be a list of pairs, it has {pair!r:.60}")
+    messages += _exchange(*pair)
+  instruction = text_of(row['instruction'], "'instruction'")
+  more = text_of(row.get('input'), "'input'")
+  asked = f'{instruction}\n{more}' if more else instruction
+  return conversation([*messages, *_exchange(asked, row['output'])])
+
+
+def _question(row: Row) -> Conversation:
+  messages = [*_system(row), *_exchange(row['question'], row['answer'])]
+  return conversation(messages, prompt=len(messages) - 1)
+
+
+def _exchange(asked: Any, said: Any) -> list[dict[str, Any]]:
+  return [
+    {'role': 'user', 'content': asked},
+    {'role': 'assistant', 'content': said},
+  ]
+
+
+def _text(row: Row) -> Conversation:
+  text = text_of(row['text'], "'text'")
+  if not text.strip():
+    raise BadRow("'text' is empty")
+  return Conversation(strings=(text,))

@@ -1,0 +1,216 @@
+"""Which characters of a rendered conversation are learned.
+
+A turn's place is found within one rendering of the whole conversation, never from a
+rendering of its beginning: templates such as Qwen3's show earlier turns differently
+once there are later ones. A second rendering has dummies in the place of the turns.
+What stands between the dummies stands between the turns too:
+
+    <|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n  DUMMY <|im_end|> \\n ...
+    |------------------------- frame ------------------------|  turn            | frame
+
+A turn starts where the model's part starts when it is asked to answer, and ends with
+the first special token behind its text.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from adapad_jax.tasks.sft.conversation import BadRow, Conversation
+from adapad_jax.tasks.sft.template import Template, prompts_end, with_dummies
+
+Span = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked:
+  """A row as text.
+
+  Attributes:
+    text: all of it.
+    spans: [start, end) of the characters that are learned, in order.
+    special: whether the tokenizer adds its own special tokens.
+    closed: whether an end token is to follow; it is learned with the last span.
+    joined: whether a token may not lie across the start of a span.
+  """
+
+  text: str
+  spans: tuple[Span, ...]
+  special: bool = False
+  closed: bool = False
+  joined: bool = False
+
+
+def mark(one: Conversation, template: Template, loss: str) -> Marked:
+  """Renders a conversation and finds what is learned of it.
+
+  Args:
+    one: the conversation.
+    template: what renders it, if it is no plain text.
+    loss: 'assistant': all turns of the assistant behind the prompt that are not
+      excluded; 'last': the last of them; 'completion': those behind the prompt or, in
+      rows without one, behind the last message of the user, with all that the template
+      puts behind them; 'all': everything.
+
+  Raises:
+    BadRow: if nothing is to be learned, or the turns cannot be told apart.
+  """
+  if one.strings:
+    return _mark_strings(one, template, loss)
+  template.check(one)
+  if loss == 'all':
+    text = template.render(one, one.messages)
+    return _closed(text, [(0, len(text))], template)
+  text, spans = _spans_of_turns(one, template)
+  chosen = _chosen(one, loss)
+  kept = [span for span, is_kept in zip(spans, chosen, strict=True) if is_kept]
+  if not kept:
+    raise BadRow('none of its turns is to be learned')
+  if loss == 'completion' and chosen[-1]:
+    kept[-1] = (kept[-1][0], len(text))
+  return _closed(text, kept, template)
+
+
+def _mark_strings(one: Conversation, template: Template, loss: str) -> Marked:
+  """Text that is learned whole, or a prompt and what follows it."""
+  text = ''.join(one.strings)
+  start = len(one.strings[0]) if len(one.strings) > 1 and loss != 'all' else 0
+  closed = not text.endswith(template.ends)
+  return Marked(text, ((start, len(text)),), special=True, closed=closed, joined=True)
+
+
+def _closed(text: str, spans: Sequence[Span], template: Template) -> Marked:
+  """Asks for an end token where the template gives the last turn none."""
+  end = spans[-1][1]
+  if text[end:].strip() or text.rstrip().endswith(template.ends):
+    return Marked(text, tuple(spans))
+  return Marked(text[:end], tuple(spans), closed=True)
+
+
+def _chosen(one: Conversation, loss: str) -> list[bool]:
+  """Which of the turns are learned."""
+  turns = one.turns
+  allowed = [one.learned[place] for place in turns]
+  if loss == 'last':
+    return [ok and place == turns[-1] for place, ok in zip(turns, allowed, strict=True)]
+  if loss == 'completion' and not one.prompt:
+    users = [i for i, m in enumerate(one.messages) if m['role'] == 'user']
+    return [ok and i > users[-1] for i, ok in zip(turns, allowed, strict=True)]
+  return allowed
+
+
+def _spans_of_turns(one: Conversation, template: Template) -> tuple[str, list[Span]]:
+  """The text, and the characters of every turn behind the prompt."""
+  if template.marks:
+    text, spans = template.render_marked(one)
+    if len(spans) == sum(message['role'] == 'assistant' for message in one.messages):
+      spans = spans[len(spans) - len(one.turns) :]
+      _check_shown(one, text, spans, template)
+      return text, spans
+    # Some templates mark parts of turns, or ends of conversations, by themselves.
+  text = template.render(one, one.messages)
+  messages, dummies = with_dummies(one)
+  frames = _frames(template.render(one, messages), dummies, template, one)
+  return text, _between(text, frames, template)
+
+
+def _check_shown(
+  one: Conversation, text: str, spans: Sequence[Span], template: Template
+) -> None:
+  """Refuses a template that marks turns but leaves their text out."""
+  for place, (start, end) in zip(one.turns, spans, strict=True):
+    said = one.messages[place]['content'].rpartition('</think>')[2].strip()
+    if said not in text[start:end]:
+      raise BadRow(
+        f'the chat template ({template.name}) does not show the text of message {place}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frame:
+  """What stands before, between or behind turns, ends of turns left out.
+
+  Attributes:
+    text: up to where the model is asked to go on.
+    asked: what asks it. Some templates ask for an empty thought, and show another one
+      where there is one: then only the beginning of this is in the text.
+  """
+
+  text: str
+  asked: str = ''
+
+  def end(self, whole: str, start: int) -> int:
+    """Where the frame ends in a text, if it begins there; -1 if it does not."""
+    if not whole.startswith(self.text, start):
+      return -1
+    start += len(self.text)
+    same = len(
+      os.path.commonprefix([self.asked, whole[start : start + len(self.asked)]])
+    )
+    return start + same if 2 * same >= len(self.asked) else -1
+
+
+def _frames(
+  text: str, dummies: Sequence[str], template: Template, one: Conversation
+) -> list[_Frame]:
+  """Takes a rendering with dummies apart."""
+  frames = []
+  asked = prompts_end(template, one)
+  for i, dummy in enumerate(dummies):
+    frame, found, text = text.partition(dummy)
+    if not found or dummy in text:
+      raise BadRow(
+        f'the chat template ({template.name}) does not show every turn once, so that'
+        ' what is to be learned cannot be found'
+      )
+    frames.append(_until_answer(_behind_end(frame, template) if i else frame, asked))
+  return [*frames, _Frame(_behind_end(text, template))]
+
+
+def _behind_end(frame: str, template: Template) -> str:
+  """A frame without the special tokens that end the turn before it.
+
+  That is the first one, and where others follow at once, all up to the end of text.
+  """
+  at = lambda text: [end for end in template.ends if text.startswith(end)]
+  found = [(frame.find(end), -len(end)) for end in template.ends if end in frame]
+  if not found:
+    return frame
+  place, size = min(found)
+  rest = frame[place - size :]
+  behind, eos = rest, template.tokens.get('eos_token')
+  while ends := at(behind):
+    longest = max(ends, key=len)
+    behind = behind[len(longest) :]
+    if longest == eos:
+      return behind
+  return rest
+
+
+def _until_answer(frame: str, asked: tuple[str, str]) -> _Frame:
+  """A frame up to where the model is to go on, which may lie before a turn's text.
+
+  Qwen3 puts thinking, or none, in front of the last turn's text; the model says it.
+  """
+  for end in asked:
+    if end and (place := frame.rfind(end)) >= 0:
+      return _Frame(frame[:place], end)
+  return _Frame(frame)
+
+
+def _between(text: str, frames: Sequence[_Frame], template: Template) -> list[Span]:
+  """The parts of a text that stand between frames."""
+  first, *inner, last = frames
+  starts, ends = [first.end(text, 0)], []
+  for frame in inner:
+    place = text.find(frame.text, max(starts[-1], 0)) if frame.text else -1
+    ends.append(place)
+    starts.append(frame.end(text, place) if place >= 0 else -1)
+  ends.append(len(text) - len(last.text) if text.endswith(last.text) else -1)
+  spans = list(zip(starts, ends, strict=True))
+  if any(not 0 <= start < end for start, end in spans):
+    raise BadRow(
+      f'the chat template ({template.name}) shows the conversation differently when its'
+      ' turns have other text, so that what is to be learned cannot be found'
+    )
+  return spans

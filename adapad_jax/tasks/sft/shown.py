@@ -1,0 +1,96 @@
+"""What a plan says of rows: layouts, counts, and one of them with what is learned."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adapad_jax.tasks.ragged import Ragged
+from adapad_jax.tasks.sft.rows import Documents, padding_of
+from adapad_jax.tasks.sft.tokenise import first_bad
+
+if TYPE_CHECKING:
+  from adapad_jax.tasks.sft.load import Source
+
+OPEN, CLOSE = '⟦', '⟧'
+# Characters that are shown of a row, half of them from its start.
+_SHOWN = 1600
+
+
+def describe(source: 'Source', found: Mapping[str, Documents]) -> list[str]:
+  """Lines on what is read, what is left of it, and what is learned of a row."""
+  train = found['train']
+  files, names = source.files['train'], train.store.about['layouts']
+  lines = [
+    f'rows of {rows.source}: layout {name}'
+    for rows, name in zip(files, names, strict=True)
+  ]
+  lines += [
+    f'chat template: {source.recipe.template.name}; loss on {source.recipe.loss}'
+  ]
+  lines += [f'{name}: {counts(rows)}' for name, rows in found.items()]
+  if bad := first_bad(train.store, files):
+    lines += ['left out of the training files, for instance:', *(f'  {b}' for b in bad)]
+  lines += [f'the first training row, what is learned of it in {OPEN} {CLOSE}:']
+  shown = marked(source.tokenizer, *tokens_of(train, 0))
+  return [*lines, *(f'  {line}' for line in shortened(shown).splitlines())]
+
+
+def counts(rows: Documents) -> str:
+  """'90 rows, 4,211 tokens, 1,203 of them learned, 2 cut, 10 dropped (10 bad)'."""
+  all_of = rows.counts
+  reasons = {
+    'bad': all_of.bad,
+    'too long': all_of.long,
+    'nothing learned within data.max_length': all_of.silent,
+  }
+  why = ', '.join(f'{n:,} {reason}' for reason, n in reasons.items() if n)
+  dropped = sum(reasons.values())
+  return (
+    f'{all_of.rows:,} rows, {all_of.tokens:,} tokens, {all_of.learned:,} of them'
+    f' learned, {all_of.cut:,} cut, {dropped:,} dropped' + (f' ({why})' if why else '')
+  )
+
+
+def describe_packing(before: Mapping[str, Ragged], after: Mapping[str, Ragged]) -> str:
+  """How many rows packing makes of how many, and what is padding in both."""
+  rows = lambda columns: f'{len(columns["mask_BL"]):,}'
+  share = lambda columns: f'{100 * padding_of(columns):.1f} %'
+  return (
+    f'packing: {rows(before)} documents in {rows(after)} rows of'
+    f' {after["mask_BL"].shape[1]:,} tokens; padding {share(before)} before,'
+    f' {share(after)} after'
+  )
+
+
+def tokens_of(rows: Documents, number: int) -> tuple[np.ndarray, np.ndarray]:
+  """Ids of a row, and which of them are learned."""
+  start = int(rows.start_N[number])
+  place = slice(start, start + int(rows.length_N[number]))
+  return rows.store.ids[place], rows.store.learned[place]
+
+
+def marked(tokenizer: Any, ids_L: Sequence[int], learned_L: Sequence[int]) -> str:
+  """The text of tokens, with brackets around what is learned."""
+  texts = []
+  for is_learned, ids in _runs(ids_L, learned_L):
+    text = tokenizer.decode(ids)
+    texts.append(f'{OPEN}{text}{CLOSE}' if is_learned else text)
+  return ''.join(texts)
+
+
+def _runs(
+  ids_L: Sequence[int], learned_L: Sequence[int]
+) -> Iterator[tuple[int, list[int]]]:
+  pairs = zip(learned_L, ids_L, strict=True)
+  for is_learned, run in itertools.groupby(pairs, key=lambda pair: pair[0]):
+    yield is_learned, [int(token) for _, token in run]
+
+
+def shortened(text: str) -> str:
+  """A long text without its middle."""
+  if len(text) <= _SHOWN:
+    return text
+  half = _SHOWN // 2
+  return f'{text[:half]} ... {text[-half:]}'

@@ -1,0 +1,190 @@
+"""Chat templates: the model's own, a file, or a plain one for models without any."""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.sft.conversation import BadRow, Conversation
+
+PLAIN = 'plain'
+# A line says who speaks, an end token closes what the assistant said.
+_PLAIN_TEMPLATE = (
+  "{{- BOS }}{%- for message in messages %}{%- if message.role == 'assistant' %}"
+  "{{- '### Assistant:\\n' + message.content + eos_token + '\\n\\n' }}"
+  "{%- else %}{{- '### ' + message.role | capitalize + ':\\n' + message.content"
+  " + '\\n\\n' }}{%- endif %}{%- endfor %}"
+  "{%- if add_generation_prompt %}{{- '### Assistant:\\n' }}{%- endif %}"
+)
+_MARKS = re.compile(r'\{%-?\s*generation\s*-?%\}')
+# Stands in a turn's place; no text has characters of the private use area.
+_DUMMY = '\ue000{}\ue001'
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+  """A chat template and the tokenizer's names that it may use.
+
+  Attributes:
+    name: where it comes from, for messages.
+    text: in Jinja, as a checkpoint carries it.
+    tokens: 'eos_token' and such, as templates see them.
+    ends: texts of special tokens, one of which ends a turn.
+  """
+
+  name: str
+  text: str
+  tokens: Mapping[str, str]
+  ends: tuple[str, ...]
+
+  @property
+  def marks(self) -> bool:
+    """Whether the template itself marks what the assistant generates."""
+    return bool(_MARKS.search(self.text))
+
+  def render(
+    self,
+    one: Conversation,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    prompt: bool = False,
+  ) -> str:
+    """Text of messages, with the tools and options of a conversation.
+
+    Raises:
+      BadRow: if the template refuses them.
+    """
+    return self._rendered(one, messages, prompt=prompt)[0]
+
+  def render_marked(self, one: Conversation) -> tuple[str, list[tuple[int, int]]]:
+    """A conversation's text and the parts that the template marks as generated.
+
+    Raises:
+      BadRow: if the template refuses it.
+    """
+    text, spans = self._rendered(one, one.messages, prompt=False, marks=True)
+    return text, [tuple(span) for span in spans]
+
+  def _rendered(
+    self,
+    one: Conversation,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    prompt: bool,
+    marks: bool = False,
+  ) -> tuple[str, list[Any]]:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+      texts, spans = render_jinja_template(
+        [list(messages)],
+        tools=None if one.tools is None else list(one.tools),
+        chat_template=self.text,
+        add_generation_prompt=prompt,
+        return_assistant_tokens_mask=marks,
+        **{**self.tokens, **one.options},
+      )
+    except Exception as error:  # Templates raise what they like.
+      raise BadRow(
+        f'the chat template ({self.name}) refuses it: {type(error).__name__}: {error}'
+      ) from None
+    return texts[0], (spans[0] if marks else [])
+
+  def check(self, one: Conversation) -> None:
+    """Refuses calls of tools that the template would leave out without a word.
+
+    Raises:
+      BadRow: if it does not know what the conversation has.
+    """
+    has_calls = any('tool_calls' in message for message in one.messages)
+    for name, used in (('tools', one.tools is not None), ('tool_calls', has_calls)):
+      if used and name not in self.text:
+        raise BadRow(
+          f'the chat template ({self.name}) does not know {name!r}; give one that does'
+          ' with data.chat.template=FILE'
+        )
+
+
+def with_dummies(one: Conversation) -> tuple[list[Mapping[str, Any]], list[str]]:
+  """The messages with a dummy in place of every turn, and the dummies."""
+  messages, dummies = list(one.messages), []
+  for place in one.turns:
+    dummies.append(_DUMMY.format(place))
+    messages[place] = {'role': 'assistant', 'content': dummies[-1]}
+  return messages, dummies
+
+
+def prompts_end(template: Template, one: Conversation) -> tuple[str, str]:
+  """What a template puts behind the last user's text when a turn is to be said.
+
+  Returns:
+    All of it, with the end of the user's turn, and the part that starts a turn.
+  """
+  options = json.dumps(one.options, sort_keys=True, default=str)
+  return _prompts_end(template, options, bool(one.tools))
+
+
+@functools.lru_cache(maxsize=64)
+def _prompts_end(template: Template, options: str, tools: bool) -> tuple[str, str]:
+  probe = _DUMMY.format('x')
+  one = Conversation(options=json.loads(options), tools=[] if tools else None)
+  messages = [{'role': 'user', 'content': probe}]
+  asked = template.render(one, messages, prompt=True)
+  bare = template.render(one, messages)
+  start = asked[len(bare) :] if asked.startswith(bare) else ''
+  return asked.rpartition(probe)[2], start
+
+
+def load_template(setting: str, tokenizer: Any) -> Template:
+  """The template that a setting means.
+
+  Args:
+    setting: a file, 'plain', or '' for the tokenizer's own or, without one, 'plain'.
+    tokenizer: of the model.
+
+  Raises:
+    ValueError: if there is no such file, or the plain template has no token to end
+      a turn with.
+  """
+  own = tokenizer.get_chat_template() if tokenizer.chat_template else ''
+  if setting and setting != PLAIN:
+    path = existing(setting)
+    name, text = str(path), path.read_text(encoding='utf-8')
+  elif own and not setting:
+    name, text = "the model's own", own
+  else:
+    if not tokenizer.eos_token:
+      raise ValueError(
+        'the plain chat template ends turns with an end-of-text token, and this'
+        ' tokenizer has none; give data.chat.template=FILE'
+      )
+    name, text = _plain_name(setting), _plain(tokenizer)
+  return Template(name, text, _Tokens(tokenizer.special_tokens_map), _ends(tokenizer))
+
+
+def _plain_name(setting: str) -> str:
+  return PLAIN if setting else f'{PLAIN}, since the tokenizer has none'
+
+
+def _plain(tokenizer: Any) -> str:
+  """The plain template, which starts a text as the tokenizer does."""
+  first = tokenizer('x')['input_ids'][:1]
+  begins = tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
+  return _PLAIN_TEMPLATE.replace('{{- BOS }}', '{{- bos_token }}' if begins else '')
+
+
+def _ends(tokenizer: Any) -> tuple[str, ...]:
+  """Texts of the special tokens."""
+  added = tokenizer.added_tokens_decoder.values()
+  special = {token.content for token in added if token.special}
+  return tuple(sorted(special | {tokenizer.eos_token or ''} - {''}))
+
+
+class _Tokens(dict):
+  """Names of tokens; hashable, since a template is."""
+
+  def __hash__(self) -> int:
+    return hash(tuple(sorted((k, str(v)) for k, v in self.items())))

@@ -1,0 +1,62 @@
+"""Instruction tuning of a decoder on rows of one's own: prompts, chats, questions.
+
+  python -m adapad_jax.main --config=configs/sft.py --config.data.train=mine.jsonl
+
+trains Qwen3-0.6B in bfloat16, from the hub, on a file whose layout is found by itself
+(docs/sft.md), and validates on a twentieth of it. It needs an accelerator.
+
+  python -m adapad_jax.main --config=configs/sft.py:smollm2 \\
+      --config.data.train=gsm8k-train.jsonl --config.data.holdout=0.05
+
+trains SmolLM2-135M-Instruct in float32, which fits two CPU cores. Without the hub,
+give a folder: --config.model.source=FOLDER. `quick` besides cuts rows and steps to a
+few minutes.
+"""
+
+import ml_collections
+
+from configs.common import defaults, parse
+
+
+def get_config(arg: str = '') -> ml_collections.ConfigDict:
+  """Options: `smollm2`, and `quick`."""
+  options = parse(arg, smollm2=False, quick=False)
+  config = defaults()
+  config.data.task = 'sft'
+  config.optimizer.rate = config.head_optimizer.rate = 5e-4
+  # As in configs/glue.py: a worker's share of a batch alone is too small.
+  config.adapad.joint, config.adapad.polish = 0.75, 0.25
+  config.train.batch, config.train.eval_batch = 16, 16
+  config.train.epochs = 2.0
+  config.train.evaluations = 4
+  (_smollm2 if options.smollm2 else _qwen3)(config)
+  if options.quick:
+    _quick(config)
+  return config
+
+
+def _qwen3(config: ml_collections.ConfigDict) -> None:
+  """Qwen3-0.6B; rows of up to 1,024 tokens."""
+  config.model.source = 'Qwen/Qwen3-0.6B'
+  config.model.dtype = 'bfloat16'
+  config.model.scan = config.model.remat = True
+  config.data.max_length = 1024
+  config.train.buckets = (256, 512)
+
+
+def _smollm2(config: ml_collections.ConfigDict) -> None:
+  """SmolLM2-135M-Instruct; its thirty layers compile as one."""
+  config.model.source = 'HuggingFaceTB/SmolLM2-135M-Instruct'
+  config.model.scan = True
+  config.data.max_length = 512
+  config.train.buckets = (128, 192, 256)
+
+
+def _quick(config: ml_collections.ConfigDict) -> None:
+  """Small enough to see everything work, too small for a good metric."""
+  config.data.max_length = 192
+  config.data.max_train_rows = 256
+  config.data.max_eval_rows = 64
+  config.train.epochs = 1.0
+  config.train.evaluations = 2
+  config.train.buckets = ()  # A compilation takes longer than it saves here.

@@ -1,0 +1,144 @@
+"""Rows of files, folders and data sets, against what was written."""
+
+import csv
+import gzip
+import json
+
+import pytest
+
+from adapad_jax.tasks.sft import reading
+from adapad_jax.tasks.sft.reading import read_all, read_file, read_path, splits_of
+
+ROWS = [{'question': 'Who, "me"?', 'answer': 'A\n1'}, {'question': 'é', 'answer': '2'}]
+
+
+def rows_of(rows):
+  return [row for _, row in rows.read()]
+
+
+def write(folder, name):
+  path = folder / name
+  kind = name.removesuffix('.gz').rpartition('.')[2]
+  if kind == 'parquet':
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    return path
+  opened = gzip.open if name.endswith('.gz') else open
+  with opened(path, 'wt', encoding='utf-8', newline='') as file:
+    if kind == 'jsonl':
+      file.write('\n'.join(map(json.dumps, ROWS)) + '\n\n')
+    elif kind == 'json':
+      json.dump(ROWS, file, indent=2)
+    else:
+      writer = csv.DictWriter(
+        file, ['question', 'answer'], delimiter='\t' if kind == 'tsv' else ','
+      )
+      writer.writeheader()
+      writer.writerows(ROWS)
+  return path
+
+
+@pytest.mark.parametrize(
+  'name', ['a.jsonl', 'a.json', 'a.csv', 'a.tsv', 'a.parquet', 'a.jsonl.gz', 'a.csv.gz']
+)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
+  rows = read_file(write(tmp_path, name))
+  assert rows_of(rows) == ROWS and rows_of(rows) == ROWS  # It can be read again.
+  numbers = [number for number, _ in rows.read()]
+  assert numbers == ([1, 2] if 'jsonl' in name else [0, 1])
+  assert rows.digest() == read_file(tmp_path / name).digest()
+
+
+def test_lines_in_a_json_file(tmp_path):
+  (tmp_path / 'a.json').write_text('\n'.join(map(json.dumps, ROWS)))
+  assert rows_of(read_file(tmp_path / 'a.json')) == ROWS
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('a.jsonl', '{"a": 1}\n{"a": \n', r'a.jsonl, line 2: not JSON'),
+    ('a.json', '[{"a": 1}, {"a": ]', r'a.json, row 1 \(counted from 0\): not JSON'),
+    ('a.json', '[{"a": 1}', r'row 1 \(counted from 0\): not JSON'),
+  ],
+)
+def test_broken_files_name_the_place(tmp_path, name, text, message):
+  (tmp_path / name).write_text(text)
+  with pytest.raises(ValueError, match=message):
+    rows_of(read_file(tmp_path / name))
+
+
+def test_nulls_that_parquet_fills_in_are_left_out(tmp_path):
+  import pyarrow
+  import pyarrow.parquet
+
+  rows = [{'m': [{'role': 'a', 'calls': [{'id': 1}]}, {'role': 'b'}]}]
+  table = pyarrow.Table.from_pylist(
+    [{'m': [{'role': 'a', 'calls': [{'id': 1}]}, {'role': 'b', 'calls': None}]}]
+  )
+  pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+  assert rows_of(read_file(tmp_path / 'a.parquet')) == rows
+
+
+def test_folders_lists_of_files_and_names_with_commas(tmp_path):
+  for name in ('a.jsonl', 'b.csv', 'notes.md'):
+    (tmp_path / 'rows').mkdir(exist_ok=True)
+    write(tmp_path / 'rows', name)
+  folder = tmp_path / 'rows'
+  assert [r.source for r in read_all(str(folder))] == [
+    str(folder / 'a.jsonl'), str(folder / 'b.csv')]  # fmt: skip
+  both = read_all(f'{folder / "b.csv"}, {folder / "a.jsonl"}')
+  assert [r.source for r in both] == [str(folder / 'b.csv'), str(folder / 'a.jsonl')]
+  odd = write(tmp_path, 'x,y.jsonl')
+  assert [r.source for r in read_all(str(odd))] == [str(odd)]
+  empty = tmp_path / 'empty'
+  empty.mkdir()
+  with pytest.raises(ValueError, match='has no file of rows'):
+    read_all(str(empty))
+  with pytest.raises(ValueError, match="unknown kind of file '.md'"):
+    read_file(folder / 'notes.md')
+
+
+def test_splits_of_a_folder_and_of_a_saved_data_set(tmp_path):
+  import datasets
+
+  for name in ('train.jsonl', 'validation.json', 'test.csv.gz'):
+    write(tmp_path, name)
+  assert list(read_path(str(tmp_path))) == ['train', 'validation', 'test']
+  saved = datasets.DatasetDict({'train': datasets.Dataset.from_list(ROWS)})
+  saved.save_to_disk(str(tmp_path / 'saved'))
+  found = read_path(str(tmp_path / 'saved'))
+  assert rows_of(found['train'][0]) == ROWS and found['train'][0].digest()
+
+
+def test_a_data_set_of_the_hub(monkeypatch):
+  import datasets
+
+  asked = []
+  loaded = datasets.DatasetDict({'train': datasets.Dataset.from_list(ROWS)})
+  monkeypatch.setattr(
+    datasets, 'load_dataset', lambda *given: asked.append(given) or loaded
+  )
+  found = splits_of('openai/gsm8k:main', '', '', '')
+  assert asked == [('openai/gsm8k', 'main')] and rows_of(found['train'][0]) == ROWS
+  assert found['train'][0].place(1) == (
+    'openai/gsm8k:main [train], row 1 (counted from 0)'
+  )
+
+
+def test_what_is_not_there(tmp_path, monkeypatch):
+  with pytest.raises(ValueError, match='there is no such folder'):
+    read_path(str(tmp_path / 'nowhere'))
+  with pytest.raises(ValueError, match=r"task 'sft' needs data.train=FILE"):
+    splits_of('', '', '', '')
+
+  def unreachable(*_):
+    raise ConnectionError('no route')
+
+  import datasets
+
+  monkeypatch.setattr(datasets, 'load_dataset', unreachable)
+  with pytest.raises(ValueError, match=r'cannot be had from the hub: no route'):
+    reading.read_path('owner/name')
