@@ -71,9 +71,11 @@ def start(count, data, workdir, *flags, heartbeat=PATIENT):
     'JAX_NUM_CPU_DEVICES': str(DEVICES // count),
     'JAX_PLATFORMS': 'cpu',
   }
+  # A run that is opened has its config.
+  config = [] if flags else [f'--config={data / "config.py"}']
   command = [
     *(sys.executable, '-m', 'adapad_jax.main'),
-    *(f'--workdir={workdir}', f'--config={data / "config.py"}', *flags),
+    *(f'--workdir={workdir}', *config, *flags),
     *(f'--coordinator=127.0.0.1:{free_port()}', f'--processes={count}'),
     f'--heartbeat={heartbeat}',
   ]
