@@ -126,6 +126,8 @@ def take(repository: Repository, use: Callable[[Snapshot], T]) -> T:
   if not commit or (found is not None and found.commit == commit):
     raise failure
   sizes = cache.listing_of(repository, commit) or cache.fetched(repository, commit)
+  if not sizes:  # A branch that was looked up, and nothing fetched of it.
+    raise failure
   made = use(Snapshot(repository, commit, sizes, failure.reason))
   if not constants.is_offline_mode():
     logging.getLogger(__name__).warning(

@@ -5,6 +5,9 @@ Models are tiny but of the right family and in the layout of the public ones.
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +19,7 @@ from tests.commands.exchange import DEFAULTS, call
 from tests.hub import repositories
 from tests.hub.client import connected
 
+ROOT = pathlib.Path(__file__).parents[2]
 DEBERTA, QWEN = 'microsoft/deberta-v3-base', 'Qwen/Qwen3-0.6B'
 # A run of seconds; everything else is the recipe's own.
 SHORT = {
@@ -228,3 +232,26 @@ def test_an_adapter_goes_to_the_hub_and_comes_back(
   assert again['parameters'] > pushed['parameters']
   options = {'adapter': 'owner/rte-adapter', 'budget': 4, 'out': tmp_path / 'small'}
   assert call('rerank', capsys, None, config, **options)['components'] <= 4
+
+
+def test_the_program_itself_finds_the_hub_and_fails_in_one_line(hub, tmp_path):
+  """As users start it, with nothing of the libraries replaced."""
+  own = {'HF_ENDPOINT': hub.url, 'HF_HOME': str(tmp_path), 'HF_HUB_OFFLINE': '0'}
+  command = [sys.executable, '-m', 'adapad_jax.main', '--mode=info']
+  start = lambda *flags: subprocess.run(
+    [*command, '--config=configs/glue.py:rte', *flags],
+    env=os.environ | own,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    cwd=ROOT,
+  )
+  done = start()
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout)['commits']['model']
+  main = hub.repository('model', DEBERTA).branches['main']
+  assert found == {'repo': DEBERTA, 'revision': 'main', 'commit': main}
+  failed = start('--config.model.source=nobody/nothing')
+  assert failed.returncode == 1 and 'Traceback' not in failed.stderr
+  (line,) = [x for x in failed.stderr.splitlines() if x.startswith('error: ')]
+  assert 'there is none of that name, or it is private' in line

@@ -134,7 +134,7 @@ class Hub(http.server.ThreadingHTTPServer):
     return None
 
   def handle_error(self, request, client_address):
-    """Says nothing: clients go away, and are thrown out on purpose."""
+    pass  # Clients go away, and are thrown out on purpose.
 
 
 class Answered(Exception):
@@ -146,9 +146,8 @@ class Answered(Exception):
 
 
 def refusal(status, code, text):
-  return Answered(
-    status, {'error': text}, {'X-Error-Code': code, 'X-Error-Message': text}
-  )
+  headers = {'X-Error-Code': code, 'X-Error-Message': text}
+  return Answered(status, {'error': text}, headers)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -200,8 +199,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     self.connection.close()
     raise ConnectionAbortedError
 
-  # What is asked for.
-
   def info(self, kind, name, revision='main'):
     repository = self.readable(_KINDS[kind], name)
     commit = self.commit_of(repository, revision)
@@ -246,12 +243,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     return self.send(self.server.stored[sha], {'ETag': f'"{sha}"'})
 
   def whoami(self):
-    self.writer()
-    user = self.server.tokens[self.token()]
+    user = self.writer()
     auth = {'type': 'access_token', 'accessToken': {'role': 'write'}}
     raise Answered(200, {'type': 'user', 'name': user, 'auth': auth})
-
-  # What is given.
 
   def create(self):
     wanted = json.loads(self.body)
@@ -310,8 +304,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     url = f'{self.server.url}/{name}/commit/{sha}'
     raise Answered(200, {'commitOid': sha, 'commitUrl': url, 'success': True})
 
-  # Who asks.
-
   def token(self):
     return (self.headers.get('Authorization') or '').removeprefix('Bearer ')
 
@@ -332,7 +324,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
       raise Answered(401, {'error': text}, {'X-Error-Message': text})
 
   def writer(self):
-    """The user's name; a hub lets nobody write without a token."""
+    """The user's name."""
     self.known()
     if not self.token():
       raise Answered(401, {'error': 'who are you?'})
@@ -343,8 +335,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     if commit is None:
       raise refusal(404, 'RevisionNotFound', f'Invalid rev id: {revision}')
     return commit
-
-  # How it is sent.
 
   def send(self, data, headers):
     """A file, or the part of it that is asked for; or only some of that."""
