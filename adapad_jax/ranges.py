@@ -90,6 +90,7 @@ class Free:
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+Whole = Annotated[int, Range()]
 # More bits would be dropped where a random key is made.
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 Real = Annotated[float, Range()]
