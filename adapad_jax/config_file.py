@@ -39,7 +39,10 @@ def checked(argv: Sequence[str]) -> list[str]:
   given, names = _value_of('config', argv), [_FIELD.fullmatch(one) for one in argv]
   if given is None:
     if found := next(filter(None, names), None):
-      raise ValueError(f'--config.{found[1]} needs --config=FILE before it')
+      raise ValueError(
+        f'--config.{found[1]} changes a field of --config=FILE, which was not given; a'
+        ' run in a --workdir keeps the config that it was begun with'
+      )
     return argv
   config = load(given)
   for i, found in enumerate(names):

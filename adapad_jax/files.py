@@ -86,11 +86,14 @@ def require_shape(value: Any, shape: Any, where: str) -> None:
 
 
 _NAMES = {
-  dict: 'an object',
+  dict: 'a JSON object',
   list: 'a list',
   str: 'a text',
   int: 'a whole number',
   float: 'a number',
+  int | float | None: 'a number or null',
+  list | None: 'a list or null',
+  dict | None: 'a JSON object or null',
 }
 
 

@@ -92,6 +92,7 @@ Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 # Of files, and of what is counted on the host.
 Size = Annotated[int, Range(least=0, most=2**63 - 1)]
+Whole = Annotated[int, Range()]
 # More bits would be dropped where a random key is made.
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 Real = Annotated[float, Range()]

@@ -52,7 +52,11 @@ def _in_fork(arguments: list[str]) -> dict[str, Any]:
 
 
 def _child(arguments: list[str]) -> None:
-  """Runs main as `python -m` does; limit=N in front limits the size of files."""
+  """Runs main as `python -m` does.
+
+  In front of the arguments, limit=N limits the size of files, and raise=NAME has the
+  mode raise that error.
+  """
   import traceback
 
   from adapad_jax import main
@@ -60,6 +64,8 @@ def _child(arguments: list[str]) -> None:
   if arguments[0].startswith('limit='):
     size = int(arguments.pop(0).removeprefix('limit='))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+  if arguments[0].startswith('raise='):
+    _raise_instead(_ERRORS[arguments.pop(0).removeprefix('raise=')])
   signal.alarm(_SECONDS)
   sys.argv = ['main.py', *arguments]
   code = 0
@@ -75,6 +81,23 @@ def _child(arguments: list[str]) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(code)
+
+
+def _raise_instead(error: BaseException) -> None:
+  from adapad_jax.commands import registry
+
+  def run(*arguments: Any) -> None:
+    raise error
+
+  registry.run = run
+
+
+_ERRORS = {
+  'interrupt': KeyboardInterrupt(),
+  'bug': RuntimeError('a bug'),
+  'memory': MemoryError('Unable to allocate 3 TiB'),
+  'pipe': BrokenPipeError(32, 'Broken pipe'),
+}
 
 
 if __name__ == '__main__':

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from adapad_jax.models.layers import ACTIVATIONS
+from adapad_jax.ranges import Count
+from adapad_jax.settings import convert, hints_of
 
 T = TypeVar('T')
 
@@ -15,8 +17,8 @@ def pick(kind: type[T], raw: Mapping[str, Any], **derived: Any) -> T:
   A field that is null counts as absent.
 
   Raises:
-    ValueError: if a field without a default is absent, or an activation is not
-      implemented.
+    ValueError: if a field without a default is absent, a value is of another type or
+      outside its range, or an activation is not implemented.
   """
   fields = dataclasses.fields(kind)
   found = {f.name: raw[f.name] for f in fields if raw.get(f.name) is not None}
@@ -27,7 +29,35 @@ def pick(kind: type[T], raw: Mapping[str, Any], **derived: Any) -> T:
       raise ValueError(
         f'{name} {value!r} in config.json; choose from {sorted(ACTIVATIONS)}'
       )
-  return kind(**found)
+  hints = hints_of(kind)
+  return kind(**{n: convert(hints[n], x, _in_file(n)) for n, x in found.items()})
+
+
+def _in_file(name: str) -> str:
+  return f'{name} in config.json'
+
+
+def size(raw: Mapping[str, Any], name: str) -> int:
+  """A size that config.json must have, where it is needed before the rest.
+
+  Raises:
+    ValueError: if it is absent, or no whole number from one.
+  """
+  require(raw, name)
+  return convert(Count, raw[name], _in_file(name))
+
+
+def require_multiple(config: Any, whole: str, part: str) -> None:
+  """Refuses a size that another one does not divide.
+
+  Raises:
+    ValueError: naming both.
+  """
+  sizes = getattr(config, whole), getattr(config, part)
+  if sizes[0] % sizes[1]:
+    raise ValueError(
+      f'{whole} {sizes[0]} in config.json is no multiple of {part} {sizes[1]}'
+    )
 
 
 def _needed(field: dataclasses.Field) -> bool:

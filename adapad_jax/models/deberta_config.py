@@ -4,7 +4,17 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from adapad_jax.models.config_fields import pick
+from adapad_jax.models.config_fields import pick, require_multiple
+from adapad_jax.ranges import (
+  Count,
+  Fraction,
+  Natural,
+  NonNegative,
+  Positive,
+  Text,
+  Whole,
+)
+from adapad_jax.settings import convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,32 +34,32 @@ class DebertaConfig:
       none, as in v3.
   """
 
-  vocab_size: int
-  hidden_size: int
-  num_hidden_layers: int
-  num_attention_heads: int
-  intermediate_size: int
-  max_position_embeddings: int = 512
-  type_vocab_size: int = 0
-  hidden_act: str = 'gelu'
-  layer_norm_eps: float = 1e-7
+  vocab_size: Count
+  hidden_size: Count
+  num_hidden_layers: Count
+  num_attention_heads: Count
+  intermediate_size: Count
+  max_position_embeddings: Count = 512
+  type_vocab_size: Natural = 0
+  hidden_act: Text = 'gelu'
+  layer_norm_eps: Positive = 1e-7
   relative_attention: bool = False
-  position_buckets: int = -1
-  max_relative_positions: int = -1
-  pos_att_type: tuple[str, ...] = ()
+  position_buckets: Whole = -1
+  max_relative_positions: Whole = -1
+  pos_att_type: tuple[Text, ...] = ()
   share_att_key: bool = False
-  norm_rel_ebd: str = 'none'
+  norm_rel_ebd: Text = 'none'
   position_biased_input: bool = True
-  embedding_size: int | None = None
-  conv_kernel_size: int = 0
-  conv_groups: int = 1
-  conv_act: str = 'tanh'
-  pooler_hidden_act: str = 'gelu'
-  hidden_dropout_prob: float = 0.1
-  attention_probs_dropout_prob: float = 0.1
-  pooler_dropout: float = 0.0
-  cls_dropout: float | None = None
-  initializer_range: float = 0.02
+  embedding_size: Count | None = None
+  conv_kernel_size: Natural = 0
+  conv_groups: Count = 1
+  conv_act: Text = 'tanh'
+  pooler_hidden_act: Text = 'gelu'
+  hidden_dropout_prob: Fraction = 0.1
+  attention_probs_dropout_prob: Fraction = 0.1
+  pooler_dropout: Fraction = 0.0
+  cls_dropout: Fraction | None = None
+  initializer_range: NonNegative = 0.02
 
   @property
   def max_length(self) -> int:
@@ -85,10 +95,13 @@ def read_config(raw: Mapping[str, Any]) -> DebertaConfig:
   kinds = raw.get('pos_att_type') or ()
   if isinstance(kinds, str):
     kinds = [kind.strip() for kind in kinds.lower().split('|')]
+  kinds = convert(tuple[Text, ...], kinds, 'pos_att_type in config.json')
   unknown = sorted(set(kinds) - {'c2p', 'p2c'})
   if unknown:
     raise ValueError(f'pos_att_type {unknown} in config.json; choose c2p, p2c or both')
   config = pick(DebertaConfig, raw, pos_att_type=tuple(kinds))
+  require_multiple(config, 'hidden_size', 'num_attention_heads')
+  require_multiple(config, 'hidden_size', 'conv_groups')
   width = config.conv_kernel_size
   if width and width % 2 == 0:
     raise ValueError(f'conv_kernel_size {width} in config.json; only odd ones work')

@@ -16,11 +16,13 @@ from flax import nnx
 
 from adapad_jax.models import layers, rotary, stack
 from adapad_jax.models.cache import Cache
-from adapad_jax.models.config_fields import pick, require
+from adapad_jax.models.config_fields import pick, require, require_multiple, size
 from adapad_jax.models.encoder import span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
 from adapad_jax.models.unembedding import Unembedding
+from adapad_jax.ranges import Count, Fraction, NonNegative, Positive, Text
+from adapad_jax.settings import convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,24 +35,24 @@ class DecoderConfig:
       pretraining.
   """
 
-  vocab_size: int
-  hidden_size: int
-  intermediate_size: int
-  num_hidden_layers: int
-  num_attention_heads: int
-  num_key_value_heads: int
-  head_dim: int
-  max_position_embeddings: int
+  vocab_size: Count
+  hidden_size: Count
+  intermediate_size: Count
+  num_hidden_layers: Count
+  num_attention_heads: Count
+  num_key_value_heads: Count
+  head_dim: Count
+  max_position_embeddings: Count
   rope: rotary.Rotary
   qk_norm: bool
-  rms_norm_eps: float = 1e-6
-  hidden_act: str = 'silu'
+  rms_norm_eps: Positive = 1e-6
+  hidden_act: Text = 'silu'
   attention_bias: bool = False
   mlp_bias: bool = False
   tie_word_embeddings: bool = False
-  hidden_dropout_prob: float = 0.0
-  attention_probs_dropout_prob: float = 0.0
-  initializer_range: float = 0.02
+  hidden_dropout_prob: Fraction = 0.0
+  attention_probs_dropout_prob: Fraction = 0.0
+  initializer_range: NonNegative = 0.02
 
   @property
   def max_length(self) -> int:
@@ -258,6 +260,7 @@ class DecoderModel(nnx.Module):
   def __init__(
     self, config: DecoderConfig, head: Head, runtime: Runtime, rngs: nnx.Rngs
   ) -> None:
+    require_multiple(config, 'num_attention_heads', 'num_key_value_heads')
     self.head = head
     self.config = config
     backbone = Backbone(config, runtime, rngs)
@@ -322,22 +325,24 @@ def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
     ValueError: for a variant of the architecture that is not implemented, or as
       `pick`.
   """
-  if raw.get('use_sliding_window') or 'sliding_attention' in (
-    raw.get('layer_types') or ()
-  ):
+  kinds = convert(list, raw.get('layer_types') or [], 'layer_types in config.json')
+  if raw.get('use_sliding_window') or 'sliding_attention' in kinds:
     raise ValueError(
       'config.json asks for sliding-window attention; only full attention is'
       ' implemented'
     )
   require(raw, 'num_attention_heads', 'hidden_size')
-  heads = raw['num_attention_heads']
+  heads = size(raw, 'num_attention_heads')
   derived = {
     'num_key_value_heads': raw.get('num_key_value_heads') or heads,
-    'head_dim': raw.get('head_dim') or raw['hidden_size'] // heads,
+    'head_dim': raw.get('head_dim') or size(raw, 'hidden_size') // heads,
     'rope': rotary.read_rotary(raw),
     'attention_probs_dropout_prob': raw.get('attention_dropout') or 0.0,
   }
-  return pick(DecoderConfig, raw, **derived | switches)
+  config = pick(DecoderConfig, raw, **derived | switches)
+  if config.head_dim % 2:
+    raise ValueError(f'head_dim {config.head_dim} in config.json; only even ones turn')
+  return config
 
 
 def _read_qwen3(raw: Mapping[str, Any]) -> DecoderConfig:

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.models import layers, stack
-from adapad_jax.models.config_fields import pick
+from adapad_jax.models.config_fields import pick, require_multiple
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, Positive, Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +28,21 @@ class EncoderConfig:
       id and counts tokens only, BERT starts at zero and counts everything.
   """
 
-  vocab_size: int
-  hidden_size: int
-  num_hidden_layers: int
-  num_attention_heads: int
-  intermediate_size: int
-  max_position_embeddings: int
-  type_vocab_size: int
-  hidden_act: str = 'gelu'
-  layer_norm_eps: float = 1e-12
-  pad_token_id: int = 0
-  position_offset: int = 0
-  hidden_dropout_prob: float = 0.1
-  attention_probs_dropout_prob: float = 0.1
-  classifier_dropout: float | None = None
-  initializer_range: float = 0.02
+  vocab_size: Count
+  hidden_size: Count
+  num_hidden_layers: Count
+  num_attention_heads: Count
+  intermediate_size: Count
+  max_position_embeddings: Count
+  type_vocab_size: Count
+  hidden_act: Text = 'gelu'
+  layer_norm_eps: Positive = 1e-12
+  pad_token_id: Natural = 0
+  position_offset: Natural = 0
+  hidden_dropout_prob: Fraction = 0.1
+  attention_probs_dropout_prob: Fraction = 0.1
+  classifier_dropout: Fraction | None = None
+  initializer_range: NonNegative = 0.02
 
   @property
   def max_length(self) -> int:
@@ -310,13 +311,22 @@ def read_config(raw: Mapping[str, Any], **fixed: Any) -> EncoderConfig:
     )
   if raw.get('is_decoder'):
     raise ValueError('is_decoder is true in config.json; this family only encodes')
-  return pick(EncoderConfig, raw, **fixed)
+  config = pick(EncoderConfig, raw, **fixed)
+  require_multiple(config, 'hidden_size', 'num_attention_heads')
+  return config
 
 
 def _read_roberta(raw: Mapping[str, Any]) -> EncoderConfig:
-  given = raw.get('pad_token_id')
-  pad = 1 if given is None else given
-  return read_config(raw, pad_token_id=pad, position_offset=pad + 1)
+  config = read_config(
+    {'pad_token_id': 1} | {k: v for k, v in raw.items() if v is not None}
+  )
+  pad = config.pad_token_id
+  if pad + 1 >= config.max_position_embeddings:
+    raise ValueError(
+      f'pad_token_id {pad} in config.json leaves none of max_position_embeddings'
+      f' {config.max_position_embeddings}: positions are counted from the one after it'
+    )
+  return dataclasses.replace(config, position_offset=pad + 1)
 
 
 _LAYER = r'.*encoder\.layer\.\d+\.'

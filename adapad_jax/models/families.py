@@ -25,7 +25,7 @@ def family_of(model_type: str) -> Family:
   """
   if model_type in FAMILIES:
     return FAMILIES[model_type]
-  near = difflib.get_close_matches(model_type, FAMILIES, n=1)
+  near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
   hint = f' (did you mean {near[0]!r}?)' if near else ''
   raise ValueError(
     f'model_type {model_type!r} is not implemented{hint};'

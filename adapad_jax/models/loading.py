@@ -2,15 +2,15 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from adapad_jax.files import read_json
 from adapad_jax.models import checkpoint_files, sources, weights
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family, Runtime
@@ -93,9 +93,10 @@ def outline(
     raise ValueError(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
     )
-  config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
   runtime = Runtime(DTYPES[dtype], scan, remat, fused)
-  module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
+  with _naming(folder):
+    config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
+    module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
   return Pretrained(
     model=module,
     head=head,
@@ -208,8 +209,19 @@ def max_length(source: str | Source) -> int:
   Raises:
     ValueError: if there is no such model, or its type is not implemented.
   """
-  raw = read_hf_config(sources.find(source).folder)
-  return family_of(str(raw.get('model_type'))).read_config(raw).max_length
+  folder = sources.find(source).folder
+  raw = read_hf_config(folder)
+  with _naming(folder):
+    return family_of(str(raw.get('model_type'))).read_config(raw).max_length
+
+
+@contextlib.contextmanager
+def _naming(folder: pathlib.Path) -> Iterator[None]:
+  """Says in errors where the config.json is."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'{folder}: {error}') from error
 
 
 def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -221,13 +233,7 @@ def read_hf_config(folder: pathlib.Path) -> dict[str, Any]:
   path = folder / 'config.json'
   if not path.is_file():
     raise ValueError(f'{folder} has no config.json, so it is not a model folder')
-  try:
-    raw = json.loads(path.read_text(encoding='utf-8-sig'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not JSON: {error}') from error
-  if not isinstance(raw, dict):
-    raise ValueError(f'{path} is not a JSON object')
-  return raw
+  return read_json(path, dict)
 
 
 def _with_rates(config: Any, hidden: float | None, attention: float | None) -> Any:

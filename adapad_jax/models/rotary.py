@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.ranges import Count, Positive, Text
+from adapad_jax.settings import build, convert
+
 _KINDS = ('default', 'linear', 'llama3')
 
 
@@ -26,12 +29,12 @@ class Rotary:
     original_max_position_embeddings: the old context.
   """
 
-  rope_theta: float = 10000.0
-  rope_type: str = 'default'
-  factor: float = 1.0
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  original_max_position_embeddings: int = 8192
+  rope_theta: Positive = 10000.0
+  rope_type: Text = 'default'
+  factor: Positive = 1.0
+  low_freq_factor: Positive = 1.0
+  high_freq_factor: Positive = 4.0
+  original_max_position_embeddings: Count = 8192
 
   def frequencies(self, size: int) -> np.ndarray:
     """Radians per position (size / 2,) of a head of `size` features."""
@@ -54,10 +57,11 @@ def read_rotary(raw: Mapping[str, Any]) -> Rotary:
     ValueError: for a kind of scaling that is not implemented, or a scaled kind
       whose fields are missing.
   """
-  given = dict(raw.get('rope_parameters') or raw.get('rope_scaling') or {})
+  where = next((n for n in ('rope_parameters', 'rope_scaling') if raw.get(n)), 'rope')
+  given = dict(convert(dict, raw.get(where) or {}, f'{where} in config.json'))
   given.setdefault('rope_type', given.pop('type', 'default'))
   if raw.get('rope_theta') is not None:
-    given.setdefault('rope_theta', float(raw['rope_theta']))
+    given.setdefault('rope_theta', raw['rope_theta'])
   kind = given['rope_type']
   if kind not in _KINDS:
     raise ValueError(f'rope_type {kind!r} in config.json; choose from {_KINDS}')
@@ -71,7 +75,14 @@ def read_rotary(raw: Mapping[str, Any]) -> Rotary:
   missing = [name for name in needed if name not in given]
   if missing:
     raise ValueError(f'rope_type {kind!r} in config.json lacks {missing}')
-  return Rotary(**{name: given[name] for name in names if name in given})
+  found = {name: given[name] for name in names if name in given}
+  rope = build(Rotary, found, f'config.json: {where}')
+  if kind == 'llama3' and not rope.low_freq_factor < rope.high_freq_factor:
+    raise ValueError(
+      f'{where} in config.json: low_freq_factor {rope.low_freq_factor} must be below'
+      f' high_freq_factor {rope.high_freq_factor}'
+    )
+  return rope
 
 
 def rotation(rotary: Rotary, positions_BL: jax.Array, size: int) -> jax.Array:

@@ -15,6 +15,7 @@ _VOCABULARIES = (
   'tokenizer.model',
   'sentencepiece.bpe.model',
 )
+_LONGEST = 300  # characters of a library's message
 
 
 # What else a tokenizer is read from.
@@ -56,7 +57,11 @@ def load_tokenizer(source: str | sources.Source) -> Any:
 
   try:
     return AutoTokenizer.from_pretrained(str(folder))
-  except (OSError, ValueError, KeyError) as error:
+  # The libraries below raise Exception itself, and TypeErrors and the like from the
+  # middle of what a damaged file made them do.
+  except Exception as error:
+    reason = ' '.join(str(error).split()) or type(error).__name__
     raise ValueError(
-      f'{folder} holds no tokenizer that can be loaded ({error}); it has {have}'
+      f'{folder} holds no tokenizer that can be loaded ({reason[:_LONGEST]}); it has'
+      f' {have}'
     ) from error

@@ -31,6 +31,14 @@ RESULT: dict[str, Any] = {
   'versions': {str: str},
   'checkpoints': str,
 }
+# Beside a saved state; a run that was imported has spent no time in phases.
+META: dict[str, Any] = {
+  'best': dict | None,
+  'last': dict | None,
+  'stale': int,
+  'seconds': float,
+  'first_step': float,
+}
 SPECTRA: dict[Any, Any] = {
   str: {
     'shape': [int],

@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 
-from adapad_jax.files import write_json
+from adapad_jax.files import require_shape, write_json
 from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import put
-from adapad_jax.training import wandb_log
+from adapad_jax.training import stored, wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import claim_workdir, require_same_run
@@ -205,6 +205,7 @@ def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course
   if found is None:
     fresh = jax.jit(method.init)(session.head)
     return Course(method.place(fresh, mesh), started=started)
+  require_shape(found.meta, stored.META, f'{CHECKPOINTS}/latest/{found.step}/meta')
   say(f'resuming after round {found.step} of {method.rounds}')
   checkpoints.forget('best', after=found.step)
   state = method.place(found.state, mesh)

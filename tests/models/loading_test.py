@@ -186,7 +186,7 @@ def test_impossible_options_are_refused_by_name(folder, options, match):
   [
     (None, 'no config.json'),
     ('{', 'is not JSON'),
-    ('[1]', 'is not a JSON object'),
+    ('[1]', r'config.json must be a JSON object, got \[1\]'),
     ('{"model_type": "qwen2"}', "'qwen2' is not implemented.*did you mean 'qwen3'"),
   ],
 )
