@@ -1,6 +1,7 @@
 """Tests ../adapad_jax/optim.py: rates by age, and what is clipped."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adapad_jax.optim import Optimizer
@@ -20,6 +21,15 @@ def test_rates_warm_up_with_age_and_end_together():
   assert float(cosine.rate_at(jnp.int32(10), jnp.int32(10), 20)) == pytest.approx(1.0)
   with pytest.raises(ValueError, match="unknown optimizer.rule 'adamw'; choose from"):
     Optimizer(rule='adamw')
+
+
+def test_the_cosine_falls_from_the_peak_to_zero():
+  o = Optimizer(rate=2.0, decay='cosine')
+  rate = lambda step: float(o.rate_at(jnp.int32(step), jnp.int32(step), 20))
+  for step in (1, 5, 15, 19):
+    want = 2.0 * (1 + np.cos(np.pi * step / 20)) / 2
+    assert rate(step) == pytest.approx(want, rel=1e-5)
+  assert rate(0) == pytest.approx(2.0) and rate(20) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_warm_up_below_one_is_a_fraction_of_the_run():

@@ -94,7 +94,7 @@ def outline(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
     )
   runtime = Runtime(DTYPES[dtype], scan, remat, fused)
-  with _naming(folder):
+  with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
     module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
   return Pretrained(

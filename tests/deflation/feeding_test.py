@@ -94,3 +94,28 @@ def test_a_mesh_must_divide_workers_with_data_of_their_own(shape):
   mesh = jax.sharding.AbstractMesh(shape, ('worker', 'data'))
   with pytest.raises(ValueError, match='cannot spread 4 workers of 6 rows each'):
     feeding(24, feeding='federated').rows(mesh)
+
+
+@pytest.mark.parametrize(
+  'shares, live, want',
+  [
+    # Edges at 7.5, 15 and 22.5 rows, rounded half to even.
+    ('equal', 4, [8, 7, 7, 8]),
+    # 1 : 1/2 : 1/3 of 30 rows, edges at 16.4 and 24.5.
+    ('first', 3, [16, 9, 5]),
+    ('first', 4, [14, 8, 4, 4]),
+    ('first', 1, [30]),
+  ],
+)
+def test_rows_are_shared_as_said(shares, live, want):
+  counts = feeding(30, shares=shares).counts(live)
+  assert counts.tolist() == want
+
+
+def test_rows_lie_in_the_order_of_their_owners():
+  """By hand: 12 rows of which 4 are joint, with two live workers of three."""
+  owners = feeding(12, shares='first', joint=1 / 3, r_max=3).owners()
+  assert owners[1].tolist() == [0] * 12
+  # 8 own rows as 2 : 1, the joint ones with the last live worker.
+  assert owners[2].tolist() == [0] * 5 + [1] * 3 + [1] * 4
+  assert owners[3].tolist() == [0] * 4 + [1] * 3 + [2] + [2] * 4

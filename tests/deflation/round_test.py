@@ -235,3 +235,69 @@ def test_what_a_worker_sends_is_what_the_program_sends(case):
     want.append(('reduce-scatter', sent.gradients / 4))
   want.append(('all-reduce', sent.head + sent.statistics))
   assert [(op, size(shape)) for shape, op in re.findall(pattern, text)] == want
+
+
+def losses_by_hand(m, batch):
+  """The mean loss of every live worker's rows in the first round."""
+  model, state = toy.start(m)
+  parts = toy.components(state)
+  live = 2 if m.settings.advance else 1
+  edges = np.cumsum([0, *m.feeding.counts(live)])
+  found = []
+  for k in range(live):
+    rows = slice(edges[k], edges[k + 1])
+    h = batch['x'][0][rows]
+    for name in toy.SHAPES:
+      term = lambda j, c=parts[name]: np.outer(c.a_RI[j], c.b_RO[j])
+      weight = model[name] + m.problem.scale * sum(term(j) for j in range(k + 1))
+      h = np.tanh(h @ weight)
+    logits = h @ state.head['w'] + state.head['b']
+    top = logits - np.log(np.sum(np.exp(logits), 1, keepdims=True))
+    y = batch['y'][0][rows]
+    found.append(-np.mean(top[np.arange(len(y)), y]))
+  return found
+
+
+def test_the_loss_is_that_of_the_last_live_worker():
+  m = toy.method(settings=dict(shares='first'))
+  want = losses_by_hand(m, jax.tree.map(lambda x: x[0], batches_for(m)))
+  _, history, _ = toy.run(m, (1, 1), jax.tree.map(lambda x: x[:1], batches_for(m)))
+  assert history[0]['live'] == 2 and abs(want[0] - want[1]) > 0.01
+  np.testing.assert_allclose(history[0]['loss_R'][:2], want, rtol=1e-4)
+  assert history[0]['loss'] == pytest.approx(want[1], rel=1e-4)
+
+
+def test_the_gradient_of_the_head_is_clipped():
+  m = toy.method()
+  # A large eps leaves Adam's step proportional to the gradient.
+  head = Optimizer(rate=0.5, warmup=2, clip=0.05, eps=0.1)
+  m = toy.changed(m, head_optimizer=head)
+  state, _, _ = toy.run(m, (1, 1), batches_for(m))
+  assert_equals_loop(m, state, toy.loop(m, batches_for(m)))
+
+
+def test_a_worker_without_a_row_rests():
+  """Not even weight decay and momentum move its components."""
+  m = toy.method(settings=dict(budget=12, start=1, interval=6))
+  batches = batches_for(m)
+  first, second = np.split(np.arange(24), [m.feeding.counts(2)[0]])
+  assert len(first) and len(second)
+  batches['weight'][1:, :, second] = 0
+  one, _, _ = toy.run(m, (1, 1), jax.tree.map(lambda x: x[:1], batches))
+  all_live, history, _ = toy.run(m, (1, 1), jax.tree.map(lambda x: x[:2], batches))
+  assert history[1]['live'] == 2 and np.isnan(history[1]['loss_R'][1])
+  np.testing.assert_array_equal(all_live.stack_RMP[1], one.stack_RMP[1])
+  assert all_live.age_RM[1].tolist() == [1, 1, 1]
+  assert all_live.age_RM[0].tolist() == [2, 2, 2]
+  assert np.abs(all_live.stack_RMP[0] - one.stack_RMP[0]).max() > 1e-3
+
+
+def test_importance_is_a_mean_over_local_steps():
+  m = toy.method(settings=CASES['local_steps'])
+  state, _, _ = reference('local_steps')
+  oracle = toy.loop(m, batches_for(m))
+  for got, want in (
+    (state.ranks.importance_M, oracle.mean),
+    (state.ranks.uncertainty_M, oracle.spread),
+  ):
+    np.testing.assert_allclose(got, list(want.values()), rtol=1e-3)

@@ -13,6 +13,11 @@ from experiments.self_correction import run as self_correction
 from experiments.spectral_gap import run as spectral_gap
 from experiments.staleness import run as staleness
 
+# Tiny runs end long before they converge.
+pytestmark = pytest.mark.filterwarnings(
+  'ignore:the limit of:sklearn.exceptions.ConvergenceWarning'
+)
+
 TINY = {
   self_correction: self_correction.Settings(
     seeds=2, size=8, rank=3, gap=0.5, rounds=40, budgets=(3, 6)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from adapad_jax.interchange import read_peft, write_peft
+from adapad_jax.interchange import (
+  merged_writer,
+  peft_writer,
+  read_peft,
+  write_merged,
+  write_peft,
+)
 from adapad_jax.interchange.verify import outputs
 from adapad_jax.models import Head
 from tests.interchange import kit
@@ -150,3 +156,15 @@ def test_random_models_with_two_classes(family, tmp_path):
   bare = kit.torch_base(release)
   bare.load_adapter(str(out))
   kit.assert_close(ours, kit.torch_logits(bare, batch), batch)
+
+
+@pytest.mark.parametrize('writer', ['peft', 'merged'])
+def test_other_logits_are_not_written(writer, release, batch, tmp_path, monkeypatch):
+  """What is read back has equal weights, but the model gives other outputs."""
+  module = {'peft': peft_writer, 'merged': merged_writer}[writer]
+  name = {'peft': 'logit_gap', 'merged': 'largest_gap'}[writer]
+  monkeypatch.setattr(module, name, lambda *given: 0.5)
+  write = {'peft': write_peft, 'merged': write_merged}[writer]
+  with pytest.raises(ValueError, match='the logits differ by 0.5'):
+    write(release, tmp_path / 'out', batch)
+  assert not list(tmp_path.iterdir())

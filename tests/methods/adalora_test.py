@@ -90,3 +90,20 @@ def test_zeros_are_filled_in_from_the_run():
   resolved = AdaLoRASettings().resolve(modules=36, steps=1400)
   assert (resolved.budget, resolved.initial) == (72, 3)
   assert (resolved.start, resolved.final, resolved.interval) == (175, 700, 2)
+
+
+def test_nothing_is_cut_up_to_the_start_and_something_right_after():
+  method, run = ours()
+  kept = lambda t: int(run.states[t].tuned.book.kept_MR.sum())
+  budgets = method.rule.settings.budgets(3, STEPS)
+  # State t + 1 is what step t left behind; 9 is the first multiple of 3 beyond 6.
+  assert [kept(t + 1) for t in (5, 6, 7, 8)] == [12] * 4
+  assert kept(10) == budgets[9] == int(6 * (1 - 3 / 30) ** 3) + 6
+  assert method.timeline()[:2] == [(0, 12), (9, budgets[9])]
+
+
+def test_a_run_that_leaves_no_step_to_prune_is_refused():
+  settings = AdaLoRASettings(**SETTINGS)
+  settings.check(3, 21)  # start 6 + final 14, and one step for the budget to fall
+  with pytest.raises(ValueError, match='start 6 and adalora.final 14 leave none of 20'):
+    settings.check(3, 20)

@@ -81,3 +81,13 @@ def test_growth_keeps_the_budget_whatever_the_ties(ranks, scores, gain, grants, 
   )
   got = method.rule.grants(jnp.asarray(ranks), jnp.asarray(scores))
   assert got.tolist() == want
+
+
+def test_growth_begins_after_the_start_and_not_in_it():
+  """As in the authors' code: in the first multiple of the interval beyond `start`."""
+  settings = dict(budget=4, r_max=3, start=6, interval=3, grants=1)
+  method = toy.build('increlora', settings, steps=STEPS)
+  run = toy.run(method, keep=[10], data=toy.batches(steps=STEPS))
+  granted_MR = np.asarray(run.states[10].tuned.book.granted_MR)
+  assert sorted(set(granted_MR.ravel())) == [-1, 0, 9]
+  assert method.timeline() == [(0, 3), (9, 4)]

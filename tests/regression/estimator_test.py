@@ -16,6 +16,8 @@ from adapad_jax.regression.estimator import (
 
 
 @pytest.mark.slow
+# Sixty rounds are few, and most checks look at other things than the fit.
+@pytest.mark.filterwarnings('ignore::sklearn.exceptions.ConvergenceWarning')
 @parametrize_with_checks(
   [
     ParallelDeflationRegressor(n_components=2, max_rounds=60),

@@ -6,7 +6,9 @@ import pytest
 
 from adapad_jax import sharding
 from adapad_jax.regression import Alternating, Gradient, Power, Schedule, fit, program
+from adapad_jax.regression.fit import fit_moments, precision, sums
 from adapad_jax.regression.moments import gather_moments
+from adapad_jax.regression.planted import exact_design, exponential
 from adapad_jax.regression.rounds import Yardstick
 from adapad_jax.regression.schedule import (
   Traffic,
@@ -138,3 +140,40 @@ def test_traffic_of_another_length_is_refused(data):
   traffic = Traffic(np.zeros((3, 2), np.int32), np.zeros((3, 2), bool), 0)
   with pytest.raises(ValueError, match=r'\(3, 2\).*\(100, 2\)'):
     fit(*data, 2, traffic=traffic)
+
+
+def floored(settings, floor=0.0, tolerance=0.0, activation='staggered'):
+  """Movements of terms in float64, by a schedule that may stop early."""
+  x_NI, y_NO = settings
+  schedule = Schedule(rounds=200, tolerance=tolerance, activation=activation)
+  with precision('float64'):
+    moments = sums(x_NI, y_NO, 3, 'float64')
+    found = fit_moments(moments, 3, schedule=schedule, floor=floor, dtype='float64')
+  return found
+
+
+@pytest.mark.parametrize('scale', [1e-3, 1e3])
+def test_a_run_ends_in_the_first_round_that_moves_less_than_the_tolerance(scale):
+  """Against a share of ||Y||, which is far from ||Y||^2."""
+  x_NI, y_NO = exact_design(exponential(6, 0.4), 40, 8, 8, seed=0)
+  y_NO = scale * y_NO
+  every = floored((x_NI, y_NO))
+  far_L = every.moved_LR.max(1) / np.linalg.norm(y_NO)
+  end = np.flatnonzero((far_L <= 1e-4) & (np.arange(200) >= 2))[0]
+  assert 5 < end < 100
+  stopped = floored((x_NI, y_NO), tolerance=1e-4)
+  assert len(stopped.moved_LR) == end + 1
+
+
+def test_a_run_waits_for_the_worker_that_is_next_in_line():
+  """It may be about to join, although those that broadcast have come to rest."""
+  sigma_R = np.array([1.0, 0.1, 0.099, 0.01])
+  x_NI, y_NO = exact_design(sigma_R, 40, 8, 8, seed=0)
+  settings = dict(floor=0.5, activation='above_noise')
+  every = floored((x_NI, y_NO), **settings)
+  share_LR = every.moved_LR / np.linalg.norm(y_NO)
+  alone = np.flatnonzero(share_LR[:, 0] <= 1e-4)[0]
+  both = np.flatnonzero(share_LR[:, :2].max(1) <= 1e-4)[0]
+  assert every.active == 1 and alone + 5 < both < 199
+  stopped = floored((x_NI, y_NO), tolerance=1e-4, **settings)
+  assert len(stopped.moved_LR) == both + 1 and stopped.converged

@@ -27,6 +27,13 @@ def test_constant_predictions_do_not_warn():
   assert metrics.accuracy_f1(label, 0 * label)['f1'] == 0.0
 
 
+def test_f1_of_a_class_that_is_nowhere_is_zero():
+  """As run_glue has it, not one: no row of class 1, and none predicted."""
+  nothing = np.zeros(4, int)
+  want = {'accuracy': 1.0, 'f1': 0.0, 'combined_score': 0.5}
+  assert metrics.accuracy_f1(nothing, nothing) == want
+
+
 def test_accuracy_f1_by_hand():
   found = metrics.accuracy_f1(np.array([1, 1, 0, 0, 1]), np.array([1, 0, 0, 1, 1]))
   assert found['accuracy'] == pytest.approx(3 / 5)
