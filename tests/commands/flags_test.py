@@ -18,7 +18,7 @@ READ = {
     ' coordinator processes process_id cluster heartbeat'
   ),
   'predict': (
-    'workdir checkpoint split input output max_rank budget'
+    'workdir checkpoint split input output overwrite max_rank budget'
     ' coordinator processes process_id cluster heartbeat'
   ),
   'export': 'workdir checkpoint max_rank budget format out base_name',
@@ -26,7 +26,7 @@ READ = {
   'import': 'config workdir adapter',
   'rerank': 'config input max_rank budget format out base_name adapter tuned',
   'info': 'config workdir coordinator processes process_id cluster heartbeat',
-  'report': 'workdir output',
+  'report': 'workdir output overwrite',
 }
 
 
