@@ -298,7 +298,7 @@ def main(*arguments):
   'arguments, message',
   [
     (['--config=configs/glue.py:qickstart'], "unknown task 'qickstart'"),
-    (['--config=configs/glue.py', '--config.train.epoch=3'], 'Did you mean "epochs"'),
+    (['--config=configs/glue.py', '--config.train.epoch=3'], "did you mean 'epochs'"),
     (['--mode=eval'], 'error: this mode needs --workdir'),
   ],
 )
