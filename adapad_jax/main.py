@@ -55,6 +55,7 @@ def main(argv: list[str]) -> None:
   # After the flags, so that --help does not wait for jax.
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
+  from adapad_jax.interrupt import ending_at_once
   from adapad_jax.processes import Cluster, ending_together
   from adapad_jax.training import Diverged, Interrupted
   from adapad_jax.training.terminal import say
@@ -69,7 +70,7 @@ def main(argv: list[str]) -> None:
     workdir=pathlib.Path(values.workdir) if values.workdir else None,
     options={name: values[name].value for name in _OPTIONS},
   )
-  with ending_together():
+  with ending_at_once(f'--mode={values.mode}'), ending_together():
     try:
       Cluster(
         values.coordinator,

@@ -154,12 +154,13 @@ def ending_together() -> Iterator[None]:
     print(f'process {jax.process_index()}: {_reason(error)}', file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    code = getattr(error, 'code', 1)
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _reason(error: BaseException) -> str:
   if isinstance(error, SystemExit):
-    return str(error.code)
+    return str(error)
   if isinstance(error, jax.errors.JaxRuntimeError):
     return (
       'stopped because another process is gone, or because a device failed:'

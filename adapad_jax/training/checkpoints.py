@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -149,6 +150,16 @@ class Checkpoints:
     numbered = (folder / f'{name}-{number}' for number in itertools.count(2))
     choices = itertools.chain([folder / name], numbered)
     return next(path for path in choices if not path.exists())
+
+
+def on_disk(root: pathlib.Path) -> str:
+  """Says where a run would go on from; looks at the names of files alone."""
+  folder = root / 'latest'
+  names = os.listdir(folder) if folder.is_dir() else []
+  steps = [int(name) for name in names if name.isdecimal()]
+  if not steps:
+    return f'nothing is saved in {root} yet'
+  return f'round {max(steps)} is saved in {root}, the same command goes on from there'
 
 
 def _reason(error: Exception) -> str:

@@ -119,6 +119,8 @@ class TrainConfig:
       length for all.
     wandb: project at Weights & Biases that metrics go to; '' sends nothing.
     profile: (first round, number of rounds) to write a trace of; empty: none.
+    watchdog: seconds without progress after which a round or an evaluation is named
+      on stderr, with what it waits for; it is not ended. 0: never.
   """
 
   batch: int = 32
@@ -133,6 +135,7 @@ class TrainConfig:
   buckets: tuple[int, ...] = ()
   wandb: str = ''
   profile: tuple[int, ...] = ()
+  watchdog: float = 300.0
 
   def __post_init__(self) -> None:
     for name in ('batch', 'accumulate', 'eval_batch', 'evaluations', 'log_every'):
@@ -149,6 +152,8 @@ class TrainConfig:
         'train.profile must be (first round, number of rounds), both from one, got'
         f' {self.profile}'
       )
+    if not 0 <= self.watchdog < float('inf'):
+      raise ValueError(f'train.watchdog must be >= 0 seconds, got {self.watchdog}')
     if not self.steps and not self.epochs > 0:
       raise ValueError(f'train.epochs must be positive, got {self.epochs}')
 

@@ -23,7 +23,7 @@ from adapad_jax.training.plan import Plan
 
 CONFIG, CHECKPOINTS = 'config.json', 'checkpoints'
 # Fields that may change while a run is on.
-_FREE = ('mesh.', 'train.wandb', 'train.profile')
+_FREE = ('mesh.', 'train.wandb', 'train.profile', 'train.watchdog')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Session:
       plan.mesh,
       train.eval_batch,
       train.buckets,
+      train.watchdog,
     )
 
 
