@@ -1,12 +1,12 @@
 """LAPACK, one matrix at a time: the only place that calls it in compiled programs.
 
-On the CPU, jaxlib 0.10 cuts a batch of matrices into parts, hands all of them to the
+On the CPU, jaxlib 0.10.2 cuts a batch of matrices into parts, hands all of them to the
 pool of threads that the call itself runs in, and blocks until they are done
 (`jax::ParallelBatchMap` in jaxlib/cpu/lapack_kernels.cc). As many such calls at once as
 the pool has threads, and none is left for the parts: the program never ends. Groups of
 one program run at once, and so does one program on several devices, which share the
 pool. A call for one matrix is one part and runs where it is, so that any number of
-those may be in flight. From 0.11.2 on, builds of jaxlib run the parts in turn.
+those may be in flight. With jaxlib 0.12.0 nothing stood still.
 
 So each function here takes a single matrix, and `jax.vmap` of it is a loop, on every
 kind of device. What is factorised here has no reverse-mode derivative.

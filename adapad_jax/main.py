@@ -30,6 +30,7 @@ def main(argv: list[str]) -> None:
   from adapad_jax import errors
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
+  from adapad_jax.interrupt import ending_at_once
   from adapad_jax.processes import Cluster, ending_together
   from adapad_jax.training import Diverged, Interrupted
   from adapad_jax.training.terminal import say
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     options={name: values[name].value for name in OPTIONS},
     given=tuple(name for name in ('config', *FLAGS) if values[name].present),
   )
-  with ending_together():
+  with ending_at_once(f'--mode={values.mode}'), ending_together():
     try:
       Cluster(
         values.coordinator,

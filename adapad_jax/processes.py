@@ -186,12 +186,15 @@ def ending_together() -> Iterator[None]:
     print(f'process {jax.process_index()}: {_reason(error)}', file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+    if isinstance(error, KeyboardInterrupt):
+      os._exit(130)
+    code = getattr(error, 'code', 1)
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _reason(error: BaseException) -> str:
   if isinstance(error, SystemExit):
-    return str(error.code)
+    return str(error)
   if isinstance(error, KeyboardInterrupt):
     return 'interrupted'
   if isinstance(error, jax.errors.JaxRuntimeError):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -245,6 +246,16 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     str(getattr(key, field)) for field in _KEYS if hasattr(key, field)
   )
   return {'.'.join(map(name, path)): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def on_disk(root: pathlib.Path) -> str:
+  """Says where a run would go on from; looks at the names of files alone."""
+  folder = root / 'latest'
+  names = os.listdir(folder) if folder.is_dir() else []
+  steps = [int(name) for name in names if name.isdecimal()]
+  if not steps:
+    return f'nothing is saved in {root} yet'
+  return f'round {max(steps)} is saved in {root}, the same command goes on from there'
 
 
 def _reason(error: Exception) -> str:

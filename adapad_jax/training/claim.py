@@ -24,7 +24,7 @@ from adapad_jax.training.workdir import (
 )
 
 # Fields that may change while a run is on.
-_FREE = ('mesh.', 'train.wandb', 'train.profile')
+_FREE = ('mesh.', 'train.wandb', 'train.profile', 'train.watchdog')
 _DATA_FILES = ('train', 'validation', 'test')
 
 

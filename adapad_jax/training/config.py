@@ -112,6 +112,8 @@ class TrainConfig:
     packing: put several documents into a training row, of tasks that can.
     wandb: project at Weights & Biases that metrics go to; '' sends nothing.
     profile: (first round, number of rounds) to write a trace of; empty: none.
+    watchdog: seconds without progress after which a round or an evaluation is named
+      on stderr, with what it waits for; it is not ended. 0: never.
   """
 
   batch: Count = 32
@@ -127,6 +129,7 @@ class TrainConfig:
   packing: bool = False
   wandb: Text = ''
   profile: tuple[Count, ...] = ()
+  watchdog: NonNegative = 300.0
 
   def __post_init__(self) -> None:
     check(self, 'train')

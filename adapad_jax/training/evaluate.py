@@ -14,6 +14,7 @@ from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
 from adapad_jax.tasks.task import validation_names
 from adapad_jax.training.batches import cut, lengths, padded, trimmed
+from adapad_jax.training.watchdog import Watchdog
 
 # Rows of an evaluation lie on all devices.
 SPREAD = jax.P((WORKER, DATA, MODEL))
@@ -28,12 +29,14 @@ class Evaluator:
     rows: rows of one batch, a multiple of the number of devices.
     predict: the compiled (params, deployed, prefix, batch) -> outputs.
     buckets: lengths that batches are padded to, see `TrainConfig`.
+    watchdog: names an evaluation that does not move.
   """
 
   task: Task
   rows: int
   predict: Callable[..., dict[str, jax.Array]]
   buckets: tuple[int, ...] = ()
+  watchdog: Watchdog = dataclasses.field(default_factory=lambda: Watchdog(0))
 
   def outputs(
     self, params: Any, deployed: Deployed, split: Split, prefix: int
@@ -45,14 +48,23 @@ class Evaluator:
       order_N = np.argsort(lengths(columns), kind='stable')
       columns = {name: x[order_N] for name, x in columns.items()}
     prefix = put(np.int32(prefix))
-    parts = []
-    for start in range(0, len(split), self.rows):
-      batch = cut(padded(columns, start, self.rows), self.buckets)
-      batch = put(batch, SPREAD)
-      parts.append(self.predict(params, deployed, prefix, batch))
-    host = jax.device_get(parts)
+    parts, host = [], []
+    with self.watchdog.over('evaluation'):
+      for start in range(0, len(split), self.rows):
+        self.watchdog.moved(f'evaluation, sending off {self._rows_of(start, split)}')
+        batch = cut(padded(columns, start, self.rows), self.buckets)
+        batch = put(batch, SPREAD)
+        parts.append(self.predict(params, deployed, prefix, batch))
+      for part in parts:
+        rows = self._rows_of(len(host) * self.rows, split)
+        self.watchdog.moved(f'evaluation, waiting for {rows}')
+        host.append(jax.device_get(part))
     back_N = np.argsort(order_N)
     return {name: _joined([part[name] for part in host])[back_N] for name in host[0]}
+
+  def _rows_of(self, start: int, split: Split) -> str:
+    last = min(start + self.rows, len(split))
+    return f'rows {start + 1} to {last} of {len(split)}'
 
   def metrics(
     self, params: Any, deployed: Deployed, split: Split, prefix: int
@@ -93,6 +105,7 @@ def make_evaluator(
   mesh: jax.sharding.Mesh,
   batch: int,
   buckets: tuple[int, ...] = (),
+  watchdog: float = 0,
 ) -> Evaluator:
   """Compiles nothing yet; each length of rows compiles once when it is met.
 
@@ -103,6 +116,7 @@ def make_evaluator(
     mesh: rows are spread over all its devices.
     batch: rows to predict at once; rounded up to a multiple of the devices.
     buckets: see `TrainConfig`.
+    watchdog: seconds without progress that are talked of; 0: none.
   """
   rows = -(-batch // mesh.size) * mesh.size
   own = rows // mesh.size
@@ -124,4 +138,4 @@ def make_evaluator(
     # A process can read the rows of others only where it has a copy.
     return jax.reshard(found, jax.P()) if are_several() else found
 
-  return Evaluator(task, rows, jax.jit(evaluation), buckets)
+  return Evaluator(task, rows, jax.jit(evaluation), buckets, Watchdog(watchdog))

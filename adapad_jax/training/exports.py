@@ -175,8 +175,15 @@ def _whole_model(run: SavedRun, destination: Destination) -> Release:
 def score(session: Session, adapter: Adapter) -> dict[str, float]:
   """The metrics of an adapter on the validation splits, on the current mesh."""
   plan, modules = session.plan, tuple(adapter.modules)
-  rows = plan.config.train.eval_batch
-  evaluator = make_evaluator(plan.task, plan.attachment, modules, plan.mesh, rows)
+  train = plan.config.train
+  evaluator = make_evaluator(
+    plan.task,
+    plan.attachment,
+    modules,
+    plan.mesh,
+    train.eval_batch,
+    watchdog=train.watchdog,
+  )
   deployed = deploy_adapter(adapter, modules)
   return evaluator.validate(session.params, deployed, max(adapter.ranks.values()))
 

@@ -46,6 +46,7 @@ class Session:
       plan.mesh,
       train.eval_batch,
       train.buckets,
+      train.watchdog,
     )
 
 

@@ -13,17 +13,17 @@ from typing import Any
 import jax
 
 from adapad_jax.files import require_shape, write_json
+from adapad_jax.interrupt import Request, on_signals
 from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import put
 from adapad_jax.training import stored, wandb_log
 from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
-from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.checkpoints import Checkpoints, on_disk
 from adapad_jax.training.claim import claim_workdir, require_same_run
 from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.evaluate import Evaluator
-from adapad_jax.training.interrupt import Request, on_signals
 from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.phases import added, timed
 from adapad_jax.training.plan import Plan, make_plan
@@ -146,7 +146,8 @@ def _train(
 ) -> dict[str, Any]:
   """Trains in a workdir that this start of the program holds."""
   config = plan.config
-  with jax.set_mesh(plan.mesh), on_signals() as request:
+  saved = lambda: on_disk(workdir / CHECKPOINTS)
+  with jax.set_mesh(plan.mesh), on_signals(saved) as request:
     vote = Vote(request.__bool__, plan.mesh)
     with timed(setup, 'reading weights'):
       session = open_session(plan)
@@ -169,7 +170,8 @@ def _train(
         profiler=Profiler(workdir / PROFILE, config.train.profile),
       )
       try:
-        with jax.transfer_guard('disallow'):
+        watched = run.evaluator.watchdog.over('the first round')
+        with jax.transfer_guard('disallow'), watched:
           _loop(run, course, vote, request)
       finally:
         run.profiler.close()
@@ -217,19 +219,23 @@ def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
   config, method = run.plan.config.train, run.plan.method
   evaluations = evaluation_rounds(method.rounds, config.evaluations)
   pending: dict[str, Any] | None = None
+  watchdog = run.evaluator.watchdog
   while course.step < method.rounds and not _patience_is_over(run, course):
     run.profiler.before(course.step + 1, course.state)
+    watchdog.moved(f'round {course.step + 1}, sending it off')
     batch = _batch(run, course.step)
     with jax.profiler.StepTraceAnnotation('round', step_num=course.step + 1):
       metrics = _advance(run, course, batch)
     course.step += 1
     if pending is not None:
+      watchdog.moved(f'round {course.step - 1}, waiting for its outcome')
       _read(run, course, pending)
     pending = metrics
     stop = vote.decided()
     is_due = course.step in evaluations
     wanted = config.checkpoint_every and course.step % config.checkpoint_every == 0
     if is_due or wanted or stop:
+      watchdog.moved(f'round {course.step}, waiting for its outcome')
       _read(run, course, pending)
       pending = None
       if is_due:
@@ -335,6 +341,7 @@ def _evaluate(run: Run, course: Course) -> None:
 
 
 def _save(run: Run, course: Course, kind: str) -> None:
-  with timed(course.phases, 'checkpoints'):
+  watched = run.evaluator.watchdog.over(f'saving the state of round {course.step}')
+  with timed(course.phases, 'checkpoints'), watched:
     state = run.plan.method.portable(course.state)
     run.checkpoints.save(kind, course.step, state, course.meta())

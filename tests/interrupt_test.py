@@ -1,0 +1,185 @@
+"""Tests ../adapad_jax/interrupt.py: signals while the main thread waits."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from adapad_jax import interrupt
+from tests.endless import is_alive_after, read_until, started
+
+TERM, INT = signal.SIGTERM, signal.SIGINT
+WAITS = """
+import sys, time
+import jax
+from adapad_jax import interrupt
+from tests.endless import endless
+interrupt._GRACE = float(sys.argv[2])
+with interrupt.ending_at_once('--mode=eval'):
+  try:
+    print('waits', flush=True)
+    if sys.argv[1] == 'python':
+      time.sleep(100)
+    if sys.argv[1] == 'device':
+      jax.device_get(endless())
+    if sys.argv[1] == 'exit':
+      sys.exit(3)
+  finally:
+    print('cleans up')
+"""
+
+
+@pytest.mark.parametrize('kind', [TERM, INT])
+def test_a_program_cleans_up_and_ends_on_one_signal(kind):
+  with started(WAITS, 'python', 100) as process:
+    read_until(process, 'waits')
+    time.sleep(1)
+    process.send_signal(kind)
+    said, _ = process.communicate(timeout=60)
+  assert process.returncode == 128 + kind
+  assert sorted(said.splitlines()) == [
+    f'{kind.name}: --mode=eval ends before it is done; what it has saved stays',
+    'cleans up',
+  ]
+
+
+@pytest.mark.parametrize('kind, grace', [(INT, 100), (TERM, 100), (TERM, 0.1)])
+def test_a_program_ends_although_a_computation_never_returns(kind, grace):
+  """At the second signal, or when the time for its clean-up is over."""
+  with started(WAITS, 'device', grace) as process:
+    read_until(process, 'waits')
+    time.sleep(1)
+    process.send_signal(kind)
+    said = read_until(process, 'ends before it is done')
+    if grace == 100:
+      assert is_alive_after(process, 1)
+      process.send_signal(kind)
+    rest, _ = process.communicate(timeout=30)
+  assert process.returncode == 128 + kind
+  assert 'cleans up' not in said + rest
+
+
+def test_a_program_that_nobody_interrupts_ends_as_it_likes():
+  with started(WAITS, 'exit', 1) as process:
+    assert process.communicate(timeout=60)[0] == 'waits\ncleans up\n'
+  assert process.returncode == 3
+
+
+RUNS = """
+import sys, time
+import jax
+from adapad_jax import interrupt
+from tests.endless import endless
+with interrupt.on_signals(lambda: 'round 4 is saved') as request:
+  print('waits', flush=True)
+  if sys.argv[1] == 'device':
+    jax.device_get(endless())
+  while not request:
+    time.sleep(0.01)
+print('stops:', request.reason())
+"""
+
+
+def test_a_run_ends_after_its_round_on_one_signal():
+  with started(RUNS, 'python') as process:
+    read_until(process, 'waits')
+    process.send_signal(TERM)
+    said, _ = process.communicate(timeout=60)
+  assert process.returncode == 0
+  assert 'SIGTERM: the run ends after this round' in said and 'stops: SIGTERM' in said
+
+
+@pytest.mark.parametrize('first, second', [(TERM, TERM), (INT, TERM), (INT, INT)])
+def test_a_run_ends_at_once_on_the_second_signal(first, second):
+  with started(RUNS, 'device') as process:
+    read_until(process, 'waits')
+    time.sleep(1)
+    process.send_signal(first)
+    read_until(process, f'{first.name}: the run ends after this round')
+    assert is_alive_after(process, 1)
+    process.send_signal(second)
+    said, _ = process.communicate(timeout=30)
+  assert process.returncode == 128 + second
+  assert said == f'{second.name} again: the process ends at once; round 4 is saved\n'
+
+
+def test_handlers_come_back_and_those_of_others_get_the_second_signal():
+  seen = []
+  old = signal.signal(TERM, lambda number, frame: seen.append(number))
+  try:
+    mine = signal.getsignal(TERM)
+    with interrupt.on_signals(str) as request:
+      os.kill(os.getpid(), TERM)
+      assert request.signal == TERM and not seen
+      os.kill(os.getpid(), TERM)
+      assert seen == [TERM]
+    assert signal.getsignal(TERM) == mine
+  finally:
+    signal.signal(TERM, old)
+
+
+def test_the_second_interrupt_of_an_interactive_session_is_its_own(monkeypatch):
+  monkeypatch.setattr('sys.ps1', '>>> ', raising=False)
+  with pytest.raises(KeyboardInterrupt), interrupt.on_signals(str) as request:
+    os.kill(os.getpid(), INT)
+    assert request.reason() == 'SIGINT'
+    os.kill(os.getpid(), INT)
+    time.sleep(10)
+  assert signal.getsignal(INT) == signal.default_int_handler
+
+
+def test_signals_of_others_reach_whoever_listened_before():
+  read, write = os.pipe()
+  os.set_blocking(write, False)
+  alarm = signal.signal(signal.SIGUSR1, lambda *_: None)
+  before = signal.set_wakeup_fd(write)
+  try:
+    with interrupt.on_signals(str):
+      os.kill(os.getpid(), signal.SIGUSR1)
+      assert os.read(read, 1) == bytes([signal.SIGUSR1])
+    assert signal.set_wakeup_fd(before) == write
+  finally:
+    signal.signal(signal.SIGUSR1, alarm)
+    os.close(read)
+    os.close(write)
+
+
+def test_outside_the_main_thread_nothing_changes():
+  found = []
+
+  def work():
+    with interrupt.on_signals(str) as request:
+      found.extend([signal.getsignal(TERM), bool(request)])
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert found == [signal.SIG_DFL, False]
+
+
+MAIN = """
+import sys
+from absl import app
+from adapad_jax import main
+from adapad_jax.commands import registry
+from tests.endless import endless
+def hang(request):
+  print('waits', flush=True)
+  endless().block_until_ready()
+registry.MODES[sys.argv[1]] = hang
+app.run(main.main, ['main', f'--mode={sys.argv[1]}'], flags_parser=main.parse)
+"""
+
+
+@pytest.mark.parametrize('mode', ['eval', 'export'])
+def test_every_mode_of_the_command_line_ends_on_two_signals(mode):
+  with started(MAIN, mode) as process:
+    read_until(process, 'waits')
+    time.sleep(1)
+    process.send_signal(INT)
+    read_until(process, f'SIGINT: --mode={mode} ends before it is done')
+    process.send_signal(INT)
+    said, _ = process.communicate(timeout=30)
+  assert process.returncode == 128 + INT and not said
