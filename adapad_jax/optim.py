@@ -10,6 +10,7 @@ total. The restarted schedule is IncreLoRA's (arXiv:2308.12043); here it is data
 a new component needs no new optimiser and no recompilation.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -62,6 +63,12 @@ class Optimizer:
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(Optimizer)}
     share = self.warmup if self.warmup >= 1 else self.warmup * steps
     return Optimizer(**fields | {'warmup': round(share)})
+
+  def at_rate(self, rate: Any) -> 'Optimizer':
+    """The same with another peak rate, which may be traced and then is not checked."""
+    other = copy.copy(self)
+    object.__setattr__(other, 'rate', rate)
+    return other
 
   def transform(self) -> optax.GradientTransformation:
     """The direction of a step, without its rate."""

@@ -180,8 +180,8 @@ def _mapped_round(plan: Plan, mesh: jax.sharding.Mesh) -> Any:
   def once(state: Any, params: Any, batch: Any, rate: Any, head_rate: Any) -> Any:
     method = _bound(
       plan,
-      optimizer=dataclasses.replace(problem.optimizer, rate=rate),
-      head_optimizer=dataclasses.replace(problem.head_optimizer, rate=head_rate),
+      optimizer=problem.optimizer.at_rate(rate),
+      head_optimizer=problem.head_optimizer.at_rate(head_rate),
     )
     state, metrics = method.make_round(mesh)(state, params, batch)
     return state, metrics['failed']
