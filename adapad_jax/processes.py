@@ -154,7 +154,7 @@ def ending_together() -> Iterator[None]:
     print(f'process {jax.process_index()}: {_reason(error)}', file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    code = getattr(error, 'code', 1)
+    code = error.code if isinstance(error, SystemExit) else 1
     os._exit(code if isinstance(code, int) else 1)
 
 
