@@ -188,7 +188,7 @@ def ending_together() -> Iterator[None]:
     sys.stderr.flush()
     if isinstance(error, KeyboardInterrupt):
       os._exit(130)
-    code = getattr(error, 'code', 1)
+    code = error.code if isinstance(error, SystemExit) else 1
     os._exit(code if isinstance(code, int) else 1)
 
 

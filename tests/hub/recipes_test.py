@@ -137,7 +137,7 @@ def upset(hub):
 
 def predictions(workdir, source, capsys):
   output = workdir / 'out.csv'
-  options = {'input': str(source), 'output': str(output)}
+  options = {'input': str(source), 'output': str(output), 'overwrite': True}
   registry.run('predict', Request(None, workdir, DEFAULTS | options))
   capsys.readouterr()
   return output.read_text()
