@@ -19,7 +19,9 @@ def test_rates_warm_up_with_age_and_end_together():
   assert float(flat.rate_at(jnp.int32(9), jnp.int32(19), 20)) == 2.0
   cosine = Optimizer(rate=2.0, decay='cosine')
   assert float(cosine.rate_at(jnp.int32(10), jnp.int32(10), 20)) == pytest.approx(1.0)
-  with pytest.raises(ValueError, match="unknown optimizer.rule 'adamw'; did you mean 'adam'"):
+  with pytest.raises(
+    ValueError, match="unknown optimizer.rule 'adamw'; did you mean 'adam'"
+  ):
     Optimizer(rule='adamw')
 
 

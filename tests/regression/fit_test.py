@@ -137,8 +137,8 @@ def test_values_that_are_not_finite_are_refused(bad, where):
     ({'rank': 1, 'dtype': 'float16'}, 'float16'),
     ({'rank': 1, 'mesh': (0, 1)}, 'worker=0'),
     ({'rank': 1, 'schedule': {'activation': 'stagered'}}, "did you mean 'staggered'"),
-    ({'rank': 1, 'schedule': {'rounds': 0}}, 'rounds=0'),
-    ({'rank': 1, 'schedule': {'tolerance': -1.0}}, 'tolerance=-1.0'),
+    ({'rank': 1, 'schedule': {'rounds': 0}}, 'rounds must be >= 1, got 0'),
+    ({'rank': 1, 'schedule': {'tolerance': -1.0}}, 'tolerance must be >= 0, got -1.0'),
   ],
 )
 def test_bad_settings_are_named(settings, message):
