@@ -9,6 +9,7 @@ from experiments import decay
 from experiments.advance_learning import run as advance_learning
 from experiments.generalisation import run as generalisation
 from experiments.pca_peers import run as pca_peers
+from experiments.self_correction import pairs
 from experiments.self_correction import run as self_correction
 from experiments.spectral_gap import run as spectral_gap
 from experiments.staleness import run as staleness
@@ -78,6 +79,22 @@ def test_self_correction(results):
   )  # fmt: skip
   assert ours < frozen
   np.testing.assert_allclose(values(records, 'rate m_k'), 0.25, rtol=0.1)
+
+
+def test_paired_singular_values(tmp_path):
+  settings = pairs.Settings(seeds=2, size=24, ranks=(8,))
+  pairs.main(settings, tmp_path)
+  lines = (tmp_path / 'results.jsonl').read_text().splitlines()
+  records = [json.loads(line) for line in lines]
+  name = 'paired singular values, distance to the best fit, {}'
+  [ours], [theirs] = (
+    values(records, name.format(kind), rank=8) for kind in ('parallel', 'sequential')
+  )
+  assert 0 < theirs < 1e-3 * ours
+  # The distance of nothing at all is what the best fit explains.
+  x_NI, y_NO = pairs.data(settings, 8, 0)
+  explained = np.cumsum(np.linalg.svd(y_NO)[1] ** 2)
+  assert pairs.excess(y_NO, 8, 0 * y_NO) == pytest.approx(explained[7] / explained[-1])
 
 
 def test_spectral_gap(results):
