@@ -7,6 +7,7 @@ from adapad_jax.training.batches import (
   Order,
   bucket,
   cut,
+  epoch_order,
   lengths,
   padded,
   round_batch,
@@ -110,3 +111,12 @@ def test_a_resumed_log_drops_later_and_broken_lines(tmp_path):
     {'step': 3, 'x': 9},
   ]
   assert JsonLines(path, 0) and read_lines(path) == []
+
+
+def test_batches_of_like_length_come_in_no_order_of_length():
+  lengths_N = np.random.default_rng(1).permutation(400)
+  order = epoch_order(400, 0, 0, 8, lengths_N)
+  # All 50 batches were sorted together: in their order the means would only rise.
+  mean_T = lengths_N[order].reshape(50, 8).mean(axis=1)
+  rises = np.mean(np.diff(mean_T) > 0)
+  assert 0.2 < rises < 0.8
