@@ -41,7 +41,8 @@ def checked(argv: Sequence[str]) -> list[str]:
     if found := next(filter(None, names), None):
       raise ValueError(
         f'--config.{found[1]} changes a field of --config=FILE, which was not given; a'
-        ' run in a --workdir keeps the config that it was begun with'
+        ' run in a --workdir keeps the config that it was begun with: eval and predict'
+        ' choose other rows by --split=NAME or --input=FILE'
       )
     return argv
   config = load(given)

@@ -77,14 +77,6 @@ def parse(argv: list[str]) -> list[str]:
     sys.exit(f'error: {error}; --help lists all flags')
   try:
     return flags.FLAGS(argv)
-  except flags.UnrecognizedFlagError as error:
-    if not error.flagname.startswith('config.'):
-      sys.exit(f'error: {error}; --help lists all flags')
-    sys.exit(
-      f'error: --{error.flagname} changes a field of --config=FILE, which was not'
-      ' given; a run in a --workdir keeps the config that it was begun with: eval and'
-      ' predict choose other rows by --split=NAME or --input=FILE'
-    )
   except (flags.Error, LookupError, AttributeError, TypeError, ValueError) as error:
     line = ' '.join(str(error).split())
     sys.exit(f'error: {line}; --help lists all flags')
