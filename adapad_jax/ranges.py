@@ -7,7 +7,7 @@ Devices compute in 32 bits, so every number has to fit them as well.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Annotated
 
 LARGEST_INT = 2**31 - 1
@@ -67,14 +67,16 @@ class Range:
     return ''
 
 
-@dataclasses.dataclass(frozen=True, init=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class OneOf:
-  """One of a few names."""
+  """One of a few names.
 
-  choices: tuple[str, ...]
+  Attributes:
+    choices: names, or the table itself whose keys they are: what a program adds to
+      it later can be chosen as well.
+  """
 
-  def __init__(self, choices: Iterable[str]) -> None:
-    object.__setattr__(self, 'choices', tuple(choices))
+  choices: Collection[str]
 
 
 @dataclasses.dataclass(frozen=True)
