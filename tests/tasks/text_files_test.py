@@ -12,7 +12,7 @@ import pytest
 from adapad_jax.tasks.text_files import kind_of, read_text
 
 TEXT = 'text,label\ngood film,pos\n'
-PACKED = gzip.compress(TEXT.encode() * 100)
+PACKED = gzip.compress(TEXT.encode() * 100, mtime=0)
 
 
 def archive():
@@ -30,7 +30,11 @@ def archive():
     ('a.csv', TEXT.replace('\n', '\r').encode(), TEXT),
     ('a.csv', TEXT.replace('\n', '\r\n').encode(), TEXT.replace('\n', '\r\n')),
     ('a.csv.gz', PACKED, TEXT * 100),
-    ('a.CSV.GZ', gzip.compress(b'\xef\xbb\xbfa') + gzip.compress(b'b'), 'ab'),
+    (
+      'a.CSV.GZ',
+      gzip.compress(b'\xef\xbb\xbfa', mtime=0) + gzip.compress(b'b', mtime=0),
+      'ab',
+    ),
     ('a.csv', b'', ''),
     ('a.csv', 'naïve 東京 \u2028'.encode(), 'naïve 東京 \u2028'),
   ],
@@ -50,7 +54,7 @@ def test_text(tmp_path, name, content, expected):
       r'byte 8 \(.*in line 2\) is 0xe9, .* not UTF-8.*iconv',
     ),
     ('a.csv', b'\xef\xbb\xbfa\ncaf\xe9\n', r'byte 8 \(.*in line 2\) is 0xe9'),
-    ('a.csv.gz', gzip.compress(b'\xe9'), r'byte 0 \(.*in line 1\) is 0xe9'),
+    ('a.csv.gz', gzip.compress(b'\xe9', mtime=0), r'byte 0 \(.*in line 1\) is 0xe9'),
     ('a.csv', b'text\n\xed\xa0\xbd\n', 'byte 5 .* is 0xed, which is not UTF-8'),
     ('a.csv', TEXT.encode('utf-16'), r'is UTF-16, .*\(ff fe\).*iconv -f UTF-16 '),
     ('a.csv', TEXT.encode('utf-32'), r'is UTF-32, .*\(ff fe 00 00\)'),
