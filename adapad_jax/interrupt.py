@@ -24,7 +24,7 @@ _DEFAULTS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
 _GRACE = 10.0
 
 
-class Request:
+class StopRequest:
   """Whether a signal has asked the run to end, and which."""
 
   def __init__(self) -> None:
@@ -79,7 +79,7 @@ def ending_at_once(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def on_signals(saved: Callable[[], str]) -> Iterator[Request]:
+def on_signals(saved: Callable[[], str]) -> Iterator[StopRequest]:
   """Notes a signal, for a run to end after its round; a second one ends the process.
 
   In an interactive session, and where the program has handlers of its own, these get
@@ -88,7 +88,7 @@ def on_signals(saved: Callable[[], str]) -> Iterator[Request]:
   Args:
     saved: says what of the run is on disk; called in another thread.
   """
-  request = Request()
+  request = StopRequest()
   before = {kind: signal.getsignal(kind) for kind in _KINDS}
   others = hasattr(sys, 'ps1') or any(map(_is_foreign, before.values()))
 

@@ -36,7 +36,7 @@ class Optimizer:
 
   Attributes:
     rule: 'adam', 'lion' or 'sgd', with decoupled weight decay.
-    rate: peak learning rate.
+    learning_rate: the peak.
     warmup: steps of linear warm-up, counted from a component's first step; below one, a
       fraction of the run.
     decay: 'linear', 'cosine' or 'constant'.
@@ -46,7 +46,7 @@ class Optimizer:
   """
 
   rule: Annotated[str, OneOf(RULES)] = 'adam'
-  rate: NonNegative = 1e-3
+  learning_rate: NonNegative = 1e-3
   warmup: Annotated[float, Range(least=0, most=1e9)] = 0.0
   decay: Annotated[str, OneOf(DECAYS)] = 'linear'
   weight_decay: NonNegative = 0.0
@@ -67,7 +67,7 @@ class Optimizer:
   def at_rate(self, rate: Any) -> 'Optimizer':
     """The same with another peak rate, which may be traced and then is not checked."""
     other = copy.copy(self)
-    object.__setattr__(other, 'rate', rate)
+    object.__setattr__(other, 'learning_rate', rate)
     return other
 
   def transform(self) -> optax.GradientTransformation:
@@ -80,12 +80,12 @@ class Optimizer:
     age = age.astype(jnp.float32)
     warm = jnp.minimum(1.0, (age + 1) / max(self.warmup, 1))
     if self.decay == 'constant':
-      return self.rate * warm
+      return self.learning_rate * warm
     span = jnp.maximum(total - (step - age) - self.warmup, 1.0)
     left = jnp.clip((total - step) / span, 0.0, 1.0)
     if self.decay == 'cosine':
       left = 0.5 * (1 - jnp.cos(jnp.pi * left))
-    return self.rate * warm * left
+    return self.learning_rate * warm * left
 
   def clipped(self, grads: Any) -> Any:
     """One worker's whole gradient, all leaves together, cut to the largest norm."""

@@ -144,7 +144,7 @@ def _train(
     state, metrics = run(state, params, put(host, rows.spec))
     losses.append(metrics['loss'])
   if (failed := int(state.failed)) >= 0:
-    raise Diverged(f'round {failed} was not finite; lower optimizer.rate')
+    raise Diverged(f'round {failed} was not finite; lower optimizer.learning_rate')
   return Outcome(
     adapter=host_adapter(method.problem.modules, method.deploy(state)),
     loss_T=np.asarray(jax.device_get(losses)),

@@ -66,6 +66,22 @@ def check(settings: Any, where: str, **renamed: str) -> None:
     object.__setattr__(settings, name, convert(kind, value, said))
 
 
+def renamed(
+  values: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any]:
+  """A config of an earlier version with the present names of its fields.
+
+  Args:
+    values: groups by name.
+    names: group -> what a field was called -> what it is called now.
+  """
+  found = dict(values)
+  for group, present in names.items():
+    if isinstance(found.get(group), Mapping):
+      found[group] = {present.get(old, old): v for old, v in found[group].items()}
+  return found
+
+
 @functools.cache
 def hints_of(kind: type) -> dict[str, Any]:
   """The types of a dataclass's fields, with their ranges.

@@ -8,7 +8,7 @@ in minutes on two CPU cores (measured figures: README.md).
   python -m adapad_jax.main --config=configs/glue.py:rte
   python -m adapad_jax.main --config=configs/glue.py:mnli --config.seed=1
 
-train the paper's recipe: DeBERTaV3-base from the hub, 72 modules, 144 components,
+train the paper's published: DeBERTaV3-base from the hub, 72 modules, 144 components,
 at most 4 in a module. It needs the hub and an accelerator; the paper reports 86.28 %
 accuracy on RTE (arXiv:2605.10741; not measured here).
 
@@ -34,14 +34,14 @@ from configs.common import MINILM, defaults, parse
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Published:
   """Settings of one task for DeBERTaV3-base, as IncreLoRA's scripts have them."""
 
   rate: float
   epochs: int
   max_length: int
   start: int
-  grants: int
+  grants_per_event: int
   warmup: int
   head_dropout: float
   weight_decay: float
@@ -49,16 +49,16 @@ class Recipe:
 
 
 # https://github.com/FeiyuZhang98/IncreLoRA, NLU scripts for target rank 2; `start` is
-# init_warmup = incre_interval, `grants` is top_h.
-RECIPES = {
-  'mnli': Recipe(3.5e-4, 9, 256, 1000, 2, 1000, 0.15, 0.0, 16),
-  'sst2': Recipe(8e-4, 24, 128, 1000, 5, 1000, 0.0, 0.01, 16),
-  'cola': Recipe(8e-4, 25, 64, 100, 3, 100, 0.1, 0.0, 32),
-  'qqp': Recipe(4e-4, 7, 320, 1000, 3, 1000, 0.2, 0.01, 16),
-  'qnli': Recipe(7e-4, 5, 512, 500, 12, 500, 0.1, 0.01, 32),
-  'rte': Recipe(1.2e-3, 50, 320, 100, 5, 100, 0.2, 0.01, 32),
-  'mrpc': Recipe(1e-3, 30, 320, 100, 6, 100, 0.0, 0.01, 32),
-  'stsb': Recipe(2.2e-3, 25, 128, 100, 4, 100, 0.2, 0.1, 32),
+# init_warmup = incre_interval, `grants_per_event` is top_h.
+PUBLISHED = {
+  'mnli': Published(3.5e-4, 9, 256, 1000, 2, 1000, 0.15, 0.0, 16),
+  'sst2': Published(8e-4, 24, 128, 1000, 5, 1000, 0.0, 0.01, 16),
+  'cola': Published(8e-4, 25, 64, 100, 3, 100, 0.1, 0.0, 32),
+  'qqp': Published(4e-4, 7, 320, 1000, 3, 1000, 0.2, 0.01, 16),
+  'qnli': Published(7e-4, 5, 512, 500, 12, 500, 0.1, 0.01, 32),
+  'rte': Published(1.2e-3, 50, 320, 100, 5, 100, 0.2, 0.01, 32),
+  'mrpc': Published(1e-3, 30, 320, 100, 6, 100, 0.0, 0.01, 32),
+  'stsb': Published(2.2e-3, 25, 128, 100, 4, 100, 0.2, 0.1, 32),
 }
 OTHERS = ('quickstart', 'rotten_tomatoes', 'classification', 'regression')
 # LoRA's alpha is divided by the rank that its authors used most.
@@ -68,8 +68,8 @@ _REFERENCE_RANK = 8
 def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
   """Options: a task, and `minilm` or `quick`."""
   options = parse(arg, task='quickstart', minilm=False, quick=False)
-  if options.task not in (*RECIPES, *OTHERS):
-    choices = sorted((*RECIPES, *OTHERS))
+  if options.task not in (*PUBLISHED, *OTHERS):
+    choices = sorted((*PUBLISHED, *OTHERS))
     near = difflib.get_close_matches(options.task, choices, n=1)
     hint = f'; did you mean {near[0]!r}?' if near else ''
     raise ValueError(f'unknown task {options.task!r}; choose from {choices}{hint}')
@@ -78,8 +78,8 @@ def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
     _quickstart(config)
     return config
   config.data.task = options.task
-  if options.task in RECIPES:
-    _paper(config, RECIPES[options.task])
+  if options.task in PUBLISHED:
+    _paper(config, PUBLISHED[options.task])
   if options.minilm or options.quick:
     _minilm(config)
   if options.quick:
@@ -87,19 +87,19 @@ def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
   return config
 
 
-def _paper(config: ml_collections.ConfigDict, recipe: Recipe) -> None:
+def _paper(config: ml_collections.ConfigDict, published: Published) -> None:
   """DeBERTaV3-base, 72 modules; the budget of 144 is twice their number."""
   config.model.source = 'microsoft/deberta-v3-base'
-  config.model.head_dropout = recipe.head_dropout
-  config.data.max_length = recipe.max_length
-  config.train.epochs = float(recipe.epochs)
+  config.model.head_dropout = published.head_dropout
+  config.data.max_length = published.max_length
+  config.train.epochs = float(published.epochs)
   for optimizer in (config.optimizer, config.head_optimizer):
-    optimizer.rate = recipe.rate
-    optimizer.warmup = float(recipe.warmup)
-    optimizer.weight_decay = recipe.weight_decay
-  config.adapter.scale = recipe.alpha / _REFERENCE_RANK
-  config.adapad.start = config.adapad.interval = recipe.start
-  config.adapad.grants = recipe.grants
+    optimizer.learning_rate = published.rate
+    optimizer.warmup = float(published.warmup)
+    optimizer.weight_decay = published.weight_decay
+  config.adapter.scale = published.alpha / _REFERENCE_RANK
+  config.adapad.start = config.adapad.interval = published.start
+  config.adapad.grants_per_event = published.grants_per_event
 
 
 def _minilm(config: ml_collections.ConfigDict) -> None:
@@ -117,13 +117,13 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   config.adapad.polish = 0.25
   config.adapad.head_rows = 'all'
   for optimizer in (config.optimizer, config.head_optimizer):
-    optimizer.rate = 1e-3
+    optimizer.learning_rate = 1e-3
     optimizer.warmup = 0.06
     optimizer.weight_decay = 0.0
   # Of CoLA's five seeds one fell to a single class at the higher rate.
-  config.optimizer.rate = 1e-3 if config.data.task == 'cola' else 2e-3
+  config.optimizer.learning_rate = 1e-3 if config.data.task == 'cola' else 2e-3
   config.adapter.scale = 4.0
-  config.adapad.start = config.adapad.interval = config.adapad.grants = 0
+  config.adapad.start = config.adapad.interval = config.adapad.grants_per_event = 0
 
 
 def _quick(config: ml_collections.ConfigDict) -> None:

@@ -35,7 +35,7 @@ def get_config(arg: str = 'parallel') -> ml_collections.ConfigDict:
   config.data.pca = options.pca
   if options.method == 'joint':
     config.solver.name = 'momentum'
-    config.solver.rate = 1e-4
+    config.solver.learning_rate = 1e-4
     config.schedule.rounds = 300
   if options.method == 'discover':
     config.rank = 20

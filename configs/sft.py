@@ -23,7 +23,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   options = parse(arg, smollm2=False, quick=False)
   config = defaults()
   config.data.task = 'sft'
-  config.optimizer.rate = config.head_optimizer.rate = 5e-4
+  config.optimizer.learning_rate = config.head_optimizer.learning_rate = 5e-4
   # As in configs/glue.py: a worker's share of a batch alone is too small.
   config.adapad.joint, config.adapad.polish = 0.75, 0.25
   config.train.batch, config.train.eval_batch = 16, 16

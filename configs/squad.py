@@ -77,7 +77,7 @@ def _encoder(config: ml_collections.ConfigDict) -> None:
   config.optimizer.warmup = config.head_optimizer.warmup = 1000.0
   config.adapter.scale = 2.0
   config.adapad.start = config.adapad.interval = 1000
-  config.adapad.grants = 1
+  config.adapad.grants_per_event = 1
 
 
 def _decoder(config: ml_collections.ConfigDict) -> None:
@@ -109,8 +109,8 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
 
 
 def _rates(config: ml_collections.ConfigDict, adapters: float, head: float) -> None:
-  config.optimizer.rate = adapters
-  config.head_optimizer.rate = head
+  config.optimizer.learning_rate = adapters
+  config.head_optimizer.learning_rate = head
 
 
 def _quick(config: ml_collections.ConfigDict) -> None:

@@ -44,7 +44,7 @@ ELSEWHERE = {
   'adapter.scale': '`lora_alpha / r`',
   'adapter.init': '`init_lora_weights`',
   'optimizer.rule': '`--optim`',
-  'optimizer.rate': '`--learning_rate`',
+  'optimizer.learning_rate': '`--learning_rate`',
   'optimizer.warmup': '`--warmup_steps`, `--warmup_ratio`',
   'optimizer.decay': '`--lr_scheduler_type`',
   'optimizer.weight_decay': '`--weight_decay`',

@@ -84,7 +84,7 @@ class Trained:
 
 def runs_of(config: FinetuneConfig, seeds: Sequence[int]) -> list[Run]:
   """The config's own rates with each seed."""
-  rates = config.optimizer.rate, config.head_optimizer.rate
+  rates = config.optimizer.learning_rate, config.head_optimizer.learning_rate
   return [Run(seed, *rates) for seed in seeds]
 
 

@@ -227,8 +227,8 @@ def our_problem(pretrained: Pretrained, rows: int) -> Problem:
     model,
     choose(model, Targets(), pretrained.targets, pretrained.head_modules),
     functools.partial(row_loss, pretrained.head.kind),
-    optimizer=Optimizer(rate=1e-4),
-    head_optimizer=Optimizer(rate=1e-4),
+    optimizer=Optimizer(learning_rate=1e-4),
+    head_optimizer=Optimizer(learning_rate=1e-4),
     steps=1000,
     batch=rows,
   )

@@ -63,7 +63,7 @@ def test_the_method_trained_half_of_its_parameters(example):
   start = run.plan.method.init(run.session.head)
   for name, update in run.adapter.modules.items():
     # Directions of the update lie in the span of those that were drawn and kept.
-    a_RI = np.asarray(start.tuned.book[name])
+    a_RI = np.asarray(start.tuned.auxiliary[name])
     inside = update.a_RI @ np.linalg.pinv(a_RI) @ a_RI
     np.testing.assert_allclose(inside, update.a_RI, atol=1e-5)
     assert np.linalg.norm(update.weight()) > 0.01

@@ -75,7 +75,7 @@ def recipe(**changes):
     batch=16,
     targets=Targets(patterns=('first', 'second')),
     adapad=AdaPaDSettings(budget=5, r_max=3),
-    optimizer=Optimizer(rate=3e-2),
+    optimizer=Optimizer(learning_rate=3e-2),
   )
   return Recipe(**fields | changes)
 

@@ -55,8 +55,8 @@ def values(folder: pathlib.Path, **groups) -> dict:
     'method': 'adapad',
     'data': {'task': 'classification', 'path': str(folder), 'max_length': 8},
     'model': {'source': make_model(folder / 'model'), 'random_weights': True},
-    'optimizer': {'rate': 0.02, 'warmup': 2.0},
-    'head_optimizer': {'rate': 0.02},
+    'optimizer': {'learning_rate': 0.02, 'warmup': 2.0},
+    'head_optimizer': {'learning_rate': 0.02},
     'train': {
       'batch': 16,
       'steps': STEPS,
@@ -65,7 +65,13 @@ def values(folder: pathlib.Path, **groups) -> dict:
       'checkpoint_every': 10,
       'log_every': 1,
     },
-    'adapad': {'budget': 18, 'r_max': 3, 'start': 10, 'interval': 10, 'grants': 2},
+    'adapad': {
+      'budget': 18,
+      'r_max': 3,
+      'start': 10,
+      'interval': 10,
+      'grants_per_event': 2,
+    },
     'mesh': {'worker': 1, 'data': 1},
   }
   for name, group in groups.items():

@@ -100,7 +100,7 @@ class Discovery:
     score_M = self.scores(ranks)
     open_M = ranks.rank_M < r_max
     left = budget - jnp.sum(ranks.rank_M)
-    room = jnp.where(due, jnp.minimum(self.settings.grants, left), 0)
+    room = jnp.where(due, jnp.minimum(self.settings.grants_per_event, left), 0)
     # A stable sort of the negated score: ties go to the lower module index.
     order_M = jnp.argsort(jnp.where(open_M, -score_M, jnp.inf), stable=True)
     place_M = jnp.argsort(order_M)

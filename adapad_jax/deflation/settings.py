@@ -22,8 +22,8 @@ class AdaPaDSettings:
     r_max: the most components of one module, and the number of workers.
     start: rounds before the first allocation; 0 means a tenth of the run.
     interval: rounds between allocations; 0 spreads them up to half of the run.
-    grants: components given out in one allocation; 0 makes about ten allocations, or
-      as many as half of the run has room for.
+    grants_per_event: components given out in one allocation; 0 makes about ten
+      allocations, or as many as half of the run has room for.
     beta1, beta2: decay of the moving averages of importance and of its variability.
     score: what modules are sorted by: 'product' of the two averages, or their 'sum'.
     advance: whether the next component of a module trains privately before it is
@@ -48,7 +48,7 @@ class AdaPaDSettings:
   r_max: Count = 4
   start: Natural = 0
   interval: Natural = 0
-  grants: Natural = 0
+  grants_per_event: Natural = 0
   beta1: Fraction = 0.85
   beta2: Fraction = 0.85
   score: Annotated[str, OneOf(SCORES)] = 'product'
@@ -88,11 +88,11 @@ class AdaPaDSettings:
     start = self.start or max(rounds // 10, 1)
     # Few rounds, as with many local steps, have room for fewer allocations.
     room = max(min(10, rounds // 2 - start), 1)
-    grants = self.grants or max(-(-(budget - modules) // room), 1)
+    grants = self.grants_per_event or max(-(-(budget - modules) // room), 1)
     events = -(-(budget - modules) // grants)
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
     return dataclasses.replace(
-      self, budget=budget, start=start, interval=interval, grants=grants
+      self, budget=budget, start=start, interval=interval, grants_per_event=grants
     )
 
   def check(self, modules: int, rounds: int) -> None:
@@ -115,16 +115,16 @@ class AdaPaDSettings:
     if spent >= rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: raise adapad.grants (now {self.grants}),'
-        f' lower adapad.interval ({self.interval}) or adapad.start'
-        f' ({self.start}), or train longer'
+        f' training ends after {rounds}: raise adapad.grants_per_event'
+        f' (now {self.grants_per_event}), lower adapad.interval'
+        f' ({self.interval}) or adapad.start ({self.start}), or train longer'
       )
 
   def timeline(self, modules: int) -> list[tuple[int, int]]:
     """(round, total rank after it) of every allocation, at full speed."""
     events, total, when = [(0, modules)], modules, self.start
     while total < self.budget:
-      total = min(total + min(self.grants, modules), self.budget)
+      total = min(total + min(self.grants_per_event, modules), self.budget)
       events.append((when, total))
       when += self.interval
     return events

@@ -20,7 +20,7 @@ def cut_to_rank(adapter: Adapter, max_rank: int) -> Adapter:
   """
   if max_rank < 1:
     raise ValueError(f'max_rank must be at least 1, got {max_rank}')
-  return cut(adapter, dict.fromkeys(adapter.modules, max_rank))
+  return cut_to_ranks(adapter, dict.fromkeys(adapter.modules, max_rank))
 
 
 def cut_to_budget(adapter: Adapter, budget: int) -> Adapter:
@@ -32,7 +32,7 @@ def cut_to_budget(adapter: Adapter, budget: int) -> Adapter:
   Raises:
     ValueError: if the budget is below one.
   """
-  return cut(adapter, budget_ranks(adapter, budget))
+  return cut_to_ranks(adapter, budget_ranks(adapter, budget))
 
 
 def budget_ranks(adapter: Adapter, budget: int) -> dict[str, int]:
@@ -45,7 +45,7 @@ def budget_ranks(adapter: Adapter, budget: int) -> dict[str, int]:
   return share(energy, budget)
 
 
-def cut(adapter: Adapter, ranks: Mapping[str, int]) -> Adapter:
+def cut_to_ranks(adapter: Adapter, ranks: Mapping[str, int]) -> Adapter:
   """The first `ranks[name]` components of every module; the head stays."""
   modules = {name: u.cut(ranks[name]) for name, u in adapter.modules.items()}
   return dataclasses.replace(adapter, modules=modules)

@@ -143,24 +143,24 @@ class AdaLoRA(Rule):
     rows: int,
   ) -> tuple[Any, dict[str, Delta]]:
     """All triplets; a cut shows as a zero value."""
-    scale_MR = jnp.full(tuned.book.kept_MR.shape, self.problem.scale)
+    scale_MR = jnp.full(tuned.auxiliary.kept_MR.shape, self.problem.scale)
     return model, deltas_of(self.problem.modules, variables, scale_MR, rows)
 
   def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
     """Regulariser, clipping, the step, sensitivities, and the cut if one is due."""
     optimizer, modules = self.problem.optimizer, self.problem.modules
-    all_MR = jnp.ones(tuned.book.kept_MR.shape)
+    all_MR = jnp.ones(tuned.auxiliary.kept_MR.shape)
     penalty = lambda x: self.settings.orthogonal * orthogonality(modules, x, all_MR)
     pull = jax.grad(penalty)(tuned.params)
     grads = optimizer.clipped(jax.tree.map(jnp.add, grads, pull))
     rate = optimizer.rate_at(step, step, self.problem.steps)
     params, moments = optimizer.step(rate, tuned.params, grads, tuned.moments)
-    book = self._observe(tuned.book, params, grads, step)
-    params, book = self._cut(params, book, step)
-    return Tuned(params, moments, book)
+    auxiliary = self._observe(tuned.auxiliary, params, grads, step)
+    params, auxiliary = self._cut(params, auxiliary, step)
+    return Tuned(params, moments, auxiliary)
 
   def _observe(
-    self, book: Averages, params: Any, grads: Any, step: jax.Array
+    self, auxiliary: Averages, params: Any, grads: Any, step: jax.Array
   ) -> Averages:
     """Updates the averages, except in the final phase."""
     s = self.settings
@@ -168,49 +168,53 @@ class AdaLoRA(Rule):
     keep = lambda new, old: jnp.where(observing, new, old)
     now = jax.tree.map(lambda w, g: jnp.abs(w * g), params, grads)
     mean = jax.tree.map(
-      lambda old, x: keep(s.beta1 * old + (1 - s.beta1) * x, old), book.importance, now
+      lambda old, x: keep(s.beta1 * old + (1 - s.beta1) * x, old),
+      auxiliary.importance,
+      now,
     )
     spread = jax.tree.map(
       lambda old, x, m: keep(s.beta2 * old + (1 - s.beta2) * jnp.abs(x - m), old),
-      book.spread,
+      auxiliary.spread,
       now,
       mean,
     )
-    return Averages(mean, spread, book.kept_MR)
+    return Averages(mean, spread, auxiliary.kept_MR)
 
-  def scores(self, book: Averages) -> jax.Array:
+  def scores(self, auxiliary: Averages) -> jax.Array:
     """s(e_k) + mean_j s(a_kj) + mean_j s(b_kj), s being importance x spread; (M, R)."""
-    s = jax.tree.map(jnp.multiply, book.importance, book.spread)
+    s = jax.tree.map(jnp.multiply, auxiliary.importance, auxiliary.spread)
     one = lambda t: t.e_R + jnp.mean(t.a_RI, axis=1) + jnp.mean(t.b_RO, axis=1)
     return jnp.stack([one(s[name]) for name in self.problem.modules])
 
-  def choose(self, book: Averages, budget: jax.Array | int) -> jax.Array:
+  def choose(self, auxiliary: Averages, budget: jax.Array | int) -> jax.Array:
     """Whether a triplet is among the `budget` best; ties go to the earlier one."""
-    score_MR = self.scores(book)
+    score_MR = self.scores(auxiliary)
     order = jnp.argsort(-score_MR.ravel(), stable=True)
     return (jnp.argsort(order) < budget).reshape(score_MR.shape)
 
-  def _cut(self, params: Any, book: Averages, step: jax.Array) -> tuple[Any, Averages]:
+  def _cut(
+    self, params: Any, auxiliary: Averages, step: jax.Array
+  ) -> tuple[Any, Averages]:
     s, steps = self.settings, self.problem.steps
     budget_T = jnp.asarray(s.budgets(len(self.problem.modules), steps))
     in_time = (step > s.start) & (step % s.interval == 0)
     due = in_time | (step >= steps - s.final)
-    kept_MR = jnp.where(due, self.choose(book, budget_T[step]), book.kept_MR)
+    kept_MR = jnp.where(due, self.choose(auxiliary, budget_T[step]), auxiliary.kept_MR)
     cut = {
       name: dataclasses.replace(
         params[name], e_R=jnp.where(due & ~kept_MR[m], 0.0, params[name].e_R)
       )
       for m, name in enumerate(self.problem.modules)
     }
-    return cut, dataclasses.replace(book, kept_MR=kept_MR)
+    return cut, dataclasses.replace(auxiliary, kept_MR=kept_MR)
 
   def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """Triplets that survived the latest cut."""
-    return jnp.sum(tuned.book.kept_MR, axis=1)
+    return jnp.sum(tuned.auxiliary.kept_MR, axis=1)
 
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """What would be left if the final cut came now, in order of singular values."""
-    kept_MR = self.choose(tuned.book, self.settings.budget)
+    kept_MR = self.choose(tuned.auxiliary, self.settings.budget)
     weight_MR = self.problem.scale * kept_MR
     modules = self.problem.modules
     components = {

@@ -35,7 +35,7 @@ class Full(Rule):
     """Zero changes."""
     changes = jax.tree.map(lambda x: jnp.zeros(x.shape), self.problem.params)
     moments = self.problem.optimizer.transform().init(changes)
-    return Tuned(changes, moments, book=())
+    return Tuned(changes, moments, auxiliary=())
 
   def forward(
     self, model: Any, variables: Any, tuned: Tuned, step: jax.Array, rows: int

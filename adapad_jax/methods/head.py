@@ -26,7 +26,7 @@ class HeadOnly(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Nothing."""
-    return Tuned(params=(), moments=(), book=())
+    return Tuned(params=(), moments=(), auxiliary=())
 
   def forward(
     self, model: Any, variables: Any, tuned: Tuned, step: jax.Array, rows: int

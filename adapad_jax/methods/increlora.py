@@ -51,7 +51,7 @@ class IncreLoRASettings:
     start: steps before growth; 0 means a tenth of the run.
     interval: growth happens in steps that it divides; 0 spreads it up to half of the
       run.
-    grants: modules selected at once; 0 makes about ten allocations.
+    grants_per_event: modules selected at once; 0 makes about ten allocations.
     gain: components that a selected module gets, and size of its reserve.
     beta1, beta2: decay of the moving averages.
     score: 'full' forms G, at the cost of one more matrix product for every module while
@@ -65,7 +65,7 @@ class IncreLoRASettings:
   r_max: Count = 8
   start: Natural = 0
   interval: Natural = 0
-  grants: Natural = 0
+  grants_per_event: Natural = 0
   gain: Count = 1
   beta1: Fraction = 0.85
   beta2: Fraction = 0.85
@@ -80,11 +80,11 @@ class IncreLoRASettings:
     """Every zero filled in for so many modules and steps."""
     budget = self.budget or 2 * modules
     start = self.start or max(steps // 10, 1)
-    grants = self.grants or max(-(-(budget - modules) // (10 * self.gain)), 1)
+    grants = self.grants_per_event or max(-(-(budget - modules) // (10 * self.gain)), 1)
     events = max(-(-(budget - modules) // (grants * self.gain)), 1)
     interval = self.interval or max((steps // 2 - start) // events, 1)
     return dataclasses.replace(
-      self, budget=budget, start=start, interval=interval, grants=grants
+      self, budget=budget, start=start, interval=interval, grants_per_event=grants
     )
 
   def check(self, modules: int, steps: int) -> None:
@@ -102,8 +102,9 @@ class IncreLoRASettings:
     if spent >= steps:
       raise ValueError(
         f'the budget of {self.budget} is spent in step {spent} at the earliest, but'
-        f' training ends after {steps}: raise increlora.grants (now {self.grants}) or'
-        f' lower increlora.interval ({self.interval}) or increlora.start'
+        f' training ends after {steps}: raise increlora.grants_per_event'
+        f' (now {self.grants_per_event}) or lower increlora.interval'
+        f' ({self.interval}) or increlora.start'
       )
 
   def timeline(self, modules: int) -> list[tuple[int, int]]:
@@ -111,7 +112,7 @@ class IncreLoRASettings:
     events, total = [(0, modules)], modules
     when = (self.start // self.interval + 1) * self.interval
     while total < self.budget:
-      chosen = min(self.grants, self.budget - total, modules)
+      chosen = min(self.grants_per_event, self.budget - total, modules)
       total = min(total + chosen * self.gain, self.budget)
       events.append((when, total))
       when += self.interval
@@ -166,7 +167,7 @@ class IncreLoRA(Rule):
       name: (init(_directions(t)), init(t.e_R)) for name, t in triplets.items()
     }
     M = len(shapes)
-    book = Growth(
+    auxiliary = Growth(
       rank_M=jnp.ones(M, jnp.int32),
       importance_M=jnp.zeros(M),
       uncertainty_M=jnp.zeros(M),
@@ -175,23 +176,23 @@ class IncreLoRA(Rule):
       granted_MR=jnp.full((M, width), -1, jnp.int32).at[:, 0].set(0),
       score_MR=jnp.zeros((M, width)),
     )
-    return Tuned(triplets, moments, book)
+    return Tuned(triplets, moments, auxiliary)
 
-  def growing(self, book: Growth) -> jax.Array:
+  def growing(self, auxiliary: Growth) -> jax.Array:
     """Whether the budget is not spent yet."""
-    return jnp.sum(book.rank_M) < self.settings.budget
+    return jnp.sum(auxiliary.rank_M) < self.settings.budget
 
-  def masks(self, book: Growth) -> tuple[jax.Array, jax.Array]:
+  def masks(self, auxiliary: Growth) -> tuple[jax.Array, jax.Array]:
     """(active, live), each (M, R) of 0/1: deployed, and active or in reserve."""
-    index_R, rank_M1 = jnp.arange(self.capacity)[None], book.rank_M[:, None]
-    reserve = self.settings.gain * self.growing(book) * self.settings.advance
+    index_R, rank_M1 = jnp.arange(self.capacity)[None], auxiliary.rank_M[:, None]
+    reserve = self.settings.gain * self.growing(auxiliary) * self.settings.advance
     active_MR, live_MR = index_R < rank_M1, index_R < rank_M1 + reserve
     return active_MR.astype(jnp.float32), live_MR.astype(jnp.float32)
 
-  def scales(self, book: Growth) -> jax.Array:
+  def scales(self, auxiliary: Growth) -> jax.Array:
     """alpha / rank of every module, (M, 1); `adapter.scale` at the average rank."""
     alpha = self.problem.scale * self.settings.budget / len(self.problem.modules)
-    return (alpha / (book.rank_M + 1e-5))[:, None]
+    return (alpha / (auxiliary.rank_M + 1e-5))[:, None]
 
   def variables(self, tuned: Tuned) -> Any:
     """The triplets, and zeros whose gradient is G."""
@@ -205,16 +206,16 @@ class IncreLoRA(Rule):
   ) -> tuple[Any, dict[str, Any]]:
     """All live triplets, probed where the score needs G."""
     triplets, probes = variables
-    weight_MR = self.masks(tuned.book)[1] * self.scales(tuned.book)
+    weight_MR = self.masks(tuned.auxiliary)[1] * self.scales(tuned.auxiliary)
     deltas = deltas_of(self.problem.modules, triplets, weight_MR, rows)
-    growing = self.growing(tuned.book)
+    growing = self.growing(tuned.auxiliary)
     probed = {name: Probed(deltas[name], p, growing) for name, p in probes.items()}
     return model, deltas | probed
 
   def importance(self, tuned: Tuned, grads: Any) -> jax.Array:
     """I of every module, (M,), from the unclipped gradient of the task's loss."""
     triplet_grads, probes = grads
-    weight_MR = self.masks(tuned.book)[1] * self.scales(tuned.book)
+    weight_MR = self.masks(tuned.auxiliary)[1] * self.scales(tuned.auxiliary)
     found = []
     for m, name in enumerate(self.problem.modules):
       root = np.sqrt(np.prod(self.problem.shapes[name]))
@@ -228,16 +229,16 @@ class IncreLoRA(Rule):
 
   def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
     """Scores by the parameters as they were, the step, and growth if it is due."""
-    active_MR, live_MR = self.masks(tuned.book)
+    active_MR, live_MR = self.masks(tuned.auxiliary)
     importance_M = self.importance(tuned, grads)
     grads = self._gradients(tuned.params, grads[0], active_MR, live_MR)
     params, moments = self._step(tuned, grads, active_MR, live_MR, step)
-    book = dataclasses.replace(
-      tuned.book,
-      age_MR=tuned.book.age_MR + live_MR.astype(jnp.int32),
-      value_age_MR=tuned.book.value_age_MR + active_MR.astype(jnp.int32),
+    auxiliary = dataclasses.replace(
+      tuned.auxiliary,
+      age_MR=tuned.auxiliary.age_MR + live_MR.astype(jnp.int32),
+      value_age_MR=tuned.auxiliary.value_age_MR + active_MR.astype(jnp.int32),
     )
-    return Tuned(params, moments, self._grow(book, importance_M, step))
+    return Tuned(params, moments, self._grow(auxiliary, importance_M, step))
 
   def _gradients(
     self, params: Any, grads: Any, active_MR: jax.Array, live_MR: jax.Array
@@ -268,7 +269,7 @@ class IncreLoRA(Rule):
       modules,
       optimizer,
       live_MR > 0,
-      rate(tuned.book.age_MR),
+      rate(tuned.auxiliary.age_MR),
       pick(tuned.params, _directions),
       pick(grads, _directions),
       pick(tuned.moments, lambda pair: pair[0]),
@@ -277,7 +278,7 @@ class IncreLoRA(Rule):
       modules,
       optimizer,
       active_MR > 0,
-      rate(tuned.book.value_age_MR),
+      rate(tuned.auxiliary.value_age_MR),
       pick(tuned.params, lambda t: t.e_R),
       pick(grads, lambda t: t.e_R),
       pick(tuned.moments, lambda pair: pair[1]),
@@ -286,26 +287,28 @@ class IncreLoRA(Rule):
     moments = {name: (direction_moments[name], value_moments[name]) for name in modules}
     return params, moments
 
-  def _grow(self, book: Growth, importance_M: jax.Array, step: jax.Array) -> Growth:
+  def _grow(
+    self, auxiliary: Growth, importance_M: jax.Array, step: jax.Array
+  ) -> Growth:
     """Updates the averages while there is budget, and allocates if that is due."""
-    s, growing = self.settings, self.growing(book)
-    mean_M = s.beta1 * book.importance_M + (1 - s.beta1) * importance_M
+    s, growing = self.settings, self.growing(auxiliary)
+    mean_M = s.beta1 * auxiliary.importance_M + (1 - s.beta1) * importance_M
     off_M = jnp.abs(importance_M - mean_M)
-    spread_M = s.beta2 * book.uncertainty_M + (1 - s.beta2) * off_M
-    mean_M = jnp.where(growing, mean_M, book.importance_M)
-    spread_M = jnp.where(growing, spread_M, book.uncertainty_M)
+    spread_M = s.beta2 * auxiliary.uncertainty_M + (1 - s.beta2) * off_M
+    mean_M = jnp.where(growing, mean_M, auxiliary.importance_M)
+    spread_M = jnp.where(growing, spread_M, auxiliary.uncertainty_M)
     due = growing & (step > s.start) & (step % s.interval == 0)
     score_M = mean_M * spread_M
-    grant_M = jnp.where(due, self.grants(book.rank_M, score_M), 0)
-    index_R, rank_M1 = jnp.arange(self.capacity)[None], book.rank_M[:, None]
+    grant_M = jnp.where(due, self.grants(auxiliary.rank_M, score_M), 0)
+    index_R, rank_M1 = jnp.arange(self.capacity)[None], auxiliary.rank_M[:, None]
     new_MR = (index_R >= rank_M1) & (index_R < rank_M1 + grant_M[:, None])
     return dataclasses.replace(
-      book,
-      rank_M=book.rank_M + grant_M,
+      auxiliary,
+      rank_M=auxiliary.rank_M + grant_M,
       importance_M=mean_M,
       uncertainty_M=spread_M,
-      granted_MR=jnp.where(new_MR, step, book.granted_MR),
-      score_MR=jnp.where(new_MR, score_M[:, None], book.score_MR),
+      granted_MR=jnp.where(new_MR, step, auxiliary.granted_MR),
+      score_MR=jnp.where(new_MR, score_M[:, None], auxiliary.score_MR),
     )
 
   def grants(self, rank_M: jax.Array, score_M: jax.Array) -> jax.Array:
@@ -315,32 +318,32 @@ class IncreLoRA(Rule):
     room_M = jnp.minimum(s.gain, s.r_max - rank_M)
     # A stable sort of the negated score: ties go to the lower module index.
     order_M = jnp.argsort(jnp.where(room_M > 0, -score_M, jnp.inf), stable=True)
-    chosen_M = jnp.arange(len(score_M)) < jnp.minimum(s.grants, left)
+    chosen_M = jnp.arange(len(score_M)) < jnp.minimum(s.grants_per_event, left)
     wish_M = jnp.where(chosen_M, room_M[order_M], 0)
     before_M = jnp.cumsum(wish_M) - wish_M
     return jnp.clip(left - before_M, 0, wish_M)[jnp.argsort(order_M)]
 
   def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """Active components; the reserve does not count."""
-    return tuned.book.rank_M
+    return tuned.auxiliary.rank_M
 
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """The active components, in order of singular values."""
-    active_MR, _ = self.masks(tuned.book)
-    weight_MR = active_MR * self.scales(tuned.book)
+    active_MR, _ = self.masks(tuned.auxiliary)
+    weight_MR = active_MR * self.scales(tuned.auxiliary)
     components = {
       name: tuned.params[name].component(weight_MR[m])
       for m, name in enumerate(self.problem.modules)
     }
     return Deployed(by_singular_values(components), active_MR, head)
 
-  def report(self, rank_M: np.ndarray, book: Growth) -> RankReport:
+  def report(self, rank_M: np.ndarray, auxiliary: Growth) -> RankReport:
     """Ranks, importance and the ledger of grants."""
     return RankReport(
       rank_M=rank_M,
-      importance_M=book.importance_M,
-      uncertainty_M=book.uncertainty_M,
-      grants=ledger(self.problem.modules, book.granted_MR, book.score_MR),
+      importance_M=auxiliary.importance_M,
+      uncertainty_M=auxiliary.uncertainty_M,
+      grants=ledger(self.problem.modules, auxiliary.granted_MR, auxiliary.score_MR),
     )
 
   def timeline(self) -> list[tuple[int, int]]:

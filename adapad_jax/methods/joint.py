@@ -42,12 +42,12 @@ class Tuned:
   Attributes:
     params: what the gradient changes, the head not counted.
     moments: its optimiser state.
-    book: what the rule keeps beside: statistics, ranks, masks.
+    auxiliary: what the rule keeps beside: statistics, ranks, masks.
   """
 
   params: Any
   moments: Any
-  book: Any
+  auxiliary: Any
 
 
 @jax.tree_util.register_dataclass
@@ -93,8 +93,8 @@ class Rule:
     """The update as evaluation uses it; within the budget at every step."""
     raise NotImplementedError
 
-  def report(self, rank_M: np.ndarray, book: Any) -> RankReport:
-    """The ranks that are deployed and how they came about; `book` is on the host."""
+  def report(self, rank_M: np.ndarray, auxiliary: Any) -> RankReport:
+    """The ranks that are deployed and how they came about; all on the host."""
     return RankReport(rank_M)
 
   def timeline(self) -> list[tuple[int, int]]:
@@ -185,8 +185,8 @@ class Joint:
   def report(self, state: JointState) -> RankReport:
     """Ranks of what is deployed, and what the rule knows of them."""
     active_MS = jax.device_get(self.deploy(state).active_MS)
-    book = jax.device_get(state.tuned.book)
-    return self.rule.report(active_MS.sum(axis=1).astype(np.int32), book)
+    auxiliary = jax.device_get(state.tuned.auxiliary)
+    return self.rule.report(active_MS.sum(axis=1).astype(np.int32), auxiliary)
 
   def timeline(self) -> list[tuple[int, int]]:
     """The rule's plan."""
@@ -273,10 +273,10 @@ def _sums_of_rows(
 
 
 def step_all(problem: Problem, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
-  """Clips, then steps every parameter at the run's rate; the book stays."""
+  """Clips, then steps every parameter at the run's rate; the auxiliary state stays."""
   optimizer = problem.optimizer
   rate = optimizer.rate_at(step, step, problem.steps)
   params, moments = optimizer.step(
     rate, tuned.params, optimizer.clipped(grads), tuned.moments
   )
-  return Tuned(params, moments, tuned.book)
+  return Tuned(params, moments, tuned.auxiliary)

@@ -42,7 +42,7 @@ class LoRA(Rule):
       key, self.problem.shapes, self.capacity, self.problem.init
     )
     transform = self.problem.optimizer.transform()
-    return Tuned(components, transform.init(components), book=())
+    return Tuned(components, transform.init(components), auxiliary=())
 
   def forward(
     self,

@@ -64,7 +64,7 @@ class Sequential(Rule):
     )
     init = jax.vmap(self.problem.optimizer.transform().init)
     moments = {name: init(c) for name, c in components.items()}
-    return Tuned(components, moments, book=())
+    return Tuned(components, moments, auxiliary=())
 
   def phase(self, step: jax.Array) -> jax.Array:
     """Index of the component that trains at a step; the last one after the end."""
@@ -111,7 +111,7 @@ class Sequential(Rule):
       optimizer.clipped(grads),
       tuned.moments,
     )
-    return Tuned(params, moments, tuned.book)
+    return Tuned(params, moments, tuned.auxiliary)
 
   def _optimizer(self, length: int) -> Optimizer:
     """The optimiser with the phase's share of the warm-up."""

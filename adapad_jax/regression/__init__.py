@@ -6,20 +6,20 @@ letters beside those of `adapad_jax.lowrank`: N examples, T estimates
 that a worker may read (all workers, times the versions kept), L rounds.
 
 Imports jax, optax, numpy, scipy and threadpoolctl alone; `estimator` adds
-scikit-learn, whose ConvergenceWarning `fit` and its relatives give if the limit of
+scikit-learn, whose ConvergenceWarning `fit` and its baselines give if the limit of
 rounds ended them.
 """
 
-from adapad_jax.regression.discovery import discover
-from adapad_jax.regression.fit import Fit, fit
-from adapad_jax.regression.moments import Moments, gather_moments
-from adapad_jax.regression.pca import Eigen
-from adapad_jax.regression.relatives import (
+from adapad_jax.regression.baselines import (
   compute_schedule,
   exact_fit,
   joint_fit,
   sequential_fit,
 )
+from adapad_jax.regression.discovery import discover
+from adapad_jax.regression.fit import Fit, fit
+from adapad_jax.regression.moments import Moments, gather_moments
+from adapad_jax.regression.pca import Eigen
 from adapad_jax.regression.schedule import (
   Schedule,
   Traffic,

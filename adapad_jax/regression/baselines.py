@@ -1,4 +1,4 @@
-"""The relatives of parallel deflation, in the same harness.
+"""The baselines of parallel deflation, in the same harness.
 
 All return the `Fit` of `fit`, with the same histories where a method has rounds:
 sequential deflation (Hotelling 1933; compute schedules of arXiv:2505.22602), joint
@@ -121,17 +121,17 @@ def sequential_fit(
     )
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, ridge)
-    problem, frame = program.place(moments, solver, dtype)
-    exact = program.exact_in(problem, rank) if measure_mismatch else None
+    objective, frame = program.place(moments, solver, dtype)
+    exact = program.exact_in(objective, rank) if measure_mismatch else None
     yy = np.asarray(moments.yy).astype(dtype)
-    yardstick = rounds.Yardstick(yy, exact=exact)
+    reference = rounds.Reference(yy, exact=exact)
     start_RI = program.draw_start(seed, rank, moments.s_II.shape[0])
     start_RI = start_RI if frame is None else solver.draw(frame, start_RI)
     turn_L = np.repeat(np.arange(rank), rounds_R)
     now, history = _in_turn(
-      problem, yardstick, start_RI.astype(dtype), turn_L, solver, local_steps
+      objective, reference, start_RI.astype(dtype), turn_L, solver, local_steps
     )
-    own = program.newest(problem, jax.tree.map(lambda x: x[None], now), solver, rank)
+    own = program.newest(objective, jax.tree.map(lambda x: x[None], now), solver, rank)
     found = on_host(own, history, rank, frame)
   # Every component in the last round that it was given.
   last_R = found.moved_LR[np.cumsum(rounds_R) - 1, np.arange(rank)]
@@ -162,15 +162,15 @@ def _judged(found: Fit, last_R: np.ndarray, yy: float, limit: str) -> Fit:
 
 @functools.partial(jax.jit, static_argnames=('solver', 'local_steps'))
 def _in_turn(
-  problem: Any,
-  yardstick: rounds.Yardstick,
+  objective: Any,
+  reference: rounds.Reference,
   start_RI: jax.Array,
   turn_L: jax.Array,
   solver: Any,
   local_steps: int,
 ) -> tuple[Estimate, rounds.History]:
   """Worker turn_L[l] trains in round l, and sees those before it."""
-  state_R = solver.start(problem, start_RI)
+  state_R = solver.start(objective, start_RI)
   size = start_RI.shape[0]
 
   def body(l: jax.Array, carry: tuple) -> tuple:
@@ -179,17 +179,17 @@ def _in_turn(
     before_1S = (jnp.arange(size) < k)[None].astype(start_RI.dtype)
     view = View(now, before_1S)
     own = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, k, 1), state_R)
-    step = lambda _, state: solver.step(problem, view, state)
+    step = lambda _, state: solver.step(objective, view, state)
     own = jax.lax.fori_loop(0, local_steps, step, own)
     write = lambda x, row: jax.lax.dynamic_update_slice_in_dim(x, row, k, 0)
     state_R = jax.tree.map(write, state_R, own)
     news = jax.tree.map(write, now, own.message())
     visible_S = jnp.arange(size) <= k
     moved_S = moved(news, now)
-    return state_R, news, rounds.record(history, l, yardstick, news, moved_S, visible_S)
+    return state_R, news, rounds.record(history, l, reference, news, moved_S, visible_S)
 
   now = jax.tree.map(jnp.zeros_like, state_R.message())
-  history = rounds.empty_history((turn_L.shape[0], size), yardstick)
+  history = rounds.empty_history((turn_L.shape[0], size), reference)
   start = state_R, now, history
   return jax.lax.fori_loop(0, turn_L.shape[0], body, start)[1:]
 
@@ -235,11 +235,11 @@ def joint_fit(
     moments = sums(x_NI, y_NO, rank, dtype, ridge)
     moments = jax.tree.map(lambda x: np.asarray(x).astype(dtype), moments)
     exact = program.exact_in(moments, rank) if measure_mismatch else None
-    yardstick = rounds.Yardstick(moments.yy, exact=exact)
+    reference = rounds.Reference(moments.yy, exact=exact)
     a_RI = program.draw_start(seed, rank, moments.s_II.shape[0]).astype(dtype)
     own = LowRank(a_RI, np.zeros((rank, moments.c_OI.shape[0]), dtype))
     steps = rounds_in_all, local_steps
-    now, history = _jointly(moments, yardstick, own, tx, steps)
+    now, history = _jointly(moments, reference, own, tx, steps)
     found = on_host(LowRank(now.a_SI, now.b_SO), history, rank)
   return _judged(found, found.moved_LR[-1], float(moments.yy), 'rounds_in_all')
 
@@ -247,13 +247,13 @@ def joint_fit(
 @functools.partial(jax.jit, static_argnames=('tx', 'steps'))
 def _jointly(
   moments: Moments,
-  yardstick: rounds.Yardstick,
+  reference: rounds.Reference,
   own: LowRank,
   tx: optax.GradientTransformation,
   steps: tuple[int, int],
 ) -> tuple[Estimate, rounds.History]:
   """steps = (rounds, steps in each)."""
-  everyone_S = jnp.ones(own.a_RI.shape[0], bool)
+  all_S = jnp.ones(own.a_RI.shape[0], bool)
 
   def step(_: Any, carry: tuple) -> tuple:
     own, opt = carry
@@ -265,11 +265,11 @@ def _jointly(
     own, opt = jax.lax.fori_loop(0, steps[1], step, (own, opt))
     now = ordered(moments, own)
     moved_S = moved(now, past)
-    history = rounds.record(history, l, yardstick, now, moved_S, everyone_S)
+    history = rounds.record(history, l, reference, now, moved_S, all_S)
     return own, opt, now, history
 
   past = jax.tree.map(jnp.zeros_like, ordered(moments, own))
-  history = rounds.empty_history((steps[0], everyone_S.shape[0]), yardstick)
+  history = rounds.empty_history((steps[0], all_S.shape[0]), reference)
   start = own, tx.init(own), past, history
   return jax.lax.fori_loop(0, steps[0], body, start)[2:]
 

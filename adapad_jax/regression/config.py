@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import optax
 
@@ -29,7 +30,7 @@ from adapad_jax.regression.schedule import (
   perfect_traffic,
 )
 from adapad_jax.regression.solvers import Alternating, Gradient, Power, Solver
-from adapad_jax.settings import check
+from adapad_jax.settings import build, check, renamed
 
 METHODS = ('parallel', 'sequential', 'joint', 'exact', 'discover')
 OPTIMIZERS = {
@@ -99,14 +100,14 @@ class SolverConfig:
   Attributes:
     name: 'power', 'alternating', 'sgd', 'momentum', 'adam', and for principal
       components 'power', 'hebb', 'mu' or 'alpha'.
-    rate: step length of all but 'power' and 'alternating'.
+    learning_rate: step length of all but 'power' and 'alternating'.
 
   Raises:
     ValueError: for an unknown name or a rate that is not positive.
   """
 
   name: Annotated[str, OneOf(SOLVERS)] = 'power'
-  rate: Positive = 0.1
+  learning_rate: Positive = 0.1
 
   def __post_init__(self) -> None:
     check(self, 'solver')
@@ -122,7 +123,7 @@ class SolverConfig:
         f"method='joint' takes gradient steps: solver.name={self.name!r} must be one of"
         f' {sorted(OPTIMIZERS)}'
       )
-    return OPTIMIZERS[self.name](self.rate)
+    return OPTIMIZERS[self.name](self.learning_rate)
 
   def build(self, pca: bool) -> Solver | Eigen:
     """The solver.
@@ -135,7 +136,7 @@ class SolverConfig:
     if self.name == 'alternating':
       return Alternating()
     if pca:
-      return Eigen(self.name, None if self.name == 'power' else self.rate)
+      return Eigen(self.name, None if self.name == 'power' else self.learning_rate)
     if self.name != 'power':
       raise ValueError(
         f'solver.name={self.name!r} is for principal components: leave data.y empty or'
@@ -238,3 +239,12 @@ class RegressionConfig:
   def pca(self) -> bool:
     """Whether the inputs are fitted to themselves."""
     return not self.data.y if self.data.x else self.data.pca
+
+
+# What fields were called in earlier versions, by group: old name -> name.
+_RENAMED = {'solver': {'rate': 'learning_rate'}}
+
+
+def stored_config(values: Mapping[str, Any]) -> RegressionConfig:
+  """The config that a fit of this version or an earlier one has written."""
+  return build(RegressionConfig, renamed(values, _RENAMED))

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.files import finite, read_json
-from adapad_jax.regression.config import RegressionConfig
+from adapad_jax.regression.config import RegressionConfig, stored_config
 from adapad_jax.regression.data import less, load
 from adapad_jax.regression.record import require_same_files
 from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
-from adapad_jax.settings import build
 from adapad_jax.training.workdir import CONFIG, RESULT
 
 
@@ -48,7 +47,7 @@ def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
 def _config(path: pathlib.Path) -> RegressionConfig:
   values = read_json(path)
   try:
-    return build(RegressionConfig, values)
+    return stored_config(values)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
 

@@ -307,11 +307,13 @@ def fit_moments(
 ) -> Fit:
   """`fit` from second moments, whose rounds run in `dtype`, or else in theirs.
 
-  The activation 'above_noise' reads `floor`, see `rounds.Yardstick`. Warns of nothing.
+  The activation 'above_noise' reads `floor`, see `rounds.Reference`. Warns of nothing.
   """
   dtype = dtype or moments.yy.dtype.name
   schedule = schedule or Schedule()
-  plan = program.Plan(solver or Power(), schedule, rank, mesh or sharding.make_mesh())
+  spec = program.ProgramSpec(
+    solver or Power(), schedule, rank, mesh or sharding.make_mesh()
+  )
   traffic = traffic or perfect_traffic(schedule.rounds, rank)
   if traffic.late_LR.shape != (schedule.rounds, rank):
     raise ValueError(
@@ -319,32 +321,32 @@ def fit_moments(
       f' {(schedule.rounds, rank)}'
     )
   yy = np.asarray(moments.yy).astype(dtype)
-  problem, frame = program.place(moments, plan.solver, dtype)
+  objective, frame = program.place(moments, spec.solver, dtype)
   del moments  # lets C and S go where the solver whitens
-  exact = program.exact_in(problem, plan.workers) if measure_mismatch else None
-  progress = program.begin(problem, seed, plan, traffic.bound + 1, frame)
-  yardstick = rounds.Yardstick(yy, np.asarray(floor, dtype), exact)
-  progress, history = program.advance(problem, yardstick, traffic, progress, plan)
-  return collect(plan, (problem, frame), progress, history, yy)
+  exact = program.exact_in(objective, spec.workers) if measure_mismatch else None
+  carry = program.begin(objective, seed, spec, traffic.bound + 1, frame)
+  reference = rounds.Reference(yy, np.asarray(floor, dtype), exact)
+  carry, history = program.advance(objective, reference, traffic, carry, spec)
+  return collect(spec, (objective, frame), carry, history, yy)
 
 
 def collect(
-  plan: program.Plan,
+  spec: program.ProgramSpec,
   placed: tuple[Any, Frame | None],
-  progress: rounds.Progress,
+  carry: rounds.Carry,
   history: rounds.History,
   yy: np.ndarray,
 ) -> Fit:
   """Copies a finished run to the host, and judges whether it had converged."""
-  problem, frame = placed
-  own = program.newest(problem, progress.kept, plan.solver, plan.rank)
-  active = min(int(progress.sent_V[0]), plan.rank)
+  objective, frame = placed
+  own = program.newest(objective, carry.kept, spec.solver, spec.rank)
+  active = min(int(carry.sent_V[0]), spec.rank)
   found = on_host(own, history, active, frame)
   # The next in line counts too, as in `rounds.run`: it may be about to join.
   movement = share_moved(found.moved_LR[-1, : active + 1], float(yy))
-  settled = movement <= limit_of(plan.schedule.tolerance)
+  settled = movement <= limit_of(spec.schedule.tolerance)
   return dataclasses.replace(
-    found, movement=movement, converged=settled and int(progress.active) == active
+    found, movement=movement, converged=settled and int(carry.active) == active
   )
 
 

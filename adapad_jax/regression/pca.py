@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression.estimates import Estimate, View
 from adapad_jax.regression.moments import Moments, einsum, times
-from adapad_jax.regression.solvers import Problem, unit
+from adapad_jax.regression.solvers import Objective, unit
 
 RULES = ('power', 'hebb', 'mu', 'alpha')
 
@@ -39,10 +39,10 @@ class Directions:
     return Estimate(self.v_rI, self.v_rI, gain_r, self.sv_rI)
 
 
-def _place(problem: Problem, v_rI: jax.Array) -> Directions:
+def _place(objective: Objective, v_rI: jax.Array) -> Directions:
   """Unit vectors with their products."""
   v_rI = unit(v_rI)
-  return Directions(v_rI, times(problem.s_II, v_rI))
+  return Directions(v_rI, times(objective.s_II, v_rI))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Eigen:
 
   Attributes:
     rule: 'power', 'hebb', 'mu' or 'alpha', see above.
-    rate: step length of all but 'power', in units of 1 / (the trace of S).
+    learning_rate: step length of all but 'power', in units of 1 / (the trace of S).
 
   Raises:
     ValueError: for an unknown rule, or a rate that the rule needs or cannot use.
   """
 
   rule: str = 'power'
-  rate: float | None = None
+  learning_rate: float | None = None
   white = False  # The directions found are orthogonal as the inputs are given.
 
   def __post_init__(self) -> None:
@@ -66,29 +66,30 @@ class Eigen:
       close = difflib.get_close_matches(self.rule, RULES)
       hint = f'; did you mean {close[0]!r}?' if close else ''
       raise ValueError(f'rule={self.rule!r} is not one of {RULES}{hint}')
-    if (self.rate is None) != (self.rule == 'power'):
+    if (self.learning_rate is None) != (self.rule == 'power'):
       raise ValueError(
-        f'rate={self.rate} with rule={self.rule!r}: every rule but "power" needs one'
+        f'learning_rate={self.learning_rate} with rule={self.rule!r}: every rule but'
+        ' "power" needs one'
       )
 
-  def prepare(self, moments: Moments) -> Problem:
+  def prepare(self, moments: Moments) -> Objective:
     """S alone, which C repeats."""
-    return Problem(moments.s_II, moments.s_II)
+    return Objective(moments.s_II, moments.s_II)
 
-  def start(self, problem: Problem, a_rI: jax.Array) -> Directions:
+  def start(self, objective: Objective, a_rI: jax.Array) -> Directions:
     """The state at given directions, scaled to length one."""
-    return _place(problem, a_rI)
+    return _place(objective, a_rI)
 
-  def step(self, problem: Problem, view: View, state: Directions) -> Directions:
+  def step(self, objective: Objective, view: View, state: Directions) -> Directions:
     """One step of every worker."""
     v_rI = state.v_rI
     toward_rI = self._direction(view, state)
     if self.rule == 'power':
-      return _place(problem, toward_rI)
+      return _place(objective, toward_rI)
     if self.rule in ('mu', 'alpha'):  # along the sphere
       toward_rI -= jnp.sum(toward_rI * v_rI, 1, keepdims=True) * v_rI
-    rate = self.rate / jnp.trace(problem.s_II)
-    return _place(problem, v_rI + rate * toward_rI)
+    rate = self.learning_rate / jnp.trace(objective.s_II)
+    return _place(objective, v_rI + rate * toward_rI)
 
   def _direction(self, view: View, state: Directions) -> jax.Array:
     seen = view.seen
@@ -101,7 +102,7 @@ class Eigen:
     gram_rT = einsum('ri,ti->rt', state.v_rI, seen.a_SI) * view.sees_rT
     return state.sv_rI - einsum('rt,ti->ri', gram_rT * seen.gain_S[None], seen.a_SI)
 
-  def component(self, problem: Problem, now: Estimate) -> LowRank:
+  def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The directions, for W = sum_k v_k v_k^T."""
-    del problem
+    del objective
     return LowRank(now.a_SI, now.b_SO)

@@ -15,11 +15,11 @@ from adapad_jax.regression.estimates import Estimate, exact_estimate
 from adapad_jax.regression.frame import Frame, make_frame
 from adapad_jax.regression.moments import Moments, einsum
 from adapad_jax.regression.schedule import Schedule, Traffic
-from adapad_jax.regression.solvers import white_problem
+from adapad_jax.regression.solvers import white_objective
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ProgramSpec:
   """What a program is compiled for.
 
   Attributes:
@@ -41,10 +41,10 @@ class Plan:
     return -(-self.rank // devices) * devices
 
 
-def _specs() -> rounds.Progress:
-  """How a `Progress` lies on the mesh: workers are split, what was heard is not."""
+def _specs() -> rounds.Carry:
+  """How a `Carry` lies on the mesh: workers are split, what was heard is not."""
   whole = jax.P()
-  return rounds.Progress(whole, whole, jax.P(sharding.WORKER), whole, whole)
+  return rounds.Carry(whole, whole, jax.P(sharding.WORKER), whole, whole)
 
 
 def _on_mesh(
@@ -64,9 +64,9 @@ def prepare(moments: Moments, solver: Any) -> Any:
 
 
 @functools.partial(jax.jit, static_argnames='rank')
-def exact_in(problem: Any, rank: int) -> Estimate:
-  """The exact components in the coordinates of a prepared problem."""
-  return exact_estimate(problem.c_OI, problem.s_II, rank)
+def exact_in(objective: Any, rank: int) -> Estimate:
+  """The exact components in the coordinates of a prepared objective."""
+  return exact_estimate(objective.c_OI, objective.s_II, rank)
 
 
 def draw_start(seed: int, workers: int, size: int) -> np.ndarray:
@@ -96,96 +96,100 @@ def place(moments: Moments, solver: Any, dtype: str) -> tuple[Any, Frame | None]
 
 @jax.jit
 def _white(k_OI: jax.Array) -> Any:
-  return white_problem(k_OI)
+  return white_objective(k_OI)
 
 
 def begin(
-  problem: Any, seed: int, plan: Plan, keep: int = 1, frame: Frame | None = None
-) -> rounds.Progress:
+  objective: Any,
+  seed: int,
+  spec: ProgramSpec,
+  keep: int = 1,
+  frame: Frame | None = None,
+) -> rounds.Carry:
   """The workers before their first round; readers may be keep - 1 rounds late."""
-  start_RI = draw_start(seed, plan.workers, problem.c_OI.shape[1])
+  start_RI = draw_start(seed, spec.workers, objective.c_OI.shape[1])
   if frame is not None:
-    start_RI = plan.solver.draw(frame, start_RI)
-  by_worker = jax.NamedSharding(plan.mesh, jax.P(sharding.WORKER))
-  start_RI = jax.device_put(start_RI.astype(problem.c_OI.dtype), by_worker)
-  first = np.int32(plan.schedule.first(plan.rank))
-  return _begin(problem, start_RI, first, plan.solver, plan.mesh, keep)
+    start_RI = spec.solver.draw(frame, start_RI)
+  by_worker = jax.NamedSharding(spec.mesh, jax.P(sharding.WORKER))
+  start_RI = jax.device_put(start_RI.astype(objective.c_OI.dtype), by_worker)
+  first = np.int32(spec.schedule.first(spec.rank))
+  return _begin(objective, start_RI, first, spec.solver, spec.mesh, keep)
 
 
 @functools.partial(jax.jit, static_argnames=('solver', 'mesh', 'keep'))
 def _begin(
-  problem: Any,
+  objective: Any,
   start_RI: jax.Array,
   first: jax.Array,
   solver: Any,
   mesh: jax.sharding.Mesh,
   keep: int,
-) -> rounds.Progress:
+) -> rounds.Carry:
   """`begin`, compiled for what its program depends on."""
-  inside = lambda problem, start_rI, first: rounds.begin(
-    solver, problem, start_rI, first, keep
+  inside = lambda objective, start_rI, first: rounds.begin(
+    solver, objective, start_rI, first, keep
   )
   in_specs = (jax.P(), jax.P(sharding.WORKER), jax.P())
-  return _on_mesh(inside, mesh, in_specs, _specs())(problem, start_RI, first)
+  return _on_mesh(inside, mesh, in_specs, _specs())(objective, start_RI, first)
 
 
-@functools.partial(jax.jit, static_argnames='plan', donate_argnames='progress')
+@functools.partial(jax.jit, static_argnames='spec', donate_argnames='carry')
 def advance(
-  problem: Any,
-  yardstick: rounds.Yardstick,
+  objective: Any,
+  reference: rounds.Reference,
   traffic: Traffic,
-  progress: rounds.Progress,
-  plan: Plan,
-) -> tuple[rounds.Progress, rounds.History]:
+  carry: rounds.Carry,
+  spec: ProgramSpec,
+) -> tuple[rounds.Carry, rounds.History]:
   """All rounds of the schedule as one program."""
-  extra = plan.workers - traffic.late_LR.shape[1]
+  extra = spec.workers - traffic.late_LR.shape[1]
   traffic = jax.tree.map(lambda x_LR: jnp.pad(x_LR, ((0, 0), (0, extra))), traffic)
-  inside = functools.partial(rounds.run, plan.solver, plan.schedule, plan.rank)
+  inside = functools.partial(rounds.run, spec.solver, spec.schedule, spec.rank)
   whole = jax.P()
   in_specs = (whole, whole, whole, _specs())
-  mapped = _on_mesh(inside, plan.mesh, in_specs, (_specs(), whole))
-  return mapped(problem, yardstick, traffic, progress)
+  mapped = _on_mesh(inside, spec.mesh, in_specs, (_specs(), whole))
+  return mapped(objective, reference, traffic, carry)
 
 
 @functools.partial(jax.jit, static_argnames=('solver', 'rank'))
-def newest(problem: Any, kept: Estimate, solver: Any, rank: int) -> LowRank:
+def newest(objective: Any, kept: Estimate, solver: Any, rank: int) -> LowRank:
   """The last broadcast, in original coordinates."""
   last = jax.tree.map(lambda x_VS: x_VS[0, :rank], kept)
-  return solver.component(problem, last)
+  return solver.component(objective, last)
 
 
-@functools.partial(jax.jit, static_argnames='plan', donate_argnames='progress')
+@functools.partial(jax.jit, static_argnames='spec', donate_argnames='carry')
 def rebase(
-  problem: Any,
-  progress: rounds.Progress,
-  plan: Plan,
+  objective: Any,
+  carry: rounds.Carry,
+  spec: ProgramSpec,
   turn_II: jax.Array | None = None,
-) -> rounds.Progress:
+) -> rounds.Carry:
   """The same components on changed data: the products that travel along, anew.
 
   Args:
-    problem: the changed data.
-    progress: the workers.
-    plan: of the run.
+    objective: the changed data.
+    carry: the workers.
+    spec: of the run.
     turn_II: what rows of old coordinates are multiplied by to get to the new ones.
   """
 
   def turned(x_SI: jax.Array) -> jax.Array:
     return x_SI if turn_II is None else einsum('...i,ij->...j', x_SI, turn_II)
 
-  def inside(problem: Any, progress: rounds.Progress) -> rounds.Progress:
-    kept, state = progress.kept, progress.state
+  def inside(objective: Any, carry: rounds.Carry) -> rounds.Carry:
+    kept, state = carry.kept, carry.state
     a_VSI = turned(kept.a_SI)
-    g_VSI = problem.s_II
+    g_VSI = objective.s_II
     if g_VSI is not None:
-      g_VSI = einsum('vsi,ij->vsj', a_VSI, problem.s_II)
-    h_VSO = einsum('vsi,oi->vso', a_VSI, problem.c_OI)
+      g_VSI = einsum('vsi,ij->vsj', a_VSI, objective.s_II)
+    h_VSO = einsum('vsi,oi->vso', a_VSI, objective.c_OI)
     gain_VS = jnp.sum(h_VSO * kept.b_SO, 2)
     state = dataclasses.replace(state, a_rI=turned(state.a_rI))
     return dataclasses.replace(
-      progress,
-      state=plan.solver.rebase(problem, state),
+      carry,
+      state=spec.solver.rebase(objective, state),
       kept=Estimate(a_VSI, kept.b_SO, gain_VS, g_VSI),
     )
 
-  return _on_mesh(inside, plan.mesh, (jax.P(), _specs()), _specs())(problem, progress)
+  return _on_mesh(inside, spec.mesh, (jax.P(), _specs()), _specs())(objective, carry)

@@ -38,7 +38,7 @@ class History:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Yardstick:
+class Reference:
   """What a run is measured against.
 
   Attributes:
@@ -55,7 +55,7 @@ class Yardstick:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class Carry:
   """The carry of a run.
 
   Attributes:
@@ -74,13 +74,13 @@ class Progress:
 
 
 def begin(
-  solver: Any, problem: Any, start_rI: jax.Array, first: jax.Array, keep: int
-) -> Progress:
+  solver: Any, objective: Any, start_rI: jax.Array, first: jax.Array, keep: int
+) -> Carry:
   """The state before the first round, inside shard_map; `first` broadcast in it."""
-  state = solver.start(problem, start_rI)
+  state = solver.start(objective, start_rI)
   rank = start_rI.shape[0] * jax.lax.axis_size(WORKER)
   silent = lambda x: jnp.zeros((keep, rank, *x.shape[1:]), x.dtype)
-  return Progress(
+  return Carry(
     round=jnp.int32(0),
     active=first,
     state=state,
@@ -90,7 +90,7 @@ def begin(
 
 
 def one_round(
-  solver: Any, problem: Any, schedule: Schedule, traffic: Traffic, now: Progress
+  solver: Any, objective: Any, schedule: Schedule, traffic: Traffic, now: Carry
 ) -> tuple[Any, Estimate, jax.Array, jax.Array]:
   """Local steps against what was heard, then the broadcast: one all-gather.
 
@@ -107,7 +107,7 @@ def one_round(
   view = View(
     jax.tree.map(merge_versions, now.kept), mask_rT.astype(now.kept.b_SO.dtype)
   )
-  step = lambda _, state: solver.step(problem, view, state)
+  step = lambda _, state: solver.step(objective, view, state)
   state = jax.lax.fori_loop(0, schedule.local_steps, step, now.state)
   trains_r = ~row_r(traffic.absent_LR)
   if not schedule.advance:
@@ -127,37 +127,39 @@ def run(
   solver: Any,
   schedule: Schedule,
   rank: int,
-  problem: Any,
-  yardstick: Yardstick,
+  objective: Any,
+  reference: Reference,
   traffic: Traffic,
-  now: Progress,
-) -> tuple[Progress, History]:
+  now: Carry,
+) -> tuple[Carry, History]:
   """All rounds, inside shard_map.
 
   Args:
     solver: how workers improve their terms, see `solvers`.
     schedule: the rounds.
     rank: number of components; workers beyond it only fill up the devices.
-    problem: what `solver.prepare` made of the data.
-    yardstick: sizes to compare with.
+    objective: what `solver.prepare` made of the data.
+    reference: sizes to compare with.
     traffic: lateness and absences, one row a round.
     now: where to start from.
   """
   first, rows = now.round, (schedule.rounds, now.kept.b_SO.shape[1])
-  history = empty_history(rows, yardstick)
+  history = empty_history(rows, reference)
   real_S = jnp.arange(rows[1]) < rank
 
   def body(carry: tuple) -> tuple:
     now, history, _ = carry
     here = dataclasses.replace(now, round=now.round - first)
-    state, news, moved_S, energy_S = one_round(solver, problem, schedule, traffic, here)
+    state, news, moved_S, energy_S = one_round(
+      solver, objective, schedule, traffic, here
+    )
     visible_S = real_S & (jnp.arange(rows[1]) < now.active)
-    history = record(history, here.round, yardstick, news, moved_S, visible_S)
+    history = record(history, here.round, reference, news, moved_S, visible_S)
     rule = ACTIVATION[schedule.activation]
-    following = rule(now.active, energy_S, moved_S, yardstick.floor)
+    following = rule(now.active, energy_S, moved_S, reference.floor)
     active = jnp.minimum(following, rank)
     shift = lambda new, old: jnp.concatenate([new[None], old[:-1]])
-    ahead = Progress(
+    ahead = Carry(
       round=now.round + 1,
       active=active,
       state=state,
@@ -166,7 +168,7 @@ def run(
     )
     # The next in line counts too: it may be about to join.
     watched_S = real_S & (jnp.arange(rows[1]) <= now.active)
-    least = schedule.tolerance * jnp.sqrt(yardstick.yy)
+    least = schedule.tolerance * jnp.sqrt(reference.yy)
     still = jnp.where(watched_S, moved_S, 0).max() <= least
     return ahead, history, still & (active == now.active)
 
@@ -181,27 +183,27 @@ def run(
   return now, jax.tree.map(lambda x: x[:, :rank], history)
 
 
-def empty_history(rows: tuple[int, int], yardstick: Yardstick) -> History:
+def empty_history(rows: tuple[int, int], reference: Reference) -> History:
   """A history of (rounds, workers) to be filled in."""
-  empty_LR = jnp.full(rows, jnp.nan, yardstick.yy.dtype)
-  return History(empty_LR, empty_LR, None if yardstick.exact is None else empty_LR)
+  empty_LR = jnp.full(rows, jnp.nan, reference.yy.dtype)
+  return History(empty_LR, empty_LR, None if reference.exact is None else empty_LR)
 
 
 def record(
   history: History,
   l: jax.Array,
-  yardstick: Yardstick,
+  reference: Reference,
   news: Estimate,
   moved_S: jax.Array,
   visible_S: jax.Array,
 ) -> History:
   """The history with round l filled in."""
   mismatch_LR = history.mismatch_LR
-  if yardstick.exact is not None:
-    mismatch_S = mismatches(news, yardstick.exact, visible_S)
+  if reference.exact is not None:
+    mismatch_S = mismatches(news, reference.exact, visible_S)
     mismatch_LR = mismatch_LR.at[l].set(mismatch_S)
   return History(
-    history.objective_LR.at[l].set(objectives(yardstick.yy, news, visible_S)),
+    history.objective_LR.at[l].set(objectives(reference.yy, news, visible_S)),
     history.moved_LR.at[l].set(moved_S),
     mismatch_LR,
   )

@@ -9,17 +9,17 @@ import numpy as np
 
 from adapad_jax import sharding
 from adapad_jax.files import finite, read_json, write_json
-from adapad_jax.regression.config import RegressionConfig
-from adapad_jax.regression.data import Split, centre, load
-from adapad_jax.regression.discovery import discover
-from adapad_jax.regression.fit import Fit, fit, latent
-from adapad_jax.regression.record import record_of, require_same_files, settled
-from adapad_jax.regression.relatives import (
+from adapad_jax.regression.baselines import (
   compute_schedule,
   exact_fit,
   joint_fit,
   sequential_fit,
 )
+from adapad_jax.regression.config import RegressionConfig, stored_config
+from adapad_jax.regression.data import Split, centre, load
+from adapad_jax.regression.discovery import discover
+from adapad_jax.regression.fit import Fit, fit, latent
+from adapad_jax.regression.record import record_of, require_same_files, settled
 from adapad_jax.settings import as_dict, build
 from adapad_jax.training.logs import METRICS, JsonLines
 from adapad_jax.training.workdir import (
@@ -111,7 +111,7 @@ def _require_same_config(workdir: pathlib.Path, settings: RegressionConfig) -> N
     raise ValueError(
       f"{workdir} holds a run of program 'finetune'; choose another --workdir"
     )
-  there = settled(build(RegressionConfig, config_of(workdir)))
+  there = settled(stored_config(config_of(workdir)))
   # How many devices share the work may change from one start to the next.
   require_same_config(workdir, as_dict(settings), as_dict(there), ('devices',))
 

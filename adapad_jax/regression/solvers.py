@@ -26,7 +26,7 @@ from adapad_jax.regression.moments import Moments, Whitener, times, whitener
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Problem:
+class Objective:
   """Moments in the coordinates of a solver.
 
   Attributes:
@@ -43,9 +43,9 @@ class Problem:
   whitener: Whitener | None = None
 
 
-def white_problem(k_OI: jax.Array) -> Problem:
+def white_objective(k_OI: jax.Array) -> Objective:
   """The problem in the inputs of a `Frame`, K = C T."""
-  return Problem(k_OI, back_IO=k_OI.T)
+  return Objective(k_OI, back_IO=k_OI.T)
 
 
 @jax.tree_util.register_dataclass
@@ -73,19 +73,19 @@ class State:
     return Estimate(self.a_rI, self.b_rO, gain_r, self.g_rI)
 
 
-def _place(problem: Problem, a_rI: jax.Array, b_rO: jax.Array, opt: Any) -> State:
+def _place(objective: Objective, a_rI: jax.Array, b_rO: jax.Array, opt: Any) -> State:
   """A state with the products of its inputs."""
-  h_rO = times(problem.c_OI, a_rI)
-  g_rI = problem.s_II
+  h_rO = times(objective.c_OI, a_rI)
+  g_rI = objective.s_II
   if g_rI is not None:
-    g_rI = times(problem.s_II, a_rI)
+    g_rI = times(objective.s_II, a_rI)
   return State(a_rI, b_rO, h_rO, g_rI, opt)
 
 
-def _begin(problem: Problem, a_rI: jax.Array) -> State:
+def _begin(objective: Objective, a_rI: jax.Array) -> State:
   """Given a and zero b."""
-  b_rO = jnp.zeros((a_rI.shape[0], problem.c_OI.shape[0]), a_rI.dtype)
-  return _place(problem, a_rI, b_rO, None)
+  b_rO = jnp.zeros((a_rI.shape[0], objective.c_OI.shape[0]), a_rI.dtype)
+  return _place(objective, a_rI, b_rO, None)
 
 
 def unit(x_rX: jax.Array) -> jax.Array:
@@ -112,23 +112,23 @@ class Gradient:
   # path of the steps depends on them.
   white = False
 
-  def prepare(self, moments: Moments) -> Problem:
+  def prepare(self, moments: Moments) -> Objective:
     """C, C^T and S."""
-    return Problem(moments.c_OI, moments.s_II, moments.c_OI.T)
+    return Objective(moments.c_OI, moments.s_II, moments.c_OI.T)
 
-  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+  def start(self, objective: Objective, a_rI: jax.Array) -> State:
     """The state at given inputs."""
-    state = _begin(problem, a_rI)
+    state = _begin(objective, a_rI)
     opt = jax.vmap(self.tx.init)(LowRank(state.a_rI, state.b_rO))
     return dataclasses.replace(state, opt=opt)
 
-  def step(self, problem: Problem, view: View, state: State) -> State:
+  def step(self, objective: Objective, view: View, state: State) -> State:
     """One optimiser step on (a, b) at once."""
     a_rI, b_rO = state.a_rI, state.b_rO
     energy_r1 = jnp.sum(a_rI * state.g_rI, 1, keepdims=True)
     square_r1 = jnp.sum(jnp.square(b_rO), 1, keepdims=True)
     target_O = state.h_rO - view.explained_outputs(a_rI)
-    target_I = times(problem.back_IO, b_rO)
+    target_I = times(objective.back_IO, b_rO)
     target_I -= view.explained_inputs(b_rO, view.seen.sa_SI)
     grad = LowRank(
       a_RI=state.g_rI * square_r1 - target_I, b_RO=b_rO * energy_r1 - target_O
@@ -136,15 +136,15 @@ class Gradient:
     own = LowRank(a_rI, b_rO)
     update, opt = jax.vmap(self.tx.update)(grad, state.opt, own)
     own = optax.apply_updates(own, update)
-    return _place(problem, own.a_RI, own.b_RO, opt)
+    return _place(objective, own.a_RI, own.b_RO, opt)
 
-  def rebase(self, problem: Problem, state: State) -> State:
+  def rebase(self, objective: Objective, state: State) -> State:
     """The same components on changed data."""
-    return _place(problem, state.a_rI, state.b_rO, state.opt)
+    return _place(objective, state.a_rI, state.b_rO, state.opt)
 
-  def component(self, problem: Problem, now: Estimate) -> LowRank:
+  def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
-    del problem
+    del objective
     return LowRank(now.a_SI, now.b_SO)
 
 
@@ -163,30 +163,30 @@ class Alternating:
     """A random start, drawn for the inputs as they are given."""
     return frame.enter(start_RI)
 
-  def prepare(self, moments: Moments) -> Problem:
+  def prepare(self, moments: Moments) -> Objective:
     """C, S and S^+ C^T."""
     white = whitener(moments.s_II)
     best_OI = white.restore(white.whiten(moments.c_OI))
-    return Problem(moments.c_OI, moments.s_II, best_OI.T)
+    return Objective(moments.c_OI, moments.s_II, best_OI.T)
 
-  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+  def start(self, objective: Objective, a_rI: jax.Array) -> State:
     """The state at given inputs."""
-    return _begin(problem, a_rI)
+    return _begin(objective, a_rI)
 
-  def step(self, problem: Problem, view: View, state: State) -> State:
+  def step(self, objective: Objective, view: View, state: State) -> State:
     """Best b for a, then best a for b."""
     b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = times(problem.back_IO, b_rO)
+    a_rI = times(objective.back_IO, b_rO)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
-    return _place(problem, a_rI, b_rO, None)
+    return _place(objective, a_rI, b_rO, None)
 
-  def rebase(self, problem: Problem, state: State) -> State:
+  def rebase(self, objective: Objective, state: State) -> State:
     """The same components on changed data."""
-    return _place(problem, state.a_rI, state.b_rO, state.opt)
+    return _place(objective, state.a_rI, state.b_rO, state.opt)
 
-  def component(self, problem: Problem, now: Estimate) -> LowRank:
+  def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
-    del problem
+    del objective
     return LowRank(now.a_SI, now.b_SO)
 
 
@@ -205,28 +205,28 @@ class Power:
     del frame
     return start_RI
 
-  def prepare(self, moments: Moments) -> Problem:
+  def prepare(self, moments: Moments) -> Objective:
     """C T, its transpose and T."""
     white = whitener(moments.s_II)
     k_OI = white.whiten(moments.c_OI)
-    return Problem(k_OI, back_IO=k_OI.T, whitener=white)
+    return Objective(k_OI, back_IO=k_OI.T, whitener=white)
 
-  def start(self, problem: Problem, a_rI: jax.Array) -> State:
+  def start(self, objective: Objective, a_rI: jax.Array) -> State:
     """The state at given inputs."""
-    return _begin(problem, a_rI)
+    return _begin(objective, a_rI)
 
-  def step(self, problem: Problem, view: View, state: State) -> State:
+  def step(self, objective: Objective, view: View, state: State) -> State:
     """One multiplication by D_k S^+ D_k^T, split in two."""
     b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = times(problem.back_IO, b_rO)
+    a_rI = times(objective.back_IO, b_rO)
     a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
-    return _place(problem, a_rI, b_rO, None)
+    return _place(objective, a_rI, b_rO, None)
 
-  def component(self, problem: Problem, now: Estimate) -> LowRank:
+  def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The estimate in the coordinates of the moments."""
-    if problem.whitener is None:
+    if objective.whitener is None:
       return LowRank(now.a_SI, now.b_SO)
-    return LowRank(problem.whitener.restore(now.a_SI), now.b_SO)
+    return LowRank(objective.whitener.restore(now.a_SI), now.b_SO)
 
 
 Solver = Gradient | Alternating | Power

@@ -20,14 +20,14 @@ class Stream:
 
   Attributes:
     moments: sums over all batches so far, decayed.
-    progress: the workers; given up to the next call, which reuses its memory.
+    carry: the workers; given up to the next call, which reuses its memory.
     fit: the fit after the last batch. Its `converged` says whether it has settled on
       the data so far; there is no warning, for the next batch goes on with it.
     frame: the coordinates of the workers; None for those of the inputs.
   """
 
   moments: Moments
-  progress: rounds.Progress
+  carry: rounds.Carry
   fit: Fit
   frame: Frame | None = None
 
@@ -76,26 +76,26 @@ def partial_fit(
   if not 0 <= decay <= 1:
     raise ValueError(f'decay={decay} must lie between 0 and 1')
   schedule = schedule or Schedule(rounds=10)
-  plan = program.Plan(solver, schedule, rank, mesh or sharding.make_mesh())
+  spec = program.ProgramSpec(solver, schedule, rank, mesh or sharding.make_mesh())
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
       _check_same(stream, moments, rank, dtype)
       with precision('float64'):
         moments = merge(stream.moments, moments, decay)
-    problem, frame = program.place(moments, solver, dtype)
+    objective, frame = program.place(moments, solver, dtype)
     if stream is None:
-      progress = program.begin(problem, seed, plan, frame=frame)
+      carry = program.begin(objective, seed, spec, frame=frame)
     else:
       turn_II = _turn(stream.frame, frame, dtype)
-      progress = program.rebase(problem, stream.progress, plan, turn_II)
+      carry = program.rebase(objective, stream.carry, spec, turn_II)
     traffic = perfect_traffic(schedule.rounds, rank)
     yy = np.asarray(moments.yy).astype(dtype)
-    progress, history = program.advance(
-      problem, rounds.Yardstick(yy), traffic, progress, plan
+    carry, history = program.advance(
+      objective, rounds.Reference(yy), traffic, carry, spec
     )
-    found = collect(plan, (problem, frame), progress, history, yy)
-    return Stream(moments, progress, found, frame)
+    found = collect(spec, (objective, frame), carry, history, yy)
+    return Stream(moments, carry, found, frame)
 
 
 def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from adapad_jax.lowrank import Adapter
-from adapad_jax.lowrank.prefixes import cut, share
+from adapad_jax.lowrank.prefixes import cut_to_ranks, share
 from adapad_jax.reranking.kfac import kronecker_factors
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
@@ -65,4 +65,4 @@ def spend(ordered: Mapping[str, Ordered], head: dict, budget: int) -> Reranked:
     name: float(np.sum(o.gains[: ranks[name]]) / max(o.energy, 1e-30))
     for name, o in ordered.items()
   }
-  return Reranked(cut(whole, ranks), explained)
+  return Reranked(cut_to_ranks(whole, ranks), explained)

@@ -96,7 +96,7 @@ def bucket(length: int, buckets: tuple[int, ...], longest: int) -> int:
   return min((b for b in (*buckets, longest) if b >= length), default=longest)
 
 
-def cut(columns: Columns, buckets: tuple[int, ...]) -> dict[str, np.ndarray]:
+def cut_to_bucket(columns: Columns, buckets: tuple[int, ...]) -> dict[str, np.ndarray]:
   """Cuts padding that no row of a batch needs, down to the bucket that holds it.
 
   Args:

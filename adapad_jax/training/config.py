@@ -24,7 +24,7 @@ from adapad_jax.ranges import (
   Seed,
   Text,
 )
-from adapad_jax.settings import build, check, convert, did_you_mean, hints_of
+from adapad_jax.settings import build, check, convert, did_you_mean, hints_of, renamed
 from adapad_jax.tasks import DataConfig
 
 
@@ -251,6 +251,13 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   return FinetuneConfig(**plain, settings=settings[plain['method']], **groups)
 
 
+# What fields were called in earlier versions, by group: old name -> name.
+_RENAMED = {
+  'optimizer': {'rate': 'learning_rate'},
+  'head_optimizer': {'rate': 'learning_rate'},
+  'adapad': {'grants': 'grants_per_event'},
+  'increlora': {'grants': 'grants_per_event'},
+}
 # Fields that the config of an earlier version may hold, with the value that meant what
 # is done now in any case.
 _RETIRED = {'adapad': {'stop_ratio': 0.0, 'stop_patience': 3}}
@@ -271,6 +278,6 @@ def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConf
     if settings.get(name) == value:
       del settings[name]
   try:
-    return finetune_config(others | {method: settings})
+    return finetune_config(renamed(others | {method: settings}, _RENAMED))
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error

@@ -32,7 +32,7 @@ def require_counts(**counts: int) -> None:
       raise ValueError(f'--{name} must be at least 1, or 0 for all, got {value}')
 
 
-def cut(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
+def chosen_prefix(adapter: Adapter, max_rank: int = 0, budget: int = 0) -> Adapter:
   """The prefix of so many components a module, or over all modules; 0 keeps all.
 
   Raises:
@@ -60,7 +60,7 @@ def require_adapter(deployed: Deployed, max_rank: int, budget: int) -> None:
 def cut_deployed(
   deployed: Deployed, adapter: Adapter, modules: tuple[str, ...], budget: int
 ) -> Deployed:
-  """The components that `cut` keeps under a budget, still where they are.
+  """The components that `chosen_prefix` keeps under a budget, still where they are.
 
   Args:
     deployed: on the current mesh.

@@ -13,7 +13,7 @@ from adapad_jax.processes import are_several
 from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
 from adapad_jax.tasks.task import validation_names
-from adapad_jax.training.batches import cut, lengths, padded, trimmed
+from adapad_jax.training.batches import cut_to_bucket, lengths, padded, trimmed
 from adapad_jax.training.watchdog import Watchdog
 
 # Rows of an evaluation lie on all devices.
@@ -52,7 +52,7 @@ class Evaluator:
     with self.watchdog.over('evaluation'):
       for start in range(0, len(split), self.rows):
         self.watchdog.moved(f'evaluation, sending off {self._rows_of(start, split)}')
-        batch = cut(padded(columns, start, self.rows), self.buckets)
+        batch = cut_to_bucket(padded(columns, start, self.rows), self.buckets)
         batch = put(batch, SPREAD)
         parts.append(self.predict(params, deployed, prefix, batch))
       for part in parts:

@@ -25,7 +25,7 @@ from adapad_jax.tasks import Split
 from adapad_jax.tasks.facts import Unavailable
 from adapad_jax.tasks.task import Batch
 from adapad_jax.training.batches import trimmed
-from adapad_jax.training.cutting import check_cut, cut
+from adapad_jax.training.cutting import check_cut, chosen_prefix
 from adapad_jax.training.evaluate import make_evaluator
 from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.plan import Plan
@@ -118,7 +118,7 @@ def export(
       _check_whole(destination, max_rank, budget)
       release = _whole_model(run, destination)
     else:
-      adapter = cut(run.adapter, max_rank, budget)
+      adapter = chosen_prefix(run.adapter, max_rank, budget)
       metrics = _scored(
         lambda: score(run.session, adapter),
         {} if max_rank or budget else run.metrics,

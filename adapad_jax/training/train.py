@@ -13,12 +13,18 @@ from typing import Any
 import jax
 
 from adapad_jax.files import require_shape, write_json
-from adapad_jax.interrupt import Request, on_signals
+from adapad_jax.interrupt import StopRequest, on_signals
 from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import put
 from adapad_jax.training import stored, wandb_log
-from adapad_jax.training.batches import Order, cut, lengths, round_batch, trimmed
+from adapad_jax.training.batches import (
+  Order,
+  cut_to_bucket,
+  lengths,
+  round_batch,
+  trimmed,
+)
 from adapad_jax.training.checkpoints import Checkpoints, on_disk
 from adapad_jax.training.claim import claim_workdir, require_same_run
 from adapad_jax.training.commits import recorded
@@ -214,7 +220,7 @@ def _start(session: Session, checkpoints: Checkpoints, started: float) -> Course
   return Course(state, found.step, started=started, **found.meta)
 
 
-def _loop(run: Run, course: Course, vote: Vote, request: Request) -> None:
+def _loop(run: Run, course: Course, vote: Vote, request: StopRequest) -> None:
   """All rounds that are left. Metrics of a round are read while the next one runs."""
   config, method = run.plan.config.train, run.plan.method
   evaluations = evaluation_rounds(method.rounds, config.evaluations)
@@ -275,7 +281,7 @@ def _batch(run: Run, step: int) -> dict[str, jax.Array]:
   rows = run.plan.method.rows(run.plan.mesh)
   first = step * local_steps
   host = round_batch(run.columns, run.order, first, local_steps, rows.order_B)
-  return put(cut(host, run.plan.config.train.buckets), rows.spec)
+  return put(cut_to_bucket(host, run.plan.config.train.buckets), rows.spec)
 
 
 def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:
@@ -289,8 +295,8 @@ def _read(run: Run, course: Course, metrics: dict[str, Any]) -> None:
     raise Diverged(
       f'the loss or a gradient was not finite in round {int(host["failed"]) + 1}; the'
       f' state after round {done} is saved in {run.workdir / CHECKPOINTS}; try a lower'
-      f' optimizer.rate (now {run.plan.config.optimizer.rate}) or adapter.scale (now'
-      f' {run.plan.config.adapter.scale})'
+      f' optimizer.learning_rate (now {run.plan.config.optimizer.learning_rate})'
+      f' or adapter.scale (now {run.plan.config.adapter.scale})'
     )
   rank, budget = int(host['rank']), run.plan.method.timeline()[-1][1]
   run.display.step(done, float(host['loss']), rank, budget)

@@ -31,7 +31,7 @@ BASE = {'adapad.joint': 0.0, 'adapad.polish': 0.0, 'adapad.head_rows': 'last'}
 RECIPE = {'adapad.joint': 0.75, 'adapad.head_rows': 'all'}
 POLISHED = RECIPE | {'adapad.polish': 0.5}
 # Growth done after a quarter of the run, as shares of it.
-EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants': 4}
+EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants_per_event': 4}
 # What is tried instead, as dotted fields of the config.
 VARIANTS: dict[str, dict[str, Any]] = {
   'LoRA of rank 2': {'method': 'lora'},
@@ -62,7 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'adapad.r_max': 2,
     'adapad.start': 0.001,
     'adapad.interval': 0.001,
-    'adapad.grants': 36,
+    'adapad.grants_per_event': 36,
   },
   'recipe with seven eighths joint': RECIPE | {'adapad.joint': 0.875},
   'recipe with full by a quarter': RECIPE | EARLY,
@@ -75,7 +75,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'recipe with scale 16': RECIPE | {'adapter.scale': 16.0},
   'recipe with orthonormal start': RECIPE | {'adapter.init': 'orthonormal'},
   'recipe with gaussian start': RECIPE | {'adapter.init': 'gaussian'},
-  'recipe with head rate 3e-3': RECIPE | {'head_optimizer.rate': 3e-3},
+  'recipe with head rate 3e-3': RECIPE | {'head_optimizer.learning_rate': 3e-3},
 }
 # Shared by all runs: seeds of the data that no published table uses.
 HOLDOUT, FIRST_SEED = 0.2, 1000
@@ -138,7 +138,7 @@ def run_variant(
 ) -> list[dict[str, Any]]:
   """What (seed, rate) came to; a value of None where a run was not finite."""
   config = finetune_config(config)
-  head_rate = config.head_optimizer.rate
+  head_rate = config.head_optimizer.learning_rate
   runs = [Run(FIRST_SEED + seed, rate, head_rate) for seed, rate in lanes]
   trained = train_runs(config, runs)
   device, name = jax.devices()[0].device_kind, trained.metric

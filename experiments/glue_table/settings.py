@@ -149,7 +149,7 @@ def config_of(spec: Spec, data: pathlib.Path) -> FinetuneConfig:
   }
   config['adapter'] |= {'targets': tuple(spec.targets.split('+'))}
   group = 'head_optimizer' if spec.method in HEAD_ONLY else 'optimizer'
-  config[group] |= {'rate': spec.rate}
+  config[group] |= {'learning_rate': spec.rate}
   settings = method_settings(spec.method, spec.budget, module_count(spec.targets))
   config[spec.method] |= settings
   return finetune_config(config)
@@ -157,7 +157,7 @@ def config_of(spec: Spec, data: pathlib.Path) -> FinetuneConfig:
 
 def run_of(spec: Spec, config: FinetuneConfig) -> Run:
   """What sets a run apart from those that train beside it."""
-  rate, head_rate = config.optimizer.rate, config.head_optimizer.rate
+  rate, head_rate = config.optimizer.learning_rate, config.head_optimizer.learning_rate
   if spec.method in HEAD_ONLY:
     return Run(spec.seed, rate, spec.rate)
   return Run(spec.seed, spec.rate, head_rate)

@@ -105,7 +105,7 @@ def settings(case: Case, folder: pathlib.Path) -> dict[str, Any]:
       'feeding': case.feeding,
       'r_max': case.rank,
       'budget': case.rank * modules,
-      'grants': modules,
+      'grants_per_event': modules,
       'start': 1,
       'interval': 1,
     },

@@ -136,7 +136,7 @@ def main(settings: Settings, folder: pathlib.Path) -> None:
 
 
 def _record(folder: pathlib.Path, name: str, solver: Eigen, error_SL, pace) -> None:
-  where = {'data': name, 'rule': solver.rule, 'rate': solver.rate}
+  where = {'data': name, 'rule': solver.rule, 'rate': solver.learning_rate}
   reached_S = np.array([_reached(error_L)[0] for error_L in error_SL])
   record(
     folder, f'rounds to an error of {TARGET:g}', _number(np.median(reached_S)),

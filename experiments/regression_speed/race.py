@@ -10,7 +10,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from adapad_jax import sharding
 from adapad_jax.regression import Power, Schedule, program
-from adapad_jax.regression.rounds import Yardstick
+from adapad_jax.regression.rounds import Reference
 from adapad_jax.regression.schedule import perfect_traffic
 from experiments.regression_speed.problem import Known
 
@@ -24,9 +24,9 @@ def rounds_of_ours(problem: Known, chunk: int) -> Iterator[tuple[float, float]]:
   """Whitening and rounds in chunks: seconds so far, without checks, and the error."""
   rank = problem.left_OR.shape[1]
   schedule = Schedule(rounds=chunk, local_steps=LOCAL_STEPS)
-  plan = program.Plan(Power(), schedule, rank, sharding.make_mesh())
+  plan = program.ProgramSpec(Power(), schedule, rank, sharding.make_mesh())
   moments = jax.device_put(problem.moments)
-  yardstick = Yardstick(moments.yy, np.float32(0))
+  reference = Reference(moments.yy, np.float32(0))
   traffic = perfect_traffic(chunk, rank)
   spent = 0.0
   for warm in (True, False):  # the first pass compiles
@@ -36,11 +36,11 @@ def rounds_of_ours(problem: Known, chunk: int) -> Iterator[tuple[float, float]]:
     jax.block_until_ready(progress)
     spent = time.perf_counter() - start
     if warm:
-      progress, _ = program.advance(prepared, yardstick, traffic, progress, plan)
+      progress, _ = program.advance(prepared, reference, traffic, progress, plan)
       program.newest(prepared, progress.kept, plan.solver, rank)
   while True:
     start = time.perf_counter()
-    progress, _ = program.advance(prepared, yardstick, traffic, progress, plan)
+    progress, _ = program.advance(prepared, reference, traffic, progress, plan)
     jax.block_until_ready(progress)
     spent += time.perf_counter() - start
     start = time.perf_counter()  # the way back is taken once, by the last chunk

@@ -12,7 +12,7 @@ import numpy as np
 from adapad_jax import sharding
 from adapad_jax.regression import Power, Schedule, program
 from adapad_jax.regression.moments import einsum
-from adapad_jax.regression.rounds import Yardstick
+from adapad_jax.regression.rounds import Reference
 from adapad_jax.regression.schedule import perfect_traffic
 from experiments.regression_speed.problem import known
 
@@ -49,24 +49,26 @@ class Round:
   ) -> None:
     moments = known(size, rank, 0.1).moments
     schedule = Schedule(rounds=rounds, local_steps=local_steps, activation='together')
-    self.plan = program.Plan(Power(), schedule, rank, sharding.make_mesh(devices))
+    self.plan = program.ProgramSpec(
+      Power(), schedule, rank, sharding.make_mesh(devices)
+    )
     everywhere = jax.NamedSharding(self.plan.mesh, jax.P())
     moments = jax.device_put(moments, everywhere)
     self.problem = program.prepare(moments, self.plan.solver)
-    self.yardstick = Yardstick(moments.yy, np.float32(0))
+    self.reference = Reference(moments.yy, np.float32(0))
     self.traffic = perfect_traffic(rounds, rank)
     self._progress = program.begin(self.problem, 0, self.plan)
 
   def __call__(self) -> Any:
     """All rounds, from where the last call ended."""
     self._progress, history = program.advance(
-      self.problem, self.yardstick, self.traffic, self._progress, self.plan
+      self.problem, self.reference, self.traffic, self._progress, self.plan
     )
     return history
 
   def compiled(self) -> str:
     """The compiled program."""
-    args = self.problem, self.yardstick, self.traffic, self._progress, self.plan
+    args = self.problem, self.reference, self.traffic, self._progress, self.plan
     return program.advance.lower(*args).compile().as_text()
 
 

@@ -87,7 +87,7 @@ def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> Opene
     '--config.train.eval_batch=16',
     '--config.train.evaluations=1',
     '--config.train.checkpoint_every=20',
-    '--config.optimizer.rate=1e-3',
+    '--config.optimizer.learning_rate=1e-3',
     '--config.train.buckets=(256,)',
     *METHODS[method],
   ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from adapad_jax.models import load_tokenizer
 from adapad_jax.tasks.config import DataConfig, QaConfig
-from adapad_jax.tasks.squad.load import WAYS
+from adapad_jax.tasks.squad.load import ANSWER_FORMATS
 from adapad_jax.tasks.squad.questions import check_questions
 from adapad_jax.tasks.squad.reading import read_questions
 from adapad_jax.tasks.squad.scoring import score_v1
@@ -35,13 +35,15 @@ def main() -> None:
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   qa = QaConfig()
   config = DataConfig(task='squad', max_length=384, qa=qa)
-  way = WAYS['span'](config, load_tokenizer(MINILM), unanswerable=False)
+  answer_format = ANSWER_FORMATS['span'](
+    config, load_tokenizer(MINILM), unanswerable=False
+  )
   questions = check_questions(read_questions(args.dev), unanswerable=False)
-  laid = way.lay(questions)
-  outputs = draw(laid.columns)
-  windows = laid.windows
+  encoded = answer_format.encode(questions)
+  outputs = draw(encoded.columns)
+  windows = encoded.windows
   size = {'windows': len(windows), 'questions': len(questions), 'cores': 1}
-  answers, whole = timed(lambda: way.answers(questions, windows, outputs))
+  answers, whole = timed(lambda: answer_format.answers(questions, windows, outputs))
   _, scoring = timed(lambda: score_v1(questions.golds, answers.texts))
   arrays = (outputs['start_BL'], outputs['end_BL'], windows.first_N, windows.size_N)
   _, search = timed(lambda: best_spans(*arrays, qa.max_answer, qa.n_best))

@@ -45,7 +45,7 @@ def config_of(task: str, method: str, seed: int) -> FinetuneConfig:
   config |= {'method': method, 'seed': seed}
   config['data'] |= {'path': str(pathlib.Path(_DATA.value) / FOLDERS[task])}
   if _RATE.value:
-    config['optimizer'] |= {'rate': _RATE.value}
+    config['optimizer'] |= {'learning_rate': _RATE.value}
   return finetune_config(config)
 
 
@@ -102,7 +102,7 @@ def results() -> list[dict[str, Any]]:
 
 def jobs() -> list[tuple[str, str, list[int]]]:
   """(task, method, seeds) that are missing; by seed, so that a part is fair too."""
-  rate_of = lambda task: config_of(task, 'adapad', 0).optimizer.rate
+  rate_of = lambda task: config_of(task, 'adapad', 0).optimizer.learning_rate
   rates = {task: rate_of(task) for task in _TASKS.value}
   done = {(r['task'], r['method'], r['seed'], r['rate']) for r in results()}
   wanted = [
@@ -136,7 +136,7 @@ def run_missing() -> None:
       task, method, seeds, config = running[future]
       for seed, row in zip(seeds, future.result(), strict=True):
         about = {'task': task, 'method': method, 'seed': seed}
-        about['rate'] = config.optimizer.rate
+        about['rate'] = config.optimizer.learning_rate
         record(HERE, row.pop('figure'), row.pop('value'), '', **about, **row)
 
 

@@ -100,7 +100,10 @@ def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
 
 
 def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_path):
-  full = values | {'method': 'full', 'optimizer': {'rate': 0.003, 'warmup': 2.0}}
+  full = values | {
+    'method': 'full',
+    'optimizer': {'learning_rate': 0.003, 'warmup': 2.0},
+  }
   best = train(finetune_config(full), tmp_path / 'run')['best']['metrics']
   with pytest.raises(ValueError, match='export it whole with --format=merged'):
     call('export', capsys, tmp_path / 'run', out=tmp_path / 'x')

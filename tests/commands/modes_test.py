@@ -111,8 +111,11 @@ def test_training_again_shows_the_finished_run(trained, data, capsys):
 
 def test_a_finished_run_is_not_the_outcome_of_another_config(trained, data):
   before = (trained / 'result.json').stat().st_mtime_ns
-  other = tiny.values(data, train={'steps': 50}, optimizer={'rate': 0.5})
-  message = 'optimizer.rate is 0.5, there it is 0.02; train.steps is 50, there it is 60'
+  other = tiny.values(data, train={'steps': 50}, optimizer={'learning_rate': 0.5})
+  message = (
+    'optimizer.learning_rate is 0.5, there it is 0.02;'
+    ' train.steps is 50, there it is 60'
+  )
   with pytest.raises(ValueError, match=message):
     run('train', request(other, trained))
   assert (trained / 'result.json').stat().st_mtime_ns == before

@@ -34,7 +34,7 @@ def config_of(name, folder, model):
     model={'source': model},
     adapter={'targets': ('query',)},
     train={'batch': 4, 'steps': STEPS, 'eval_batch': 8, 'evaluations': 1},
-    adapad={'budget': 2, 'r_max': 1, 'grants': 1, 'start': 1, 'interval': 1},
+    adapad={'budget': 2, 'r_max': 1, 'grants_per_event': 1, 'start': 1, 'interval': 1},
   )
 
 

@@ -17,7 +17,9 @@ TENSORS = 'adapter_model.safetensors'
 @pytest.fixture(scope='module')
 def values(tmp_path_factory):
   found = values_in(tmp_path_factory.mktemp('data'))
-  found['adapad'] |= {'grants': 6}  # room for more ranks than its own budget has
+  found['adapad'] |= {
+    'grants_per_event': 6
+  }  # room for more ranks than its own budget has
   return found
 
 

@@ -12,7 +12,9 @@ from adapad_jax.deflation.settings import AdaPaDSettings
 
 
 def discovery(**settings):
-  return Discovery(AdaPaDSettings(**dict(start=100, interval=10, grants=4) | settings))
+  return Discovery(
+    AdaPaDSettings(**dict(start=100, interval=10, grants_per_event=4) | settings)
+  )
 
 
 def grow(discovery, importance_TM):
@@ -37,7 +39,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
     r_max=r_max,
     start=data.draw(st.integers(1, 5)),
     interval=data.draw(st.integers(1, 3)),
-    grants=data.draw(st.integers(1, 4)),
+    grants_per_event=data.draw(st.integers(1, 4)),
   )
   rng = np.random.default_rng(data.draw(st.integers(0, 99)))
   ranks, totals = grow(d, rng.random((60, modules)))
@@ -58,7 +60,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
 
 
 def test_the_most_important_modules_grow_first_and_ties_go_by_index():
-  d = discovery(budget=6, r_max=2, start=2, interval=1, grants=1, score='sum')
+  d = discovery(budget=6, r_max=2, start=2, interval=1, grants_per_event=1, score='sum')
   importance_TM = np.tile([1.0, 3.0, 2.0, 2.0], (4, 1))
   ranks, totals = grow(d, importance_TM)
   assert totals == [4, 4, 5, 6]
@@ -79,7 +81,7 @@ def test_averages_and_scores_follow_the_formulas():
 
 
 def test_advance_components_are_live_until_the_budget_is_spent():
-  d = discovery(budget=4, r_max=3, start=1, interval=1, grants=1)
+  d = discovery(budget=4, r_max=3, start=1, interval=1, grants_per_event=1)
   ranks, _ = grow(d, np.array([[1.0, 2.0]] * 2))
   active_MR, live_MR = d.masks(ranks)
   assert active_MR.tolist() == [[1, 0, 0], [1, 1, 0]]
@@ -96,11 +98,15 @@ def test_advance_components_are_live_until_the_budget_is_spent():
   [
     ({'budget': 2}, 99, 'budget 2 is below one component for each of the 3'),
     ({'budget': 13}, 99, r'13 exceeds r_max x modules = 4 x 3 = 12'),
-    ({'budget': 12, 'start': 5, 'interval': 5, 'grants': 3}, 15, 'in round 15'),
+    (
+      {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 3},
+      15,
+      'in round 15',
+    ),
   ],
 )
 def test_infeasible_budgets_are_refused(fields, rounds, message):
-  settings = AdaPaDSettings(**dict(start=100, interval=10, grants=4) | fields)
+  settings = AdaPaDSettings(**dict(start=100, interval=10, grants_per_event=4) | fields)
   with pytest.raises(ValueError, match=message):
     settings.check(3, rounds)
 
@@ -111,7 +117,7 @@ def test_settings_below_one_are_refused(field):
     AdaPaDSettings(budget=3, **{field: 0})
 
 
-@pytest.mark.parametrize('field', ['budget', 'start', 'interval', 'grants'])
+@pytest.mark.parametrize('field', ['budget', 'start', 'interval', 'grants_per_event'])
 def test_a_zero_is_derived_and_nothing_below_it(field):
   settings = AdaPaDSettings(**{field: 0})
   assert getattr(settings.resolve(3, 100), field) >= 1

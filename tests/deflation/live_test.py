@@ -14,7 +14,7 @@ LIMITS = (1, 2, 3)
 
 def method(mode):
   """Two workers are live for two rounds, three for two, then four."""
-  settings = dict(budget=12, start=1, interval=2, grants=3)
+  settings = dict(budget=12, start=1, interval=2, grants_per_event=3)
   return toy.method(settings=settings | dict(feeding=mode))
 
 

@@ -24,7 +24,7 @@ CASES = {
   'joint': dict(joint=0.5),
   'joint_head_all': dict(joint=0.25, shares='first', head_rows='all'),
   'polish': dict(joint=0.25, polish=0.4),
-  'sum_score': dict(score='sum', grants=1, interval=1),
+  'sum_score': dict(score='sum', grants_per_event=1, interval=1),
 }
 
 # Of which the compiled program is read.
@@ -104,7 +104,7 @@ def test_same_numbers_on_every_mesh(case, mesh):
 
 def test_data_of_a_worker_changes_no_worker_before_it():
   m = toy.method(settings=dict(feeding='federated'))
-  m = toy.changed(m, head_optimizer=Optimizer(rate=0.0))
+  m = toy.changed(m, head_optimizer=Optimizer(learning_rate=0.0))
   batches = batches_for(m)
   want, _, _ = toy.run(m, (1, 1), batches)
   batches['x'][:, :, 18:] += 1.0
@@ -126,7 +126,7 @@ def test_workers_that_do_not_divide_the_mesh_are_padded():
 
 
 def test_components_that_are_not_live_do_not_move():
-  m = toy.method(settings=dict(budget=4, grants=1))
+  m = toy.method(settings=dict(budget=4, grants_per_event=1))
   _, initial = toy.start(m)
   state, history, _ = toy.run(m, (1, 1), batches_for(m))
   np.testing.assert_array_equal(state.stack_RMP[3], initial.stack_RMP[3])
@@ -136,7 +136,7 @@ def test_components_that_are_not_live_do_not_move():
 
 
 def test_advance_component_keeps_its_state_when_activated():
-  m = toy.method(settings=dict(budget=6, start=3, grants=3))
+  m = toy.method(settings=dict(budget=6, start=3, grants_per_event=3))
   state, _, _ = toy.run(m, (1, 1), batches_for(m))
   # All second components trained privately from the first round on.
   assert state.age_RM[1].tolist() == [6, 6, 6]
@@ -145,7 +145,7 @@ def test_advance_component_keeps_its_state_when_activated():
 
 
 def test_a_new_component_gets_its_own_warm_up():
-  m = toy.method(settings=dict(budget=6, start=3, grants=3, advance=False))
+  m = toy.method(settings=dict(budget=6, start=3, grants_per_event=3, advance=False))
   state, _, _ = toy.run(m, (1, 1), batches_for(m))
   assert state.age_RM[1].tolist() == [2, 2, 2]
   rates = [
@@ -270,7 +270,7 @@ def test_the_loss_is_that_of_the_last_live_worker():
 def test_the_gradient_of_the_head_is_clipped():
   m = toy.method()
   # A large eps leaves Adam's step proportional to the gradient.
-  head = Optimizer(rate=0.5, warmup=2, clip=0.05, eps=0.1)
+  head = Optimizer(learning_rate=0.5, warmup=2, clip=0.05, eps=0.1)
   m = toy.changed(m, head_optimizer=head)
   state, _, _ = toy.run(m, (1, 1), batches_for(m))
   assert_equals_loop(m, state, toy.loop(m, batches_for(m)))

@@ -50,13 +50,13 @@ def data(rng, rounds, local_steps, batch):
 
 
 def method(workers=4, batch=24, rounds=6, **kw):
-  settings = dict(budget=8, r_max=workers, start=1, interval=2, grants=2)
+  settings = dict(budget=8, r_max=workers, start=1, interval=2, grants_per_event=2)
   settings = AdaPaDSettings(**settings | kw.pop('settings', {}))
   problem = Problem(
     shapes=SHAPES,
     params=None,
-    optimizer=Optimizer(rate=0.05, warmup=2, weight_decay=0.01, clip=0.5),
-    head_optimizer=Optimizer(rate=0.02, warmup=2),
+    optimizer=Optimizer(learning_rate=0.05, warmup=2, weight_decay=0.01, clip=0.5),
+    head_optimizer=Optimizer(learning_rate=0.02, warmup=2),
     steps=rounds * settings.local_steps,
     batch=batch,
     init='kaiming',
@@ -168,7 +168,7 @@ class Loop:
   def rate(self, o, age, step, total):
     warm = min(1.0, (age + 1) / max(o.warmup, 1))
     span = max(total - (step - age) - o.warmup, 1)
-    return o.rate * warm * min(1.0, (total - step) / span)
+    return o.learning_rate * warm * min(1.0, (total - step) / span)
 
   def round(self, batch):
     m, s, clip = self.m, self.m.settings, self.m.problem.optimizer.clip
@@ -267,7 +267,7 @@ class Loop:
     if d.score == 'sum':
       score = {n: self.mean[n] + self.spread[n] for n in SHAPES}
     able = [n for n in SHAPES if self.rank[n] < d.r_max]
-    for name in sorted(able, key=lambda n: -score[n])[: d.grants]:
+    for name in sorted(able, key=lambda n: -score[n])[: d.grants_per_event]:
       if sum(self.rank.values()) < d.budget:
         self.rank[name] += 1
 

@@ -35,8 +35,8 @@ def test_every_run_comes_to_what_it_does_alone(tmp_path, method):
   assert (first.metrics, first.rank_M) != (second.metrics, second.rank_M)
   for run, outcome in zip(runs, together.outcomes, strict=True):
     # Adam would make whole steps of gradients that are zero but for rounding.
-    own = {'seed': run.seed, 'optimizer': {'rule': 'sgd', 'rate': run.rate}}
-    own |= {'head_optimizer': {'rule': 'sgd', 'rate': run.head_rate}}
+    own = {'seed': run.seed, 'optimizer': {'rule': 'sgd', 'learning_rate': run.rate}}
+    own |= {'head_optimizer': {'rule': 'sgd', 'learning_rate': run.head_rate}}
     alone = train(finetune_config(values | own), tmp_path / str(run.seed))
     assert outcome.metrics == pytest.approx(alone['last']['metrics'], abs=1e-6)
     if outcome.prefixes:

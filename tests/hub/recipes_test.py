@@ -24,7 +24,7 @@ DEBERTA, QWEN = 'microsoft/deberta-v3-base', 'Qwen/Qwen3-0.6B'
 # A run of seconds; everything else is the recipe's own.
 SHORT = {
   'train': {'steps': 2, 'batch': 4, 'evaluations': 1, 'eval_batch': 8, 'buckets': ()},
-  'adapad': {'budget': 8, 'r_max': 2, 'start': 1, 'interval': 1, 'grants': 2},
+  'adapad': {'budget': 8, 'r_max': 2, 'start': 1, 'interval': 1, 'grants_per_event': 2},
   'mesh': {'worker': 1, 'data': 1},
   'data': {'max_length': 64},
 }

@@ -8,7 +8,7 @@ import pytest
 
 from adapad_jax.interchange import peft_writer, write_merged, write_peft
 from adapad_jax.interchange.staging import new_folder, require_free
-from adapad_jax.lowrank.prefixes import cut
+from adapad_jax.lowrank.prefixes import cut_to_ranks
 from adapad_jax.models import Head
 from tests.interchange import kit
 
@@ -119,7 +119,7 @@ def test_a_file_that_came_out_wrong_is_not_kept(
 
 
 def test_an_adapter_without_a_component_is_refused(release, batch, tmp_path):
-  none = cut(release.adapter, dict.fromkeys(release.adapter.modules, 0))
+  none = cut_to_ranks(release.adapter, dict.fromkeys(release.adapter.modules, 0))
   empty = kit.Release(none, release.base, release.base_name)
   with pytest.raises(ValueError, match='no module of the adapter has a component'):
     write_peft(empty, tmp_path / 'out', batch)

@@ -75,7 +75,7 @@ def test_fifty_steps_equal_peft():
     cuts.add(tuple(int((one.e_R == 0).sum()) for one in params.values()))
   assert len(cuts) > 3, 'the case must cut at several steps'
   assert any(len(set(cut)) > 1 for cut in cuts), 'and by unequal numbers'
-  assert run.states[STEPS].tuned.book.kept_MR.sum() == 6
+  assert run.states[STEPS].tuned.auxiliary.kept_MR.sum() == 6
 
 
 def test_budget_falls_on_a_cubic_curve():
@@ -94,7 +94,7 @@ def test_zeros_are_filled_in_from_the_run():
 
 def test_nothing_is_cut_up_to_the_start_and_something_right_after():
   method, run = ours()
-  kept = lambda t: int(run.states[t].tuned.book.kept_MR.sum())
+  kept = lambda t: int(run.states[t].tuned.auxiliary.kept_MR.sum())
   budgets = method.rule.settings.budgets(3, STEPS)
   # State t + 1 is what step t left behind; 9 is the first multiple of 3 beyond 6.
   assert [kept(t + 1) for t in (5, 6, 7, 8)] == [12] * 4

@@ -19,9 +19,9 @@ class Term:
 def rate_at(o, age, step, total):
   """Warm-up from the part's own start, then linear decay to zero at the end."""
   if age < o.warmup:
-    return o.rate * (age + 1) / o.warmup
+    return o.learning_rate * (age + 1) / o.warmup
   created = step - age
-  return o.rate * max(0.0, (total - step) / (total - created - o.warmup))
+  return o.learning_rate * max(0.0, (total - step) / (total - created - o.warmup))
 
 
 class Oracle:
@@ -148,7 +148,9 @@ class Oracle:
     left = self.s.budget - sum(self.rank.values())
     score = {n: self.mean[n] * self.spread[n] for n in toy.SHAPES}
     able = [n for n in toy.SHAPES if self.rank[n] < self.s.r_max]
-    for name in sorted(able, key=lambda n: -score[n])[: min(self.s.grants, left)]:
+    for name in sorted(able, key=lambda n: -score[n])[
+      : min(self.s.grants_per_event, left)
+    ]:
       more = min(self.s.gain, self.s.r_max - self.rank[name])
       more = min(more, self.s.budget - sum(self.rank.values()))
       self.rank[name] += more

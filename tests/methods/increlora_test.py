@@ -12,9 +12,9 @@ from tests.methods.increlora_oracle import Oracle
 
 STEPS = 40
 CASES = {
-  'one': dict(budget=8, r_max=5, start=4, interval=3, grants=2),
+  'one': dict(budget=8, r_max=5, start=4, interval=3, grants_per_event=2),
   # Three more for each of two modules would make nine: the budget holds.
-  'several': dict(budget=8, r_max=5, start=4, interval=6, grants=2, gain=3),
+  'several': dict(budget=8, r_max=5, start=4, interval=6, grants_per_event=2, gain=3),
 }
 
 
@@ -28,14 +28,14 @@ def test_run_equals_the_formulas(case):
     loss = oracle.step({key: x[t] for key, x in data.items()})
     assert run.history[t]['loss'] == pytest.approx(loss, rel=2e-4), f'step {t}'
     tuned = run.states[t + 1].tuned
-    assert tuned.book.rank_M.tolist() == list(oracle.rank.values()), f'step {t}'
+    assert tuned.auxiliary.rank_M.tolist() == list(oracle.rank.values()), f'step {t}'
     for name, one in tuned.params.items():
       for k, term in enumerate(oracle.terms[name]):
         for part, got in (('a', one.a_RI), ('b', one.b_RO), ('e', one.e_R)):
           want = term.value[part]
           np.testing.assert_allclose(got[k], want, atol=5e-4, err_msg=f'{name} {k} {t}')
   for name, want in (('importance_M', oracle.mean), ('uncertainty_M', oracle.spread)):
-    got = getattr(tuned.book, name)
+    got = getattr(tuned.auxiliary, name)
     np.testing.assert_allclose(got, list(want.values()), rtol=2e-3)
   assert sum(oracle.rank.values()) == 8 and len(set(oracle.rank.values())) > 1
 
@@ -52,7 +52,7 @@ def test_proxy_is_the_sum_without_absolute_values():
     tuned, params={n: dataclasses.replace(t, e_R=e_R) for n, t in tuned.params.items()}
   )
   G = {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in toy.SHAPES.items()}
-  weight = full.rule.masks(tuned.book)[1] * full.rule.scales(tuned.book)
+  weight = full.rule.masks(tuned.auxiliary)[1] * full.rule.scales(tuned.auxiliary)
   grads, want = {}, []
   for m, (name, t) in enumerate(tuned.params.items()):
     value = jnp.einsum('ri,io,ro->r', t.a_RI, G[name], t.b_RO) * weight[m]
@@ -77,7 +77,7 @@ def test_proxy_is_the_sum_without_absolute_values():
 )
 def test_growth_keeps_the_budget_whatever_the_ties(ranks, scores, gain, grants, want):
   method = toy.build(
-    'increlora', dict(budget=8, r_max=4, gain=gain, grants=grants, interval=2)
+    'increlora', dict(budget=8, r_max=4, gain=gain, grants_per_event=grants, interval=2)
   )
   got = method.rule.grants(jnp.asarray(ranks), jnp.asarray(scores))
   assert got.tolist() == want
@@ -85,9 +85,9 @@ def test_growth_keeps_the_budget_whatever_the_ties(ranks, scores, gain, grants, 
 
 def test_growth_begins_after_the_start_and_not_in_it():
   """As in the authors' code: in the first multiple of the interval beyond `start`."""
-  settings = dict(budget=4, r_max=3, start=6, interval=3, grants=1)
+  settings = dict(budget=4, r_max=3, start=6, interval=3, grants_per_event=1)
   method = toy.build('increlora', settings, steps=STEPS)
   run = toy.run(method, keep=[10], data=toy.batches(steps=STEPS))
-  granted_MR = np.asarray(run.states[10].tuned.book.granted_MR)
+  granted_MR = np.asarray(run.states[10].tuned.auxiliary.granted_MR)
   assert sorted(set(granted_MR.ravel())) == [-1, 0, 9]
   assert method.timeline() == [(0, 3), (9, 4)]

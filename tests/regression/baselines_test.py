@@ -16,8 +16,8 @@ from adapad_jax.regression import (
   program,
   sequential_fit,
 )
+from adapad_jax.regression.baselines import joint_gradient
 from adapad_jax.regression.fit import precision, sums
-from adapad_jax.regression.relatives import joint_gradient
 from tests.regression import oracle
 from tests.regression.fit_test import data, reduced_rank
 

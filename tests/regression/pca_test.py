@@ -60,7 +60,7 @@ def test_rounds_equal_the_loop_over_workers(x_NI, solver):
     mesh=sharding.make_mesh(2),
   )  # fmt: skip
   s_II = x_NI.T @ x_NI
-  rate = None if solver.rule == 'power' else solver.rate / np.trace(s_II)
+  rate = None if solver.rule == 'power' else solver.learning_rate / np.trace(s_II)
   start_RI = program.draw_start(0, RANK, 6)
   own = [v_I / np.linalg.norm(v_I) for v_I in start_RI]
   sent = []
@@ -83,8 +83,8 @@ def test_zero_data_leave_no_direction_and_no_error():
   ('settings', 'message'),
   [
     ({'rule': 'pover'}, "did you mean 'power'"),
-    ({'rule': 'mu'}, "rate=None with rule='mu'"),
-    ({'rule': 'power', 'rate': 0.1}, "rate=0.1 with rule='power'"),
+    ({'rule': 'mu'}, "learning_rate=None with rule='mu'"),
+    ({'rule': 'power', 'learning_rate': 0.1}, "learning_rate=0.1 with rule='power'"),
   ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -9,7 +9,7 @@ from adapad_jax.regression import Alternating, Gradient, Power, Schedule, fit, p
 from adapad_jax.regression.fit import fit_moments, precision, sums
 from adapad_jax.regression.moments import gather_moments
 from adapad_jax.regression.planted import exact_design, exponential
-from adapad_jax.regression.rounds import Yardstick
+from adapad_jax.regression.rounds import Reference
 from adapad_jax.regression.schedule import (
   Traffic,
   absent_traffic,
@@ -115,13 +115,13 @@ def test_power_iteration_takes_the_alternating_steps_in_white_inputs(data):
 )
 def test_a_round_costs_one_all_gather_and_local_steps_none(data, solver, mesh):
   schedule = Schedule(rounds=4, local_steps=3)
-  plan = program.Plan(solver, schedule, RANK, sharding.make_mesh(mesh))
+  spec = program.ProgramSpec(solver, schedule, RANK, sharding.make_mesh(mesh))
   moments = gather_moments(*(z.astype('float32') for z in data))
-  problem = program.prepare(moments, plan.solver)
-  progress = program.begin(problem, 0, plan)
+  objective = program.prepare(moments, spec.solver)
+  carry = program.begin(objective, 0, spec)
   traffic = perfect_traffic(schedule.rounds, RANK)
-  yardstick = Yardstick(moments.yy)
-  args = problem, yardstick, traffic, progress, plan
+  reference = Reference(moments.yy)
+  args = objective, reference, traffic, carry, spec
   found = collectives(program.advance.lower(*args).compile().as_text())
   # One loop around it: part of the rounds, and not of the local steps inside.
   assert found == ([] if mesh == 1 else [('all-gather', 1)])

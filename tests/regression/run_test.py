@@ -37,7 +37,7 @@ def config(arg='parallel', **changes):
 def test_every_method_comes_close_to_the_exact_fit(arg, tmp_path):
   values = config(arg)
   if arg == 'joint':
-    values['solver']['rate'] = 1e-3
+    values['solver']['learning_rate'] = 1e-3
   result = run(values, tmp_path, dry_run=False)
   assert result == json.loads((tmp_path / 'result.json').read_text())
   assert result['distance_to_exact'] < 1e-3
@@ -122,7 +122,10 @@ def test_a_dry_run_writes_nothing(tmp_path):
     ({'method': 'paralel'}, "did you mean 'parallel'"),
     ({'solver__name': 'adm'}, "did you mean 'adam'"),
     ({'solver__name': 'hebb'}, 'set data.pca=True'),
-    ({'solver__rate': 0.0}, 'config.solver.rate must be > 0, got 0.0'),
+    (
+      {'solver__learning_rate': 0.0},
+      'config.solver.learning_rate must be > 0, got 0.0',
+    ),
     ({'method': 'joint'}, "solver.name='power' must be one of"),
     ({'method': 'discover', 'ridge': 1.0}, 'ridge=1.0'),
     ({'method': 'exact', 'traffic__late': 1}, "traffic is for method='parallel'"),
@@ -184,6 +187,10 @@ def test_a_finished_run_is_evaluated_again(arg, tmp_path):
   again = evaluate(tmp_path)
   for name in ('train_error', 'test_error', 'test_error_of_prefixes'):
     assert again[name] == pytest.approx(result[name], rel=1e-6)
+  stored = json.loads((tmp_path / 'config.json').read_text())
+  solver = stored['solver']
+  solver['rate'] = solver.pop('learning_rate')  # as earlier versions called it
+  (tmp_path / 'config.json').write_text(json.dumps(stored))
   two = evaluate(tmp_path, max_rank=2)
   assert two['rank'] == 2
   assert two['test_error'] == again['test_error_of_prefixes'][2]

@@ -23,7 +23,7 @@ def test_batches_add_up_to_the_whole(mesh):
       x_NI[rows], y_NO[rows], 3, stream, dtype='float64', seed=1,
       schedule=Schedule(rounds=120), mesh=sharding.make_mesh(mesh),
     )  # fmt: skip
-  assert int(stream.progress.round) == 480
+  assert int(stream.carry.round) == 480
   got_NO = stream.fit.predict(x_NI)
   np.testing.assert_allclose(got_NO, reduced_rank(x_NI, y_NO, 3), atol=1e-6)
   objective = 0.5 * np.sum((y_NO - got_NO) ** 2)
@@ -64,7 +64,7 @@ def test_gradient_steps_keep_their_optimiser_state():
     stream = partial_fit(
       x_NI, y_NO, 2, stream, solver=solver, schedule=Schedule(rounds=7)
     )
-  count_R = np.asarray(stream.progress.state.opt[0].count)
+  count_R = np.asarray(stream.carry.state.opt[0].count)
   np.testing.assert_array_equal(count_R, [14, 14])
 
 

@@ -105,7 +105,7 @@ def test_the_page_says_what_the_result_says(page, workdir):
   text = '\n'.join(read_page(page).texts)
   result = json.loads((workdir / 'result.json').read_text())
   assert f'{result["best"]["metrics"]["accuracy"]:.4f}' in text
-  assert 'optimizer.rate' in text and result['command'] in text
+  assert 'optimizer.learning_rate' in text and result['command'] in text
   for grant in result['grants']:
     row = f'{grant["round"]}\n{grant["module"]}\n{grant["component"]}\n'
     assert row in re.sub(r'\n+', '\n', text)
@@ -216,13 +216,13 @@ def test_runs_are_compared(tiny_run, tmp_path, capsys):
     for name in ('config.json', 'result.json', 'metrics.jsonl', 'ranks.jsonl'):
       shutil.copy(tiny_run.workdir / name, copy)
   config = json.loads((copies[1] / 'config.json').read_text())
-  config['optimizer']['rate'] = 0.125
+  config['optimizer']['learning_rate'] = 0.125
   (copies[1] / 'config.json').write_text(json.dumps(config))
   ask('report', ','.join(map(str, copies)), output=str(tmp_path / 'both.html'))
   assert f'report: {tmp_path / "both.html"}' in capsys.readouterr().out
   found = read_page((tmp_path / 'both.html').read_text())
   text = re.sub(r'\n+', '\n', '\n'.join(found.texts))
-  assert 'optimizer.rate\n0.02\n0.125\n' in text
+  assert 'optimizer.learning_rate\n0.02\n0.125\n' in text
   assert 'one/run' in text and 'two/run' in text and 'train.batch' not in text
   assert len(list((tmp_path / 'both-figures').glob('*.png'))) == len(found.links)
 

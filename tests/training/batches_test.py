@@ -6,7 +6,7 @@ from adapad_jax.sharding import shard_order
 from adapad_jax.training.batches import (
   Order,
   bucket,
-  cut,
+  cut_to_bucket,
   epoch_order,
   lengths,
   padded,
@@ -42,10 +42,10 @@ def test_batches_are_cut_to_the_bucket_that_holds_them():
   mask = np.zeros((1, 2, 12), np.int32)
   mask[0, 0, :3] = mask[0, 1, :5] = 1
   columns = {'mask_BL': mask, 'label_B': np.zeros((1, 2)), 'x': np.zeros((1, 2, 7))}
-  out = cut(columns, (4, 6))
+  out = cut_to_bucket(columns, (4, 6))
   assert out['mask_BL'].shape == (1, 2, 6) and out['x'].shape == (1, 2, 7)
-  assert cut(columns, (4,))['mask_BL'].shape == (1, 2, 12)
-  assert cut(columns, ())['mask_BL'].shape == (1, 2, 12)
+  assert cut_to_bucket(columns, (4,))['mask_BL'].shape == (1, 2, 12)
+  assert cut_to_bucket(columns, ())['mask_BL'].shape == (1, 2, 12)
   assert [bucket(n, (4, 6), 12) for n in (1, 4, 5, 7, 12)] == [4, 4, 6, 12, 12]
   left = {'mask_BL': mask[0, :, ::-1]}  # padding on the left counts as used
   assert lengths(left).tolist() == [12, 12]
@@ -87,7 +87,7 @@ def test_columns_are_cut_by_the_axes_of_their_names():
   }
   assert {name: x.shape for name, x in trimmed(columns).items()} == shapes
   stacked = {name: x[None] for name, x in columns.items()}
-  out = cut(stacked, (8,))
+  out = cut_to_bucket(stacked, (8,))
   assert {name: x.shape[1:] for name, x in out.items()} == shapes
 
 

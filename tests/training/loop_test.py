@@ -19,7 +19,7 @@ ROUNDS = 6
 def values_of(data, **groups):
   values = tiny.values(data, **groups)
   values['train'] |= {'steps': ROUNDS, 'evaluations': 1, 'checkpoint_every': 0}
-  values['adapad'] |= {'start': 1, 'interval': 1, 'grants': 3}
+  values['adapad'] |= {'start': 1, 'interval': 1, 'grants_per_event': 3}
   return values
 
 
@@ -79,8 +79,8 @@ def test_a_batch_in_parts_trains_what_the_whole_one_does(data, tmp_path, method)
     values = values_of(
       data,
       method=method,
-      optimizer={'rule': 'sgd', 'rate': 0.5, 'clip': 0.0},
-      head_optimizer={'rule': 'sgd', 'rate': 0.1, 'clip': 0.0},
+      optimizer={'rule': 'sgd', 'learning_rate': 0.5, 'clip': 0.0},
+      head_optimizer={'rule': 'sgd', 'learning_rate': 0.1, 'clip': 0.0},
     )
     values['train'] |= {'accumulate': parts}
     workdir = tmp_path / str(parts)

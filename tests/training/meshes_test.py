@@ -45,7 +45,7 @@ def values_of(folder, family, mesh, **groups):
   axes = dict(zip(('worker', 'data', 'model'), mesh, strict=True))
   values = tiny.values(folder, mesh=axes, **groups)
   values['train'] |= {'steps': ROUNDS}
-  values['adapad'] |= {'start': 1, 'interval': 1, 'grants': 6}
+  values['adapad'] |= {'start': 1, 'interval': 1, 'grants_per_event': 6}
   if family == 'decoder':
     encoder = pathlib.Path(values['model']['source'])
     source = encoder.with_name('decoder')

@@ -39,8 +39,8 @@ def test_a_run_with_fused_attention_equals_the_plain_one(data):
       data,
       rounds=3,
       model={'fused': fused, 'attention_dropout': 0.0},
-      optimizer={'rule': 'sgd', 'rate': 0.5},
-      head_optimizer={'rule': 'sgd', 'rate': 0.5},
+      optimizer={'rule': 'sgd', 'learning_rate': 0.5},
+      head_optimizer={'rule': 'sgd', 'learning_rate': 0.5},
     )
     layer = session.pretrained.model.bert.encoder.layer[0]
     assert layer.attention.self.fused == fused

@@ -65,11 +65,20 @@ def test_mistakes_are_named(saved, folder, tmp_path):
     export(folder / 'run', tmp_path / 'out', format='pfet')
 
 
+def under(fields, **names):
+  """Fields under the names that they once had."""
+  assert set(names) <= set(fields)
+  return {names.get(name, name): value for name, value in fields.items()}
+
+
 def of_before(folder, tmp_path):
-  """The run as an earlier version left it, with a stop rule that nobody used."""
+  """The run as an earlier version left it: other field names, a stop rule unused."""
   before = shutil.copytree(folder / 'run', tmp_path / 'before')
   config = json.loads((before / 'config.json').read_text())
-  config['settings'] |= {'stop_ratio': 0.0, 'stop_patience': 3}
+  settings = config['settings'] | {'stop_ratio': 0.0, 'stop_patience': 3}
+  config['settings'] = under(settings, grants_per_event='grants')
+  for group in ('optimizer', 'head_optimizer'):
+    config[group] = under(config[group], learning_rate='rate')
   (before / 'config.json').write_text(json.dumps(config))
   there = before / 'checkpoints' / 'best'
   (step,) = sorted(there.iterdir(), key=lambda path: int(path.name))[-1:]

@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp_path):
-  values = tiny.values(data, optimizer={'rate': 1e30, 'warmup': 0.0})
+  values = tiny.values(data, optimizer={'learning_rate': 1e30, 'warmup': 0.0})
   with pytest.raises(Diverged, match=r'not finite in round 2; the state after round 1'):
     train(finetune_config(values), tmp_path)
   step, state = final_state(values, tmp_path)
@@ -211,8 +211,10 @@ def test_a_run_from_before_a_field_existed_goes_on(finished, data, tmp_path):
 
 def test_another_config_in_the_same_workdir_is_refused(finished, data):
   workdir, _ = finished
-  values = tiny.values(data, seed=1, optimizer={'rate': 0.5})
-  with pytest.raises(ValueError, match='optimizer.rate is 0.5, there it is 0.02; seed'):
+  values = tiny.values(data, seed=1, optimizer={'learning_rate': 0.5})
+  with pytest.raises(
+    ValueError, match='optimizer.learning_rate is 0.5, there it is 0.02; seed'
+  ):
     train(finetune_config(values), workdir)
 
 
@@ -234,7 +236,9 @@ def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):
 
 
 def test_patience_ends_a_run_early(data, tmp_path):
-  values = tiny.values(data, optimizer={'rate': 0.0}, head_optimizer={'rate': 0.0})
+  values = tiny.values(
+    data, optimizer={'learning_rate': 0.0}, head_optimizer={'learning_rate': 0.0}
+  )
   values['train'] |= {'patience': 1}
   result = train(finetune_config(values), tmp_path)
   assert result['rounds'] == 40 and result['best']['step'] == 20

@@ -116,7 +116,7 @@ def test_a_round_that_never_ends_is_named_and_two_signals_end_the_run(data, tmp_
   values = tiny.values(data)
   values['train'] |= {'steps': 6, 'checkpoint_every': 2, 'watchdog': 1.0}
   values['train'] |= {'evaluations': 1}
-  values['adapad'] |= {'start': 1, 'interval': 1, 'grants': 3}
+  values['adapad'] |= {'start': 1, 'interval': 1, 'grants_per_event': 3}
   with started(HANGS, json.dumps(values), tmp_path) as process:
     # Whether it is stuck in sending off or in waiting, jax decides.
     said = read_until(process, 'no progress for')

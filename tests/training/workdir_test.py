@@ -30,7 +30,7 @@ from tests.commands import exchange
 
 ROOT = pathlib.Path(__file__).parents[2]
 FEW = {'steps': 4, 'evaluations': 1, 'checkpoint_every': 0}
-SPENT = {'budget': 18, 'r_max': 2, 'start': 1, 'interval': 1, 'grants': 6}
+SPENT = {'budget': 18, 'r_max': 2, 'start': 1, 'interval': 1, 'grants_per_event': 6}
 ROWS = [{'text': 'good film'}, {'text': 'poor plot awful cast'}, {'text': 'fine'}]
 
 

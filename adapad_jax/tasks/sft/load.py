@@ -30,7 +30,7 @@ from adapad_jax.tasks.sft.rows import (
 from adapad_jax.tasks.sft.store import Store
 from adapad_jax.tasks.sft.template import load_template
 from adapad_jax.tasks.sft.tokenise import (
-  Recipe,
+  Tokenisation,
   digest_of_tokenizer,
   tokenise_all,
 )
@@ -48,20 +48,20 @@ class Source:
   Attributes:
     config: as given.
     tokenizer: of the model.
-    encoder, recipe: how rows become tokens.
+    encoder, tokenisation: how rows become tokens.
     files: rows by split.
   """
 
   config: DataConfig
   tokenizer: Any
   encoder: Encoder
-  recipe: Recipe
+  tokenisation: Tokenisation
   files: dict[str, Sequence[Rows]]
 
   def store(self, files: Sequence[Rows], name: str) -> Store:
     """Tokens of some files."""
     cache = self.config.chat.cache
-    return tokenise_all(files, self.recipe, self.encoder, cache, name)
+    return tokenise_all(files, self.tokenisation, self.encoder, cache, name)
 
   def documents(self, files: Sequence[Rows], name: str) -> Documents:
     """All rows of files that fit."""
@@ -90,7 +90,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
   columns = Columns(
     config.prompt, config.completion, config.messages, config.chat.strings
   )
-  recipe = Recipe(
+  tokenisation = Tokenisation(
     template=load_template(config.chat.template, tokenizer),
     loss=config.chat.loss,
     columns=columns,
@@ -99,7 +99,7 @@ def build(config: DataConfig, tokenizer: Any) -> Task:
   )
   path = f'{config.path}:{config.subset}' if config.subset else config.path
   files = splits_of(path, config.train, config.validation, config.test)
-  source = Source(config, tokenizer, encoder, recipe, files)
+  source = Source(config, tokenizer, encoder, tokenisation, files)
   found = _train_and_validation(source)
   task = Task(
     name=config.task,

@@ -26,9 +26,8 @@ def describe(source: 'Source', found: Mapping[str, Documents]) -> list[str]:
     f'rows of {rows.source}: layout {name}'
     for rows, name in zip(files, names, strict=True)
   ]
-  lines += [
-    f'chat template: {source.recipe.template.name}; loss on {source.recipe.loss}'
-  ]
+  how = source.tokenisation
+  lines += [f'chat template: {how.template.name}; loss on {how.loss}']
   lines += [f'{name}: {counts(rows)}' for name, rows in found.items()]
   if bad := first_bad(train.store, files):
     lines += ['left out of the training files, for instance:', *(f'  {b}' for b in bad)]

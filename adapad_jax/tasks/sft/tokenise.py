@@ -30,7 +30,7 @@ _HOW_TO_DROP = '; data.bad_rows=drop leaves such rows out and counts them'
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Tokenisation:
   """How rows become tokens.
 
   Attributes:
@@ -67,13 +67,17 @@ class _Done:
 
 
 def tokenise_all(
-  files: Sequence[Rows], recipe: Recipe, encoder: Encoder, cache: str, name: str
+  files: Sequence[Rows],
+  tokenisation: Tokenisation,
+  encoder: Encoder,
+  cache: str,
+  name: str,
 ) -> Store:
   """The tokens of all rows of some files, from the cache if they are there.
 
   Args:
     files: what to read.
-    recipe: how.
+    tokenisation: how.
     encoder: the tokenizer.
     cache: folder of the cache; '' is the user's.
     name: of the split, for the progress shown.
@@ -86,12 +90,16 @@ def tokenise_all(
     'version': _VERSION,
     'packages': [importlib.metadata.version(p) for p in ('transformers', 'tokenizers')],
     'files': [rows.digest() for rows in files],
-    'template': recipe.template.text,
-    'names': dict(recipe.template.tokens),
-    'tokenizer': recipe.tokenizer,
-    'recipe': [recipe.loss, recipe.drop, dataclasses.astuple(recipe.columns)],
+    'template': tokenisation.template.text,
+    'names': dict(tokenisation.template.tokens),
+    'tokenizer': tokenisation.tokenizer,
+    'recipe': [
+      tokenisation.loss,
+      tokenisation.drop,
+      dataclasses.astuple(tokenisation.columns),
+    ],
   }
-  make = functools.partial(_write, files, recipe, encoder, name)
+  make = functools.partial(_write, files, tokenisation, encoder, name)
   store = kept(cache_root(cache), key, make)
   if not len(store):
     bad = sum(store.about['bad'])
@@ -109,17 +117,21 @@ def first_bad(store: Store, files: Sequence[Rows]) -> list[str]:
 
 
 def _write(
-  files: Sequence[Rows], recipe: Recipe, encoder: Encoder, name: str, writer: Writer
+  files: Sequence[Rows],
+  tokenisation: Tokenisation,
+  encoder: Encoder,
+  name: str,
+  writer: Writer,
 ) -> dict[str, Any]:
   layouts, bad = [''] * len(files), [0] * len(files)
   first: list[tuple[int, int, str]] = []
-  work = functools.partial(_work, recipe, encoder)
+  work = functools.partial(_work, tokenisation, encoder)
   with Progress(f'tokenising {name}') as progress:
-    for done in _in_order(work, _chunks(files, recipe.columns)):
+    for done in _in_order(work, _chunks(files, tokenisation.columns)):
       chunk = done.chunk
       layouts[chunk.file] = chunk.layout.name
       for number, reason in done.bad:
-        if not recipe.drop:
+        if not tokenisation.drop:
           raise ValueError(f'{chunk.rows.place(number)}: {reason}{_HOW_TO_DROP}')
         bad[chunk.file] += 1
         first += [(chunk.file, number, reason)] if len(first) < _SHOWN else []
@@ -138,11 +150,11 @@ def _chunks(files: Sequence[Rows], columns: Columns) -> Iterator[_Chunk]:
       yield _Chunk(number, rows, layout, part)
 
 
-def _work(recipe: Recipe, encoder: Encoder, chunk: _Chunk) -> _Done:
+def _work(tokenisation: Tokenisation, encoder: Encoder, chunk: _Chunk) -> _Done:
   numbers, marked, bad = [], [], []
   for number, row in chunk.items:
     try:
-      marked.append(mark(chunk.layout(row), recipe.template, recipe.loss))
+      marked.append(mark(chunk.layout(row), tokenisation.template, tokenisation.loss))
       numbers.append(number)
     except BadRow as error:
       bad.append((number, str(error)))

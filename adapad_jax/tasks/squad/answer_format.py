@@ -15,8 +15,8 @@ from adapad_jax.tasks.task import Batch, Outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class Laid:
-  """Questions laid out as rows.
+class EncodedQuestions:
+  """Questions encoded as rows of tokens.
 
   Attributes:
     columns: what a `Split` holds.
@@ -32,21 +32,21 @@ class Laid:
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class AnswerFormat:
   """One way of answering.
 
   Attributes:
     head: the model head it reads.
-    learns_silence: whether rows without their answer train it to give none.
-    lay: questions -> rows.
+    trains_no_answer: whether rows without their answer train it to give none.
+    encode: questions -> rows.
     loss: as in `Task`.
     predict: as in `Task`.
     answers: (questions, windows, outputs of predict) -> answers.
   """
 
   head: Head
-  learns_silence: bool
-  lay: Callable[[Questions], Laid]
+  trains_no_answer: bool
+  encode: Callable[[Questions], EncodedQuestions]
   loss: Callable[..., tuple[jax.Array, jax.Array]]
   predict: Callable[[Any, Batch], dict[str, jax.Array]]
   answers: Callable[[Questions, Windows, Outputs], Answers]

@@ -13,18 +13,18 @@ from adapad_jax.models.decoder import last_token
 from adapad_jax.models.generation import Budget, extend, log_probability, read
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.config import DataConfig, QaConfig
+from adapad_jax.tasks.squad.answer_format import AnswerFormat, EncodedQuestions
 from adapad_jax.tasks.squad.answers import Answers, Candidate, choose
-from adapad_jax.tasks.squad.layout import (
+from adapad_jax.tasks.squad.questions import Questions
+from adapad_jax.tasks.squad.row_format import (
   Ids,
-  Layout,
+  RowFormat,
   encode_all,
   end_of_text,
-  prompt_layout,
+  prompt_format,
   word_lead,
 )
-from adapad_jax.tasks.squad.questions import Questions
 from adapad_jax.tasks.squad.scoring import normalise
-from adapad_jax.tasks.squad.way import Laid, Way
 from adapad_jax.tasks.squad.windows import (
   Windows,
   check_room,
@@ -36,7 +36,9 @@ from adapad_jax.tasks.task import Batch, Outputs
 from adapad_jax.tasks.tokenise import pad_rows
 
 
-def way(config: DataConfig, tokenizer: Any, *, unanswerable: bool) -> Way:
+def answer_format(
+  config: DataConfig, tokenizer: Any, *, unanswerable: bool
+) -> AnswerFormat:
   """Answers by generation, of decoders.
 
   In v1.1 training keeps the rows that hold their answer. In v2.0 a row without it
@@ -46,16 +48,16 @@ def way(config: DataConfig, tokenizer: Any, *, unanswerable: bool) -> Way:
     ValueError: if the rows are too short, or the tokenizer lacks what they need.
   """
   qa = config.qa
-  layout = prompt_layout(tokenizer, qa, unanswerable=unanswerable)
+  row_format = prompt_format(tokenizer, qa, unanswerable=unanswerable)
   stop = end_of_text(tokenizer)
   room = config.max_length - answer_room(qa)
-  check_room(layout, qa, room)
+  check_room(row_format, qa, room)
   reply = _spoken(tokenizer, qa, [qa.no_answer])[0] if unanswerable else None
   budget = Budget(answer_room(qa), (stop,), tokenizer.pad_token_id or 0)
-  return Way(
+  return AnswerFormat(
     head=Head('lm'),
-    learns_silence=unanswerable,
-    lay=functools.partial(_lay, tokenizer, layout, qa, room, reply),
+    trains_no_answer=unanswerable,
+    encode=functools.partial(_encode, tokenizer, row_format, qa, room, reply),
     loss=answer_loss,
     predict=functools.partial(predict_answers, budget, reply),
     answers=functools.partial(_answers, tokenizer, qa, unanswerable),
@@ -114,15 +116,15 @@ def no_answer_odds(null_N: np.ndarray) -> np.ndarray:
   return null_N - np.log(-np.expm1(null_N))
 
 
-def _lay(
+def _encode(
   tokenizer: Any,
-  layout: Layout,
+  row_format: RowFormat,
   qa: QaConfig,
   room: int,
   reply: Ids | None,
   questions: Questions,
-) -> Laid:
-  rows = make_rows(questions, layout, tokenizer, qa, room)
+) -> EncodedQuestions:
+  rows = make_rows(questions, row_format, tokenizer, qa, room)
   windows = rows.windows
   held_N = token_spans(windows, questions)[:, 0] >= 0
   texts = [
@@ -138,7 +140,7 @@ def _lay(
   columns['answer_BA'] = pad_rows(answers, answer_room(qa), 0)
   ones = [[1] * len(answer) for answer in answers]
   columns['said_BA'] = pad_rows(ones, answer_room(qa), 0)
-  return Laid(columns, windows, held_N, rows.cut)
+  return EncodedQuestions(columns, windows, held_N, rows.cut)
 
 
 def _spoken(tokenizer: Any, qa: QaConfig, texts: Sequence[str]) -> list[Ids]:

@@ -16,11 +16,11 @@ from adapad_jax.tasks.facts import Facts, recalled, source_facts
 from adapad_jax.tasks.files import existing
 from adapad_jax.tasks.reader import Read, Readers, files_of, hub_of
 from adapad_jax.tasks.squad import generate, span
+from adapad_jax.tasks.squad.answer_format import AnswerFormat
 from adapad_jax.tasks.squad.answers import Answers, write_answers
 from adapad_jax.tasks.squad.questions import Questions, check_questions
 from adapad_jax.tasks.squad.reading import find_tables, read_questions
 from adapad_jax.tasks.squad.scoring import normalise, score_v1, score_v2
-from adapad_jax.tasks.squad.way import Way
 from adapad_jax.tasks.squad.windows import Windows
 from adapad_jax.tasks.task import (
   Baseline,
@@ -33,7 +33,10 @@ from adapad_jax.tasks.task import (
 )
 
 TASKS = ('squad', 'squad_v2')
-WAYS: dict[str, Callable[..., Way]] = {'span': span.way, 'generate': generate.way}
+ANSWER_FORMATS: dict[str, Callable[..., AnswerFormat]] = {
+  'span': span.answer_format,
+  'generate': generate.answer_format,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +67,27 @@ def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Tas
     readers = recalled(readers, facts.sources)
     cuts = Cuts(readers, 'title', config)
     questions = lambda name: check(cuts[name])
-  way = WAYS[config.qa.answer](config, tokenizer, unanswerable=unanswerable)
-  answers = functools.partial(_answers, way)
+  answer_format = ANSWER_FORMATS[config.qa.answer](
+    config, tokenizer, unanswerable=unanswerable
+  )
+  answers = functools.partial(_answers, answer_format)
 
   def made(name: str) -> Split:
     if name.startswith('test'):
-      return _split(way, name, check(readers[name](), required=False))
-    return _split(way, name, questions(name))
+      return _split(answer_format, name, check(readers[name](), required=False))
+    return _split(answer_format, name, questions(name))
 
   def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
     table = read_questions(path, required=labelled)
-    return _split(way, 'input', check(table, required=labelled))
+    return _split(answer_format, 'input', check(table, required=labelled))
 
   return Task(
     name=config.task,
-    head=way.head,
+    head=answer_format.head,
     label_names=None,
     splits=Splits({name: functools.partial(made, name) for name in facts.splits}),
-    loss=way.loss,
-    predict=way.predict,
+    loss=answer_format.loss,
+    predict=answer_format.predict,
     evaluate=functools.partial(_evaluate, answers),
     metric='f1',
     baseline=facts.baseline,
@@ -122,30 +127,30 @@ def _facts(
   )
 
 
-def _split(way: Way, name: str, questions: Questions) -> Split:
-  laid = way.lay(questions)
-  if laid.cut:
+def _split(answer_format: AnswerFormat, name: str, questions: Questions) -> Split:
+  encoded = answer_format.encode(questions)
+  if encoded.cut:
     logging.getLogger(__name__).warning(
       '%d of %d questions in %r are longer than data.qa.max_question and were cut',
-      laid.cut,
+      encoded.cut,
       len(questions),
       name,
     )
-  columns, windows = laid.columns, laid.windows
-  if name == 'train' and not way.learns_silence:
-    kept = np.flatnonzero(laid.held_N)
+  columns, windows = encoded.columns, encoded.windows
+  if name == 'train' and not answer_format.trains_no_answer:
+    kept = np.flatnonzero(encoded.held_N)
     columns = {key: x[kept] for key, x in columns.items()}
     windows = windows.take(kept)
   return Split(name, columns, host=Asked(questions, windows))
 
 
-def _answers(way: Way, split: Split, outputs: Outputs) -> Answers:
+def _answers(answer_format: AnswerFormat, split: Split, outputs: Outputs) -> Answers:
   rows = len(next(iter(outputs.values())))
   if rows != len(split):
     raise ValueError(
       f'split {split.name!r} has {len(split)} rows, but there are {rows} outputs'
     )
-  return way.answers(split.host.questions, split.host.windows, outputs)
+  return answer_format.answers(split.host.questions, split.host.windows, outputs)
 
 
 def _evaluate(

@@ -11,7 +11,7 @@ _PASSAGE, _QUESTION = '\ue000', '\ue001'  # Private characters: no text has them
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class RowFormat:
   """A row: prefix, first text, middle, second text, suffix.
 
   Attributes:
@@ -39,7 +39,7 @@ class Layout:
     return len(self.prefix) + len(self.middle) + len(self.suffix)
 
 
-def span_layout(tokenizer: Any) -> Layout:
+def span_format(tokenizer: Any) -> RowFormat:
   """The row for marking an answer.
 
   An encoder's tokenizer has a classification token, which stands for 'no answer'.
@@ -52,10 +52,10 @@ def span_layout(tokenizer: Any) -> Layout:
   segments = 'token_type_ids' in tokenizer.model_input_names
   if tokenizer.cls_token_id is not None:
     prefix, middle, suffix = specials_of_pair(tokenizer)
-    return Layout(prefix, middle, suffix, segments=segments, null_first=True)
+    return RowFormat(prefix, middle, suffix, segments=segments, null_first=True)
   end = end_of_text(tokenizer)
   start = specials_of_pair(tokenizer)[0]
-  return Layout(start, encode(tokenizer, '\n'), (end,))
+  return RowFormat(start, encode(tokenizer, '\n'), (end,))
 
 
 def specials_of_pair(tokenizer: Any) -> tuple[Ids, Ids, Ids]:
@@ -71,7 +71,7 @@ def specials_of_pair(tokenizer: Any) -> tuple[Ids, Ids, Ids]:
   return tuple(parts[0]), tuple(parts[1]), tuple(parts[2])
 
 
-def prompt_layout(tokenizer: Any, qa: QaConfig, *, unanswerable: bool) -> Layout:
+def prompt_format(tokenizer: Any, qa: QaConfig, *, unanswerable: bool) -> RowFormat:
   """The row for a decoder that says the answer next.
 
   The passage comes first. A tokenizer with a chat template has it wrapped around
@@ -94,7 +94,7 @@ def prompt_layout(tokenizer: Any, qa: QaConfig, *, unanswerable: bool) -> Layout
     start = specials_of_pair(tokenizer)[0]
   before, rest = text.split(_PASSAGE)
   between, after = rest.split(_QUESTION)
-  return Layout(
+  return RowFormat(
     prefix=start + encode(tokenizer, before),
     middle=encode(tokenizer, between),
     suffix=encode(tokenizer, after),

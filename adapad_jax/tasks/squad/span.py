@@ -9,11 +9,11 @@ import numpy as np
 
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.config import DataConfig, QaConfig
+from adapad_jax.tasks.squad.answer_format import AnswerFormat, EncodedQuestions
 from adapad_jax.tasks.squad.answers import Answers, Candidate, choose
-from adapad_jax.tasks.squad.layout import Layout, span_layout
 from adapad_jax.tasks.squad.questions import Questions
+from adapad_jax.tasks.squad.row_format import RowFormat, span_format
 from adapad_jax.tasks.squad.search import best_spans
-from adapad_jax.tasks.squad.way import Laid, Way
 from adapad_jax.tasks.squad.windows import (
   Windows,
   check_room,
@@ -24,7 +24,9 @@ from adapad_jax.tasks.squad.windows import (
 from adapad_jax.tasks.task import Batch, Outputs
 
 
-def way(config: DataConfig, tokenizer: Any, *, unanswerable: bool) -> Way:
+def answer_format(
+  config: DataConfig, tokenizer: Any, *, unanswerable: bool
+) -> AnswerFormat:
   """Answers by marked span, of encoders and decoders.
 
   A row without its whole answer is to mark the no-answer token: the passage in that
@@ -33,23 +35,23 @@ def way(config: DataConfig, tokenizer: Any, *, unanswerable: bool) -> Way:
   Raises:
     ValueError: if the rows are too short, or the tokenizer lacks what they need.
   """
-  layout = span_layout(tokenizer)
-  check_room(layout, config.qa, config.max_length)
-  return Way(
+  row_format = span_format(tokenizer)
+  check_room(row_format, config.qa, config.max_length)
+  return AnswerFormat(
     head=Head('span'),
-    learns_silence=True,
-    lay=functools.partial(_lay, config, tokenizer, layout),
+    trains_no_answer=True,
+    encode=functools.partial(_encode, config, tokenizer, row_format),
     loss=span_loss,
     predict=predict_spans,
     answers=functools.partial(span_answers, config.qa, unanswerable),
   )
 
 
-def _lay(
-  config: DataConfig, tokenizer: Any, layout: Layout, questions: Questions
-) -> Laid:
+def _encode(
+  config: DataConfig, tokenizer: Any, row_format: RowFormat, questions: Questions
+) -> EncodedQuestions:
   length = config.max_length
-  rows = make_rows(questions, layout, tokenizer, config.qa, length)
+  rows = make_rows(questions, row_format, tokenizer, config.qa, length)
   windows = rows.windows
   span_N2 = token_spans(windows, questions)
   held_N = span_N2[:, 0] >= 0
@@ -64,7 +66,7 @@ def _lay(
   columns = pad(rows, length, tokenizer.pad_token_id or 0)
   columns |= {name: place_N.astype(np.int32) for name, place_N in places.items()}
   columns['weight_B'] = questions.weight_Q[windows.question_N]
-  return Laid(columns, windows, held_N, rows.cut)
+  return EncodedQuestions(columns, windows, held_N, rows.cut)
 
 
 def span_loss(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.tasks.config import QaConfig
-from adapad_jax.tasks.squad.layout import Layout, encode_all
 from adapad_jax.tasks.squad.questions import Questions
+from adapad_jax.tasks.squad.row_format import RowFormat, encode_all
 from adapad_jax.tasks.tokenise import pad_rows
 
 
@@ -64,13 +64,13 @@ class Rows:
   cut: int
 
 
-def check_room(layout: Layout, qa: QaConfig, length: int) -> None:
+def check_room(row_format: RowFormat, qa: QaConfig, length: int) -> None:
   """Checks that windows move forward even beside the longest question.
 
   Raises:
     ValueError: if the passage tokens of a row do not exceed the overlap.
   """
-  room = length - layout.fixed - qa.max_question
+  room = length - row_format.fixed - qa.max_question
   if room <= qa.overlap:
     raise ValueError(
       f'data.max_length leaves {room} tokens of passage beside a question of'
@@ -80,7 +80,7 @@ def check_room(layout: Layout, qa: QaConfig, length: int) -> None:
 
 
 def make_rows(
-  questions: Questions, layout: Layout, tokenizer: Any, qa: QaConfig, length: int
+  questions: Questions, row_format: RowFormat, tokenizer: Any, qa: QaConfig, length: int
 ) -> Rows:
   """Lays out every question with the windows of its passage.
 
@@ -89,7 +89,7 @@ def make_rows(
 
   Args:
     questions: what to lay out.
-    layout: what stands around the texts.
+    row_format: what stands around the texts.
     tokenizer: a fast tokenizer.
     qa: limits of the question and the overlap; `check_room` has passed them.
     length: most tokens of a row.
@@ -98,7 +98,7 @@ def make_rows(
     ValueError: if a passage has no tokens.
   """
   passages = encode_all(tokenizer, questions.passages)
-  lead = layout.question_lead
+  lead = row_format.question_lead
   asked = encode_all(tokenizer, [lead + text for text in questions.questions])
   offset_P = np.cumsum([0] + [len(e.ids) for e in passages])
   ids, segments, places, cut = [], [], [], 0
@@ -112,14 +112,14 @@ def make_rows(
       raise ValueError(
         f'{questions.source}: the passage of question {name!r} has no tokens'
       )
-    room = length - layout.fixed - len(question)
+    room = length - row_format.fixed - len(question)
     for begin in window_starts(len(tokens), room, qa.overlap):
       part = tokens[begin : begin + room]
-      row, split, first = _row(layout, question, part)
+      row, split, first = _row(row_format, question, part)
       ids.append(row)
-      if layout.segments:
+      if row_format.segments:
         segments.append([0] * split + [1] * (len(row) - split))
-      null = 0 if layout.null_first else len(row) - 1
+      null = 0 if row_format.null_first else len(row) - 1
       places.append((number, first, len(part), offset_P[passage] + begin, null))
   places_5N = np.array(places, np.int64).reshape(-1, 5).T
   windows = Windows(*places_5N, chars_T2=_characters(passages))
@@ -170,13 +170,13 @@ def token_spans(windows: Windows, questions: Questions) -> np.ndarray:
 
 
 def _row(
-  layout: Layout, question: list[int], part: list[int]
+  row_format: RowFormat, question: list[int], part: list[int]
 ) -> tuple[list[int], int, int]:
   """A row, the column where its second segment starts and the passage's column."""
-  first, second = (question, part) if layout.question_first else (part, question)
-  head = [*layout.prefix, *first, *layout.middle]
-  row = [*head, *second, *layout.suffix]
-  passage = len(head) if layout.question_first else len(layout.prefix)
+  first, second = (question, part) if row_format.question_first else (part, question)
+  head = [*row_format.prefix, *first, *row_format.middle]
+  row = [*head, *second, *row_format.suffix]
+  passage = len(head) if row_format.question_first else len(row_format.prefix)
   return row, len(head), passage
 
 

@@ -63,7 +63,7 @@ def values(folder, **groups):
       'chat': {'cache': str(folder / 'cache')},
     },
     'model': {'source': str(folder / 'model'), 'random_weights': True, 'scan': True},
-    'optimizer': {'rate': 0.02, 'warmup': 0.0},
+    'optimizer': {'learning_rate': 0.02, 'warmup': 0.0},
     'train': {'batch': 8, 'steps': 16, 'eval_batch': 8, 'evaluations': 2},
     'adapad': {'r_max': 2, 'budget': 20},
     'mesh': {'worker': 1, 'data': 1},

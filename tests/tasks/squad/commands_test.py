@@ -49,7 +49,9 @@ def config_of(arg, folder, source, **data):
   config.model.update(source=source, random_weights=True, dtype='float32')
   config.model.update(scan=False, remat=False)
   config.adapter.targets = ('query', 'value') if 'minilm' in arg else ('q', 'v')
-  config.adapad.update(r_max=2, grants=10, joint=0.5 if config.adapad.joint else 0.0)
+  config.adapad.update(
+    r_max=2, grants_per_event=10, joint=0.5 if config.adapad.joint else 0.0
+  )
   config.mesh.update(worker=1, data=1)
   config.train.update(batch=4, steps=6, eval_batch=4, evaluations=1, log_every=1)
   return config.to_dict()

@@ -9,7 +9,7 @@ from adapad_jax.models import load, load_tokenizer
 from adapad_jax.tasks import DataConfig, load_task
 from adapad_jax.tasks.config import QaConfig
 from adapad_jax.tasks.squad.generate import answer_room, decode, no_answer_odds
-from adapad_jax.tasks.squad.layout import prompt_layout
+from adapad_jax.tasks.squad.row_format import prompt_format
 from tests.tasks.squad.toy import write_toy
 
 SMALL = QaConfig(answer='generate', overlap=16, max_question=48, max_answer=12)
@@ -119,8 +119,8 @@ NARROW = QaConfig(answer='generate', overlap=8, max_question=20, max_answer=12)
 
 def narrow_task(folder, tokenizer, *, unanswerable):
   """Rows that no passage fits into."""
-  layout = prompt_layout(tokenizer, NARROW, unanswerable=unanswerable)
-  length = layout.fixed + NARROW.max_question + answer_room(NARROW) + 14
+  row_format = prompt_format(tokenizer, NARROW, unanswerable=unanswerable)
+  length = row_format.fixed + NARROW.max_question + answer_room(NARROW) + 14
   return toy_task(
     folder, tokenizer, unanswerable=unanswerable, length=length, qa=NARROW
   )

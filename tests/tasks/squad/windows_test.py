@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from adapad_jax.tasks.config import QaConfig
-from adapad_jax.tasks.squad.layout import encode, span_layout
 from adapad_jax.tasks.squad.questions import check_questions
 from adapad_jax.tasks.squad.reading import read_questions
+from adapad_jax.tasks.squad.row_format import encode, span_format
 from adapad_jax.tasks.squad.windows import (
   check_room,
   make_rows,
@@ -71,7 +71,7 @@ def test_windows_are_the_tokenizers_own_on_real_passages(name, shared, request):
   table = subset(read_questions(path), 60)
   questions = check_questions(table, unanswerable=True)
   qa, length = QaConfig(overlap=24), 96
-  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, length)
+  rows = make_rows(questions, span_format(tokenizer), tokenizer, qa, length)
   expected = tokenizer(
     list(questions.questions),
     [questions.passage(i) for i in range(len(questions))],
@@ -115,7 +115,7 @@ def test_real_answers_come_back_from_their_tokens(tokenizer, shared):
   answers = [{'text': [g['text']], 'answer_start': [g['answer_start']]} for g in golds]
   names = {'id': ids, 'context': contexts, 'question': asked, 'answers': answers}
   questions = check_questions(Table(names, 'x'), unanswerable=False)
-  made = make_rows(questions, span_layout(tokenizer), tokenizer, QaConfig(), 256)
+  made = make_rows(questions, span_format(tokenizer), tokenizer, QaConfig(), 256)
   windows = made.windows
   spans = token_spans(windows, questions)
   held = spans[:, 0] >= 0
@@ -151,7 +151,7 @@ def test_real_answers_come_back_from_their_tokens(tokenizer, shared):
 def test_spans_cover_their_answer_whatever_the_tokenizer(any_tokenizer, answer, nth):
   questions = questions_of(('Where?', answer, nth))
   rows = make_rows(
-    questions, span_layout(any_tokenizer), any_tokenizer, QaConfig(), 384
+    questions, span_format(any_tokenizer), any_tokenizer, QaConfig(), 384
   )
   windows = rows.windows
   first, last = token_spans(windows, questions)[0]
@@ -167,7 +167,7 @@ def test_spans_cover_their_answer_whatever_the_tokenizer(any_tokenizer, answer, 
 def test_a_cut_answer_is_in_no_window_and_a_whole_one_in_each_that_has_it(tokenizer):
   questions = questions_of(('a?', 'O’Neil', 0), ('b?', None, 0), ('c?', 'Zürich', 1))
   qa = QaConfig(overlap=3, max_question=4)
-  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, 16)
+  rows = make_rows(questions, span_format(tokenizer), tokenizer, qa, 16)
   windows = rows.windows
   spans = token_spans(windows, questions)
   for row, number in enumerate(windows.question_N):
@@ -180,13 +180,13 @@ def test_a_cut_answer_is_in_no_window_and_a_whole_one_in_each_that_has_it(tokeni
     assert (spans[windows.question_N == number, 0] >= 0).any() == found
   # Windows that share no token cut what lies across their border.
   halves = make_rows(
-    questions, span_layout(tokenizer), tokenizer, QaConfig(overlap=0), 128
+    questions, span_format(tokenizer), tokenizer, QaConfig(overlap=0), 128
   )
   assert len(halves.windows) == 3
   wide = questions_of(('a?', TEXT[5:120], 0))
-  rows = make_rows(wide, span_layout(tokenizer), tokenizer, QaConfig(overlap=2), 90)
+  rows = make_rows(wide, span_format(tokenizer), tokenizer, QaConfig(overlap=2), 90)
   short = make_rows(
-    wide, span_layout(tokenizer), tokenizer, QaConfig(overlap=2, max_question=1), 20
+    wide, span_format(tokenizer), tokenizer, QaConfig(overlap=2, max_question=1), 20
   )
   assert (token_spans(rows.windows, wide)[:, 0] >= 0).any()
   assert (token_spans(short.windows, wide)[:, 0] < 0).all()
@@ -195,7 +195,7 @@ def test_a_cut_answer_is_in_no_window_and_a_whole_one_in_each_that_has_it(tokeni
 def test_long_questions_are_cut_and_counted(tokenizer):
   questions = questions_of(('why ' * 500, '42', 0), ('why?', '42', 0))
   qa = QaConfig(max_question=10, overlap=4)
-  rows = make_rows(questions, span_layout(tokenizer), tokenizer, qa, 24)
+  rows = make_rows(questions, span_format(tokenizer), tokenizer, qa, 24)
   assert rows.cut == 1 and max(map(len, rows.ids)) == 24
   why = encode(tokenizer, 'why')[0]
   assert rows.ids[0][:12] == [tokenizer.cls_token_id, *[why] * 10, *rows.ids[0][11:12]]
@@ -203,16 +203,16 @@ def test_long_questions_are_cut_and_counted(tokenizer):
 
 def test_a_causal_row_asks_first_and_ends_with_the_end_of_text(qwen):
   questions = questions_of(('Where is it?', '42', 0))
-  layout = span_layout(qwen)
-  rows = make_rows(questions, layout, qwen, QaConfig(), 256)
+  row_format = span_format(qwen)
+  rows = make_rows(questions, row_format, qwen, QaConfig(), 256)
   assert qwen.decode(rows.ids[0]) == f'Where is it?\n{TEXT}{qwen.eos_token}'
   assert rows.windows.null_N[0] == len(rows.ids[0]) - 1 and not rows.segments
   assert 'types_BL' not in pad(rows, 256, 0)
 
 
 def test_an_encoders_null_token_comes_first(tokenizer):
-  layout = span_layout(tokenizer)
-  assert layout.null_first and layout.prefix == (tokenizer.cls_token_id,)
+  row_format = span_format(tokenizer)
+  assert row_format.null_first and row_format.prefix == (tokenizer.cls_token_id,)
 
 
 def test_window_starts_by_hand():
@@ -224,7 +224,7 @@ def test_window_starts_by_hand():
 
 
 def test_windows_that_could_not_move_are_refused(tokenizer):
-  layout = span_layout(tokenizer)
-  check_room(layout, QaConfig(max_question=10, overlap=20), 34)
+  row_format = span_format(tokenizer)
+  check_room(row_format, QaConfig(max_question=10, overlap=20), 34)
   with pytest.raises(ValueError, match='leaves 20 tokens.*data.qa.overlap=20'):
-    check_room(layout, QaConfig(max_question=10, overlap=20), 33)
+    check_room(row_format, QaConfig(max_question=10, overlap=20), 33)
