@@ -42,7 +42,7 @@ class Optimizer:
     decay: 'linear', 'cosine' or 'constant'.
     weight_decay: decoupled, multiplied by the rate.
     clip: largest global norm of one worker's gradient; 0 does not clip.
-    beta1, beta2, eps: of the rule.
+    beta1, beta2, eps: of the rule; optax's defaults.
   """
 
   rule: Annotated[str, OneOf(RULES)] = 'adam'

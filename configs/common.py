@@ -45,6 +45,13 @@ def _value(name: str, text: str, default: object) -> object:
   return type(default)(text)
 
 
+def published(config: ml_collections.ConfigDict) -> None:
+  """The method as the paper states it: every worker sees every row, none is joint."""
+  config.adapad.feeding = 'replicate'
+  config.adapad.joint = config.adapad.polish = 0.0
+  config.adapad.head_rows = 'last'
+
+
 def defaults() -> ml_collections.ConfigDict:
   """Every field of a run with its default, and a group for each method."""
   config = ml_collections.ConfigDict()

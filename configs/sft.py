@@ -15,17 +15,17 @@ few minutes.
 
 import ml_collections
 
-from configs.common import defaults, parse
+from configs.common import defaults, parse, published
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
-  """Options: `smollm2`, and `quick`."""
-  options = parse(arg, smollm2=False, quick=False)
+  """Options: `smollm2`, `quick`, and `published`, see configs/glue.py."""
+  options = parse(arg, smollm2=False, quick=False, published=False)
   config = defaults()
+  if options.published:
+    published(config)
   config.data.task = 'sft'
   config.optimizer.learning_rate = config.head_optimizer.learning_rate = 5e-4
-  # As in configs/glue.py: a worker's share of a batch alone is too small.
-  config.adapad.joint, config.adapad.polish = 0.75, 0.25
   config.train.batch, config.train.eval_batch = 16, 16
   config.train.epochs = 2.0
   config.train.evaluations = 4

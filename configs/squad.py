@@ -19,20 +19,21 @@ the span head on the decoder instead.
       --input=mine.json --output=predictions.json
 
 answers one's own questions: a list of objects with 'question' and 'context', or the
-official layout.
+official layout. `published`: see configs/glue.py.
 """
 
 import difflib
 
 import ml_collections
 
-from configs.common import MINILM, defaults, parse
+from configs.common import MINILM, defaults, parse, published
 
 TASKS = {'v1': 'squad', 'v2': 'squad_v2'}
 
 
 def get_config(arg: str = 'v1') -> ml_collections.ConfigDict:
-  """Options: a version, `encoder`, `decoder` or `minilm`, `span`, and `quick`."""
+  """Options: a version, `encoder`, `decoder` or `minilm`, `span`, `quick` and
+  `published`."""
   options = parse(
     arg,
     version='v1',
@@ -41,6 +42,7 @@ def get_config(arg: str = 'v1') -> ml_collections.ConfigDict:
     minilm=False,
     span=False,
     quick=False,
+    published=False,
   )
   if options.version not in TASKS:
     near = difflib.get_close_matches(options.version, TASKS, n=1)
@@ -53,6 +55,8 @@ def get_config(arg: str = 'v1') -> ml_collections.ConfigDict:
     raise ValueError(f'config options {chosen} exclude each other')
   model = chosen[0] if chosen else ('minilm' if options.quick else 'decoder')
   config = defaults()
+  if options.published:
+    published(config)
   config.data.task = TASKS[options.version]
   config.data.max_length = 384
   config.train.buckets = (192, 256)
@@ -102,9 +106,6 @@ def _minilm(config: ml_collections.ConfigDict) -> None:
   config.train.epochs = 2.0
   config.train.evaluations = 1
   config.train.buckets = (128, 192)
-  # As in configs/glue.py: a worker's share of 32 rows alone is too small.
-  config.adapad.joint, config.adapad.polish = 0.75, 0.25
-  config.adapad.head_rows = 'all'
   _rates(config, 2e-3, 1e-3)
 
 

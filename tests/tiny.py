@@ -71,6 +71,9 @@ def values(folder: pathlib.Path, **groups) -> dict:
       'start': 10,
       'interval': 10,
       'grants_per_event': 2,
+      'joint': 0.0,
+      'polish': 0.0,
+      'head_rows': 'last',
     },
     'mesh': {'worker': 1, 'data': 1},
   }

@@ -24,8 +24,10 @@ class AdaPaDSettings:
     interval: rounds between allocations; 0 spreads them up to half of the run.
     grants_per_event: components given out in one allocation; 0 makes about ten
       allocations, or as many as half of the run has room for.
-    beta1, beta2: decay of the moving averages of importance and of its variability.
-    score: what modules are sorted by: 'product' of the two averages, or their 'sum'.
+    beta1, beta2: decay of the moving averages of importance and of its variability;
+      AdaLoRA's published constants.
+    score: what modules are sorted by: 'product' of the two averages, as published by
+      AdaLoRA, or their 'sum'.
     advance: whether the next component of a module trains privately before it is
       granted.
     feeding: 'split' shares the rows of a batch among the live workers, 'replicate'
@@ -35,10 +37,12 @@ class AdaPaDSettings:
     shares: of `split`: 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
       components, which all others build on, see more).
     joint: of `split`: fraction of a batch whose rows belong to no single worker: they
-      see the whole update and train all of it. 0 is pure deflation.
+      see the whole update and train all of it. 0 is pure deflation. None: three
+      quarters, or as much as leaves each worker one row; 0 where rows cannot be joint.
     polish: of `split`: fraction of the run, at its end, in which every row is joint.
+      None: a quarter, or 0 where rows cannot be joint.
     local_steps: optimiser steps between broadcasts, H.
-    head_rows: whose rows train the head: those of 'all' workers or of the 'last' live
+    head_rows: whose rows train the head: those of 'all' workers, or of the 'last' live
       one, whose model is closest to what is deployed.
     live_buckets: numbers of live workers up to which a round of its own is compiled,
       beside r_max; empty means 1, 2, 4, ...
@@ -56,10 +60,10 @@ class AdaPaDSettings:
   feeding: Annotated[str, OneOf(FEEDINGS)] = 'split'
   skew: NonNegative = 0.0
   shares: Annotated[str, OneOf(SHARES)] = 'equal'
-  joint: Fraction = 0.0
-  polish: Fraction = 0.0
+  joint: Fraction | None = None
+  polish: Fraction | None = None
   local_steps: Count = 1
-  head_rows: Annotated[str, OneOf(HEAD_ROWS)] = 'last'
+  head_rows: Annotated[str, OneOf(HEAD_ROWS)] = 'all'
   live_buckets: tuple[Count, ...] = ()
 
   def __post_init__(self) -> None:
@@ -77,13 +81,14 @@ class AdaPaDSettings:
       )
     if (self.joint or self.polish) and self.local_steps > 1:
       raise ValueError(
-        f'joint rows (adapad.joint={self.joint} of a batch, all of it in the last'
-        f' adapad.polish={self.polish} of the run) need adapad.local_steps=1, got'
-        f' {self.local_steps}: between broadcasts a worker knows only its own part'
+        f'joint rows (adapad.joint={self.joint or 0.0} of a batch, all of it in the'
+        f' last adapad.polish={self.polish or 0.0} of the run) need'
+        f' adapad.local_steps=1, got {self.local_steps}: between broadcasts a worker'
+        ' knows only its own part'
       )
 
-  def resolve(self, modules: int, rounds: int) -> 'AdaPaDSettings':
-    """Every zero of the schedule filled in for so many modules and rounds."""
+  def resolve(self, modules: int, rounds: int, batch: int) -> 'AdaPaDSettings':
+    """What is left open filled in for so many modules, rounds and rows of a batch."""
     budget = self.budget or 2 * modules
     start = self.start or max(rounds // 10, 1)
     # Few rounds, as with many local steps, have room for fewer allocations.
@@ -91,9 +96,25 @@ class AdaPaDSettings:
     grants = self.grants_per_event or max(-(-(budget - modules) // room), 1)
     events = -(-(budget - modules) // grants)
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
+    joint, polish = self._joint_parts(batch)
     return dataclasses.replace(
-      self, budget=budget, start=start, interval=interval, grants_per_event=grants
+      self,
+      budget=budget,
+      start=start,
+      interval=interval,
+      grants_per_event=grants,
+      joint=joint,
+      polish=polish,
     )
+
+  def _joint_parts(self, batch: int) -> tuple[float, float]:
+    """The joint fractions of a batch and of the run; measured: experiments/defaults."""
+    joint, polish = self.joint, self.polish
+    if self.feeding != 'split' or self.local_steps > 1:
+      return joint or 0.0, polish or 0.0
+    if joint is None:
+      joint = min(0.75, max(batch - self.r_max, 0) / batch)
+    return joint, 0.25 if polish is None else polish
 
   def check(self, modules: int, rounds: int) -> None:
     """Refuses a resolved budget that this many modules or rounds cannot spend.

@@ -45,8 +45,10 @@ class AdaLoRASettings:
     start: steps before the budget falls; 0 means an eighth of the run.
     final: steps of the final phase; 0 means half of the run.
     interval: steps between cuts; 0 makes about 700 in a run.
-    beta1, beta2: decay of the moving averages of sensitivity and variability.
-    orthogonal: weight of the regulariser.
+    beta1, beta2: decay of the moving averages of sensitivity and variability; published
+      constants.
+    orthogonal: weight of the regulariser; the published scripts have 0.1, RTE and STS-B
+      0.3.
   """
 
   budget: Natural = 0

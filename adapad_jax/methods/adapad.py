@@ -151,7 +151,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
       shared among the workers.
   """
   modules, rounds = len(problem.shapes), rounds_of(settings, problem)
-  resolved = settings.resolve(modules, rounds)
+  resolved = settings.resolve(modules, rounds, problem.batch)
   resolved.check(modules, rounds)
   return AdaPaD(Deflation(problem, resolved))
 

@@ -53,12 +53,13 @@ class IncreLoRASettings:
       run.
     grants_per_event: modules selected at once; 0 makes about ten allocations.
     gain: components that a selected module gets, and size of its reserve.
-    beta1, beta2: decay of the moving averages.
+    beta1, beta2: decay of the moving averages; published constants.
     score: 'full' forms G, at the cost of one more matrix product for every module while
       ranks grow; 'proxy' takes the absolute value of sum_ij dW_ij G_ij, which the
       values' gradients tell.
     advance: whether the reserve trains.
-    orthogonal: weight of the regulariser.
+    orthogonal: weight of the regulariser; the published scripts have 0.1, RTE and STS-B
+      0.3.
   """
 
   budget: Natural = 0

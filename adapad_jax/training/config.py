@@ -65,7 +65,11 @@ class AdapterConfig:
   """What is adapted and how it starts.
 
   Attributes:
-    targets, exclude, layers: see `adapters.Targets`.
+    targets: what is adapted: 'all-linear' (everything but heads), short names of the
+      model's family ('query', 'layer.output'), ends of module names ('q_proj'), or
+      regexes for whole names.
+    exclude: what to leave out of that, named likewise.
+    layers: numbers of the layers to adapt; empty means all.
     scale: constant in front of every update, never changed as ranks grow.
     init: 'kaiming', 'gaussian' or 'orthonormal' input directions.
   """
@@ -258,6 +262,8 @@ _RENAMED = {
   'adapad': {'grants': 'grants_per_event'},
   'increlora': {'grants': 'grants_per_event'},
 }
+# Fields with another default now than when they did not exist yet, or were left out.
+_THEN = {'adapad': {'joint': 0.0, 'polish': 0.0, 'head_rows': 'last'}}
 # Fields that the config of an earlier version may hold, with the value that meant what
 # is done now in any case.
 _RETIRED = {'adapad': {'stop_ratio': 0.0, 'stop_patience': 3}}
@@ -272,7 +278,8 @@ def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConf
     ValueError: naming the file, if it was damaged or changed since.
   """
   require_shape(values, {'method': str, 'settings': dict}, str(path))
-  method, settings = values['method'], dict(values['settings'])
+  method = values['method']
+  settings = _THEN.get(method, {}) | dict(values['settings'])
   others = {name: value for name, value in values.items() if name != 'settings'}
   for name, value in _RETIRED.get(method, {}).items():
     if settings.get(name) == value:

@@ -120,6 +120,6 @@ def test_settings_below_one_are_refused(field):
 @pytest.mark.parametrize('field', ['budget', 'start', 'interval', 'grants_per_event'])
 def test_a_zero_is_derived_and_nothing_below_it(field):
   settings = AdaPaDSettings(**{field: 0})
-  assert getattr(settings.resolve(3, 100), field) >= 1
+  assert getattr(settings.resolve(3, 100, 32), field) >= 1
   with pytest.raises(ValueError, match=f'adapad.{field} must be >= 0, got -1'):
     AdaPaDSettings(**{field: -1})

@@ -10,6 +10,7 @@ from adapad_jax.sharding import shard_order
 
 
 def feeding(batch=32, rounds=10, **settings):
+  settings = dict(joint=0.0, polish=0.0) | settings
   return make_feeding(AdaPaDSettings(**settings), batch, rounds)
 
 
@@ -87,6 +88,25 @@ def test_shards_hold_rows_of_every_worker():
 def test_bad_settings_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     feeding(**fields)
+
+
+@pytest.mark.parametrize(
+  'fields, batch, parts',
+  [
+    ({}, 32, (0.75, 0.25)),
+    ({'r_max': 8}, 16, (0.5, 0.25)),
+    ({'r_max': 4}, 4, (0.0, 0.25)),
+    ({'joint': 0.0}, 32, (0.0, 0.25)),
+    ({'polish': 0.0}, 32, (0.75, 0.0)),
+    ({'local_steps': 2}, 32, (0.0, 0.0)),
+    ({'feeding': 'replicate'}, 32, (0.0, 0.0)),
+    ({'feeding': 'federated'}, 32, (0.0, 0.0)),
+  ],
+)
+def test_joint_parts_left_open_leave_each_worker_a_row(fields, batch, parts):
+  found = AdaPaDSettings(**fields).resolve(6, 50, batch)
+  assert (found.joint, found.polish) == parts
+  make_feeding(found, batch, 50)
 
 
 @pytest.mark.parametrize('shape', [(3, 1), (1, 4)])

@@ -51,6 +51,7 @@ def data(rng, rounds, local_steps, batch):
 
 def method(workers=4, batch=24, rounds=6, **kw):
   settings = dict(budget=8, r_max=workers, start=1, interval=2, grants_per_event=2)
+  settings |= dict(joint=0.0, polish=0.0, head_rows='last')
   settings = AdaPaDSettings(**settings | kw.pop('settings', {}))
   problem = Problem(
     shapes=SHAPES,

@@ -23,7 +23,7 @@ def test_every_case_can_spend_its_budget_and_share_its_batch(case):
   config = finetune_config(sweeps.settings(case, ''))
   adapad, batch = config.settings, config.train.batch
   rounds = STEPS // adapad.local_steps
-  adapad.resolve(MODULES, rounds).check(MODULES, rounds)
+  adapad.resolve(MODULES, rounds, batch).check(MODULES, rounds)
   make_feeding(adapad, batch, rounds)
 
 

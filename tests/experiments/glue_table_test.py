@@ -10,6 +10,7 @@ import pytest
 from absl import app, flags
 from scipy import stats
 
+from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.methods import METHODS
 from configs.glue import get_config
 from experiments.glue_table import run, settings, single, summary
@@ -192,10 +193,11 @@ def test_seeds_run_together_and_costs_have_columns_of_their_own(table, capsys):
 
 def test_no_budget_asks_for_more_workers_than_have_rows():
   config = get_config('cola,minilm')
-  own = config.train.batch - round(config.adapad.joint * config.train.batch)
   for average in (1, 2, 4, 8):
     given = settings.method_settings('adapad', average, 36)
-    assert average <= given['r_max'] <= own and given['budget'] == 36 * average
+    assert average <= given['r_max'] and given['budget'] == 36 * average
+    found = AdaPaDSettings(**given).resolve(36, 200, config.train.batch)
+    assert found.joint == 0.75, 'a quarter of the batch is enough for the workers'
 
 
 def test_the_table_holds_runs_at_the_chosen_rate_alone(table, tmp_path, capsys):
