@@ -1,9 +1,11 @@
-# Two commands for a fresh machine with Python 3.11:
+# Two commands for a fresh machine with Python 3.11 or later:
 #   make quickstart    fine-tunes MiniLM on real text, in minutes on two CPU cores
 #   make test          lints and runs every test
 # Both first make a virtual environment in $(VENV) and install what they need.
 
-PYTHON ?= python3.11
+# The first Python here that is recent enough; PYTHON=... names another.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+  $(name) -c 'import sys; print("$(name)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 WORKERS ?= 2
@@ -22,6 +24,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo 'no Python of 3.11 or later was found; install one, or name it: make PYTHON=...' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements.txt requirements-assets.txt pyproject.toml | $(VENV)/bin/python
