@@ -9,7 +9,7 @@ from adapad_jax.tasks.files import existing
 from adapad_jax.training.cutting import check_cut
 from adapad_jax.training.saved import restore
 from adapad_jax.training.terminal import say
-from adapad_jax.training.workdir import is_regression
+from adapad_jax.workdir import is_regression
 
 # What a run of program 'regression' can be told.
 _OF_REGRESSION = ('workdir', 'max_rank')

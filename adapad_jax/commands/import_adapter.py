@@ -19,7 +19,7 @@ from adapad_jax.training.plan import make_plan
 from adapad_jax.training.record import make_record
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.terminal import say
-from adapad_jax.training.workdir import CHECKPOINTS, CONFIG, locked, require_usable
+from adapad_jax.workdir import CHECKPOINTS, CONFIG, locked, require_usable
 
 
 def run(request: Request) -> None:

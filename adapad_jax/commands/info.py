@@ -20,7 +20,7 @@ from adapad_jax.training.commits import LATEST, Commits, at_commits, begun_with
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.plan import choose_mesh, devices_of_model, find_model, nbytes
 from adapad_jax.training.terminal import say
-from adapad_jax.training.workdir import config_of, is_regression, versions
+from adapad_jax.workdir import config_of, is_regression, versions
 
 
 def run(request: Request) -> None:

@@ -6,7 +6,7 @@ from adapad_jax.commands import Request
 from adapad_jax.commands.outputs import check_outputs
 from adapad_jax.report import write_comparison, write_report
 from adapad_jax.training.terminal import say
-from adapad_jax.training.workdir import at
+from adapad_jax.workdir import at
 
 COMPARISON = 'comparison.html'
 

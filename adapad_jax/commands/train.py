@@ -11,7 +11,6 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
-from adapad_jax.training import stored
 from adapad_jax.training.claim import read_workdir, require_same_run
 from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
@@ -27,7 +26,7 @@ from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
 from adapad_jax.training.train import train
-from adapad_jax.training.workdir import RESULT, at, require_usable
+from adapad_jax.workdir import RESULT, at, require_usable, stored
 
 
 def run(request: Request) -> None:

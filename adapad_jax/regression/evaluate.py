@@ -11,7 +11,7 @@ from adapad_jax.regression.config import RegressionConfig, stored_config
 from adapad_jax.regression.data import less, load
 from adapad_jax.regression.record import require_same_files
 from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
-from adapad_jax.training.workdir import CONFIG, RESULT
+from adapad_jax.workdir import CONFIG, RESULT
 
 
 def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from adapad_jax.files import read_json
 from adapad_jax.origins import file_origin
 from adapad_jax.regression.config import RegressionConfig
-from adapad_jax.training.workdir import RECORD, absolute, versions
+from adapad_jax.workdir import RECORD, absolute, versions
 
 _FORMAT = 1
 _FILES = ('x', 'y')

@@ -21,12 +21,13 @@ from adapad_jax.regression.discovery import discover
 from adapad_jax.regression.fit import Fit, fit, latent
 from adapad_jax.regression.record import record_of, require_same_files, settled
 from adapad_jax.settings import as_dict, build
-from adapad_jax.training.logs import METRICS, JsonLines
-from adapad_jax.training.workdir import (
+from adapad_jax.workdir import (
   CONFIG,
-  RECORD,
+  METRICS,
   RESULT,
+  JsonLines,
   at,
+  begin,
   config_of,
   is_regression,
   locked,
@@ -79,8 +80,7 @@ def _fit(
   if (workdir / RESULT).is_file():
     require_same_files(workdir)
     return read_json(workdir / RESULT, dict)
-  write_json(workdir / RECORD, record_of(settings))
-  write_json(workdir / CONFIG, as_dict(settings))
+  begin(workdir, record_of(settings), as_dict(settings))
   centred, mean_I, mean_O = centre(data, settings.data.centre)
   start = time.perf_counter()
   fitted = METHODS[settings.method](settings, centred)

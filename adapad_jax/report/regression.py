@@ -13,10 +13,8 @@ from adapad_jax.report.drawings import Drawing
 from adapad_jax.report.page import Picture, cards, code, figures, heading, page, section
 from adapad_jax.report.run import Series, read_series
 from adapad_jax.report.theme import Theme, legend
-from adapad_jax.training import stored
-from adapad_jax.training.logs import METRICS
 from adapad_jax.training.terminal import number
-from adapad_jax.training.workdir import CONFIG, RESULT
+from adapad_jax.workdir import CONFIG, METRICS, RESULT, stored
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.files import read_json, require_shape
-from adapad_jax.training import stored
-from adapad_jax.training.logs import METRICS, RANKS, read_lines
-from adapad_jax.training.workdir import CONFIG, RESULT, SPECTRA
+from adapad_jax.workdir import (
+  CONFIG,
+  METRICS,
+  RANKS,
+  RESULT,
+  SPECTRA,
+  read_lines,
+  stored,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from adapad_jax.report.curves import short
 from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
 from adapad_jax.training.terminal import metric_names, number
-from adapad_jax.training.workdir import RESULT
+from adapad_jax.workdir import RESULT
 
 MAIN = 'python -m adapad_jax.main'
 

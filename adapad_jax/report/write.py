@@ -12,7 +12,7 @@ from adapad_jax.report.drawings import SECTIONS
 from adapad_jax.report.page import Picture, figures, heading, page, section
 from adapad_jax.report.regression import regression_page
 from adapad_jax.report.run import Run, read_run
-from adapad_jax.training.workdir import RESULT, at, is_regression
+from adapad_jax.workdir import RESULT, at, is_regression
 
 REPORT = 'report.html'
 FIGURES = 'figures'

@@ -3,21 +3,16 @@
 import dataclasses
 import pathlib
 
-from adapad_jax.files import write_json
 from adapad_jax.models import sources
 from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.hub import is_on_hub
 from adapad_jax.training.config import FinetuneConfig, stored_config
-from adapad_jax.training.record import (
-  Record,
-  read_record,
-  require_same_record,
-  write_record,
-)
-from adapad_jax.training.workdir import (
+from adapad_jax.training.record import Record, read_record, require_same_record
+from adapad_jax.workdir import (
   CONFIG,
   absolute,
+  begin,
   config_of,
   is_regression,
   require_same_config,
@@ -49,9 +44,7 @@ def _claim(workdir: pathlib.Path, config: FinetuneConfig, record: Record) -> Non
     if then is not None:
       require_same_record(workdir, then, record)
     return
-  # The config is what makes it a run, so it comes last.
-  write_record(workdir, record)
-  write_json(workdir / CONFIG, as_dict(settled(config)))
+  begin(workdir, as_dict(record), as_dict(settled(config)))
 
 
 def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:

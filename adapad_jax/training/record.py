@@ -9,16 +9,16 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from adapad_jax.files import finite, read_json, write_json
+from adapad_jax.files import finite, read_json
 from adapad_jax.models.checkpoint_files import weight_files
 from adapad_jax.models.loading import read_hf_config
 from adapad_jax.models.sources import Source, find
 from adapad_jax.models.tokenizer import is_tokenizer_file
 from adapad_jax.origins import FileOrigin, HubCommit, file_origin
 from adapad_jax.ranges import Natural, Size, Text
-from adapad_jax.settings import as_dict, build
+from adapad_jax.settings import build
 from adapad_jax.tasks.facts import Facts, SourceFacts
-from adapad_jax.training.workdir import RECORD, versions
+from adapad_jax.workdir import RECORD, versions
 
 if TYPE_CHECKING:
   from adapad_jax.tasks import Task
@@ -101,11 +101,6 @@ def _model_record(
 
 def _by_name(paths: list[pathlib.Path]) -> tuple[FileOrigin, ...]:
   return tuple(dataclasses.replace(file_origin(path), path=path.name) for path in paths)
-
-
-def write_record(workdir: pathlib.Path, record: Record) -> None:
-  """Writes it whole or not at all."""
-  write_json(workdir / RECORD, as_dict(record))
 
 
 def known_record(workdir: pathlib.Path) -> Record | None:

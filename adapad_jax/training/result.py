@@ -16,7 +16,7 @@ from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.session import restore
 from adapad_jax.training.terminal import metric_names, number, rank_map, table
-from adapad_jax.training.workdir import CHECKPOINTS, SPECTRA, versions
+from adapad_jax.workdir import CHECKPOINTS, SPECTRA, versions
 
 if TYPE_CHECKING:
   from adapad_jax.training.plan import Plan

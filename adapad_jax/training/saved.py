@@ -21,7 +21,7 @@ from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.record import read_record, require_same_model
 from adapad_jax.training.session import Session, open_run
-from adapad_jax.training.workdir import at
+from adapad_jax.workdir import at
 
 
 @dataclasses.dataclass(frozen=True)

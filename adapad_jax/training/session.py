@@ -16,7 +16,7 @@ from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
-from adapad_jax.training.workdir import CHECKPOINTS
+from adapad_jax.workdir import CHECKPOINTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from adapad_jax.interrupt import StopRequest, on_signals
 from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
 from adapad_jax.sharding import put
-from adapad_jax.training import stored, wandb_log
+from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import (
   Order,
   cut_to_bucket,
@@ -40,12 +40,13 @@ from adapad_jax.training.session import Session, open_session, restore
 from adapad_jax.training.shares import SharedOut, make_order
 from adapad_jax.training.summary import describe
 from adapad_jax.training.terminal import Display, display, say
-from adapad_jax.training.workdir import (
+from adapad_jax.workdir import (
   CHECKPOINTS,
   RESULT,
   at,
   locked,
   require_usable,
+  stored,
 )
 
 

@@ -18,7 +18,7 @@ from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.result import adapter_parameters
 from adapad_jax.training.session import Opened, open_run
-from adapad_jax.training.workdir import CHECKPOINTS, CONFIG
+from adapad_jax.workdir import CHECKPOINTS, CONFIG
 from experiments.record import record, recorded
 
 HERE = pathlib.Path(__file__).parent

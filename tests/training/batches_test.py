@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/training/batches.py and logs.py."""
+"""Tests ../../adapad_jax/training/batches.py."""
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from adapad_jax.training.batches import (
   round_batch,
   trimmed,
 )
-from adapad_jax.training.logs import JsonLines, read_lines
 
 
 def test_every_epoch_visits_every_row_once_in_an_order_of_its_own():
@@ -94,23 +93,6 @@ def test_columns_are_cut_by_the_axes_of_their_names():
 def test_missing_rows_are_zeros():
   out = padded({'x': np.ones((5, 2))}, 4, 3)['x']
   assert out.tolist() == [[1, 1], [0, 0], [0, 0]]
-
-
-def test_a_resumed_log_drops_later_and_broken_lines(tmp_path):
-  path = tmp_path / 'm.jsonl'
-  log = JsonLines(path, 0)
-  for step in (1, 2, 3):
-    log.write(step, {'x': float('nan') if step == 1 else step})
-  with path.open('a') as file:
-    file.write('{"step": 4, "x"')
-  assert [line['step'] for line in read_lines(path)] == [1, 2, 3]
-  JsonLines(path, 2).write(3, {'x': 9})
-  assert read_lines(path) == [
-    {'step': 1, 'x': None},
-    {'step': 2, 'x': 2},
-    {'step': 3, 'x': 9},
-  ]
-  assert JsonLines(path, 0) and read_lines(path) == []
 
 
 def test_batches_of_like_length_come_in_no_order_of_length():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.training import finetune_config
-from adapad_jax.training.logs import read_lines
+from adapad_jax.workdir import read_lines
 from tests import tiny
 from tests.training.train_test import final_state
 

@@ -19,8 +19,8 @@ import pytest
 
 from adapad_jax.processes import Cluster
 from adapad_jax.training import finetune_config, train
-from adapad_jax.training.logs import read_lines
 from adapad_jax.training.saved import restore
+from adapad_jax.workdir import read_lines
 from tests import tiny
 from tests.training.train_test import final_state
 

@@ -6,8 +6,8 @@ import pytest
 from adapad_jax.methods import Private
 from adapad_jax.training import finetune_config, train
 from adapad_jax.training.batches import Order
-from adapad_jax.training.logs import read_lines
 from adapad_jax.training.shares import SharedOut, by_index, by_label, make_order
+from adapad_jax.workdir import read_lines
 from tests import tiny
 
 LABELS = np.repeat(np.arange(3, dtype=np.int32), 40)

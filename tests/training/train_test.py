@@ -17,9 +17,9 @@ import pytest
 from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import claim_workdir
-from adapad_jax.training.logs import read_lines
 from adapad_jax.training.record import make_record
 from adapad_jax.training.session import open_run, open_session, restore
+from adapad_jax.workdir import read_lines
 from tests import tiny
 
 

@@ -5,10 +5,12 @@ import types
 
 import pytest
 
-from adapad_jax.training import finetune_config, logs, make_plan, wandb_log
+from adapad_jax.training import finetune_config, make_plan, wandb_log
 from adapad_jax.training.claim import claim_workdir
+from adapad_jax.training.logs import RunLog
 from adapad_jax.training.record import make_record
 from adapad_jax.training.train import train
+from adapad_jax.workdir import METRICS, read_lines
 from tests import tiny
 
 
@@ -44,7 +46,7 @@ def test_scalars_go_there_under_one_id_when_a_run_goes_on(runs, tmp_path):
   config = {'seed': 3}
   for step in (1, 2):
     wandb = wandb_log.open_log('films', tmp_path, config)
-    log = logs.RunLog(tmp_path, step - 1, wandb)
+    log = RunLog(tmp_path, step - 1, wandb)
     log.metrics(step, {'train/loss': 0.5, 'eval/f1': float('nan')})
     log.close()
   assert [run.lines for run in runs] == [
@@ -95,7 +97,7 @@ def test_a_training_run_sends_what_it_writes(runs, tmp_path):
   config = finetune_config(tiny.values(tmp_path, train=few, adapad=grown))
   train(config, tmp_path / 'run')
   (run,) = runs
-  lines = logs.read_lines(tmp_path / 'run' / logs.METRICS)
+  lines = read_lines(tmp_path / 'run' / METRICS)
   assert [step for step, _ in run.lines] == [line['step'] for line in lines]
   assert run.lines[-1][1]['eval/accuracy'] == lines[-1]['eval/accuracy']
   assert run.settings['config']['train']['steps'] == 6 and run.is_over

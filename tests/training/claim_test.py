@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/training/workdir.py, record.py and claim.py on one run."""
+"""Tests ../../adapad_jax/training/claim.py and record.py on one run, and its lock."""
 
 import contextlib
 import csv
@@ -24,7 +24,7 @@ from adapad_jax.training.checkpoints import OtherShapes
 from adapad_jax.training.cutting import require_adapter
 from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.record import make_record, read_record
-from adapad_jax.training.workdir import LOCK, locked, require_usable
+from adapad_jax.workdir import LOCK, locked
 from tests import tiny
 from tests.commands import exchange
 
@@ -297,7 +297,7 @@ def test_a_budget_keeps_what_an_export_would_keep(home):
 
 HOLD = """
 import pathlib, sys, time
-from adapad_jax.training.workdir import locked
+from adapad_jax.workdir import locked
 with locked(pathlib.Path(sys.argv[1])):
   print('held', flush=True)
   time.sleep(600)
@@ -338,13 +338,6 @@ def test_a_folder_that_checkpoints_cannot_be_read_from_is_refused(
     with pytest.raises(ValueError, match='which the library that writes checkpoints'):
       train(config, workdir)
   assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_in_the_place_of_a_workdir_is_refused(tmp_path):
-  (tmp_path / 'run').write_text('x')
-  for workdir in (tmp_path / 'run', tmp_path / 'run/below'):
-    with pytest.raises(ValueError, match='run is a file, not a folder'):
-      require_usable(workdir)
 
 
 def test_the_home_folder_has_its_short_name_everywhere(home, config, monkeypatch):
