@@ -22,12 +22,13 @@ from adapad_jax.lowrank import INITIALIZERS, Adapter, host_adapter
 from adapad_jax.methods import RankReport
 from adapad_jax.methods.adapad import AdaPaD, build
 from adapad_jax.optim import Optimizer
-from adapad_jax.ranges import Count, OneOf, Positive, Seed, Text
+from adapad_jax.ranges import Count, NonNegative, OneOf, Positive, Seed, Text
 from adapad_jax.settings import check
 from adapad_jax.sharding import make_mesh, put
-from adapad_jax.training import Diverged
-from adapad_jax.training.batches import round_batch
-from adapad_jax.training.shares import make_order
+from adapad_jax.training.loop import Diverged, batches, rounds
+from adapad_jax.training.partition import make_order
+from adapad_jax.training.progress import beginning
+from adapad_jax.training.watchdog import Watchdog
 
 # loss(model, batch, keys_B) -> loss_B: one value for every row of the batch.
 RowLoss = Callable[[Any, dict[str, jax.Array], jax.Array], jax.Array]
@@ -49,6 +50,8 @@ class Recipe:
     init: how input directions start, see `lowrank.initialize`.
     worker, data: devices along the two axes of the mesh.
     seed: of every random draw and of the order of the rows.
+    watchdog: seconds without progress after which a round is named on stderr, with what
+      it waits for; it is not ended. 0: never.
   """
 
   steps: Count
@@ -63,6 +66,7 @@ class Recipe:
   worker: Count = 1
   data: Count = 1
   seed: Seed = 0
+  watchdog: NonNegative = 300.0
 
   def __post_init__(self) -> None:
     check(self, 'Recipe')
@@ -134,22 +138,22 @@ def _train(
   recipe: Recipe,
   mesh: jax.sharding.Mesh,
 ) -> Outcome:
-  params, run = put(params), method.make_round(mesh)
-  state = method.place(jax.jit(method.init)(head), mesh)
+  params, compiled = put(params), method.make_round(mesh)
+  advance = lambda state, batch: compiled(state, params, batch)
+  progress = beginning(method, head, mesh)
   order = make_order(method.private, columns, recipe.batch, recipe.seed)
-  rows = method.rows(mesh)
-  losses, local = [], method.local_steps
-  for step in range(method.rounds):
-    host = round_batch(columns, order, step * local, local, rows.order_B)
-    state, metrics = run(state, params, put(host, rows.spec))
-    losses.append(metrics['loss'])
-  if (failed := int(state.failed)) >= 0:
-    raise Diverged(f'round {failed} was not finite; lower optimizer.learning_rate')
+  batch_of = batches(method, mesh, columns, order)
+  watchdog, losses = Watchdog(recipe.watchdog), []
+  with watchdog.over('the first round'):
+    for _, metrics in rounds(advance, batch_of, progress, method.rounds, watchdog):
+      if (failed := int(metrics['failed'])) >= 0:
+        raise Diverged(f'round {failed} was not finite; lower optimizer.learning_rate')
+      losses.append(metrics['loss'])
   return Outcome(
-    adapter=host_adapter(method.problem.modules, method.deploy(state)),
-    loss_T=np.asarray(jax.device_get(losses)),
-    report=method.report(state),
-    traces=run._cache_size(),
+    adapter=host_adapter(method.problem.modules, method.deploy(progress.state)),
+    loss_T=np.asarray(losses),
+    report=method.report(progress.state),
+    traces=compiled._cache_size(),
   )
 
 

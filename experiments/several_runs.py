@@ -20,13 +20,11 @@ from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.methods import METHODS, Method
 from adapad_jax.training.batches import Order, round_batch, trimmed
 from adapad_jax.training.config import FinetuneConfig
-from adapad_jax.training.evaluate import Evaluator
+from adapad_jax.training.loop import rounds
 from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.progress import Progress
 from adapad_jax.training.result import adapter_parameters
 from adapad_jax.training.session import Session, open_session
-
-# Rounds that may be dispatched ahead of the device.
-_AHEAD = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +107,7 @@ def train_runs(
     session = open_session(plan)
     state_Z = _fresh(plan, [run.seed for run in runs])
     state_Z, failed_Z, seconds = _rounds(session, state_Z, runs)
-    scorer = _Scorer(session, session.evaluator(), curves)
+    scorer = _Scorer(session, curves)
     outcomes = []
     for z, failed in enumerate(failed_Z):
       state = plan.method.place(jax.tree.map(lambda x: x[z], state_Z), plan.mesh)  # noqa: B023
@@ -157,20 +155,25 @@ def _rounds(
     state_Z, params, rates_Z = jax.device_put(
       jax.device_get((state_Z, session.params, rates_Z)), there
     )
-    order_B, recent = method.rows(mesh).order_B, []
-    for step in range(method.rounds):
+    progress, order_B = Progress(state_Z), method.rows(mesh).order_B
+
+    def batch_of(step: int) -> dict[str, jax.Array]:
       cut = (step * method.local_steps, method.local_steps, order_B)
       batches = [round_batch(columns, order, *cut) for order in orders]
       batch_Z = {name: np.stack([b[name] for b in batches]) for name in columns}
-      batch_Z = jax.device_put(batch_Z, there)
-      state_Z, failed_Z = step_Z(state_Z, params, batch_Z, *rates_Z)
-      recent = [*recent[-_AHEAD:], failed_Z]
-      jax.block_until_ready(recent[0])
-      if step == 0:
-        jax.block_until_ready(state_Z)
-        started = time.monotonic()
-    host = jax.device_get(state_Z)
-  return host, np.asarray(failed_Z), time.monotonic() - started
+      return jax.device_put(batch_Z, there)
+
+    advance = lambda state_Z, batch_Z: step_Z(state_Z, params, batch_Z, *rates_Z)
+    watchdog, first = session.evaluator.watchdog, {1}.__contains__
+    with watchdog.over('the first round'):
+      for number, metrics in rounds(
+        advance, batch_of, progress, method.rounds, watchdog, pause=first
+      ):
+        if number == 1:
+          started = time.monotonic()
+        failed_Z = metrics['failed']
+    host = jax.device_get(progress.state)
+  return host, failed_Z, time.monotonic() - started
 
 
 def _mapped_round(plan: Plan, mesh: jax.sharding.Mesh) -> Any:
@@ -184,7 +187,7 @@ def _mapped_round(plan: Plan, mesh: jax.sharding.Mesh) -> Any:
       head_optimizer=problem.head_optimizer.at_rate(head_rate),
     )
     state, metrics = method.make_round(mesh)(state, params, batch)
-    return state, metrics['failed']
+    return state, {'failed': metrics['failed']}
 
   return jax.jit(jax.vmap(once, in_axes=(0, None, 0, 0, 0)), donate_argnums=0)
 
@@ -194,15 +197,14 @@ class _Scorer:
   """Scores final states; what it compiles serves all of them."""
 
   session: Session
-  evaluator: Evaluator
   curves: bool
 
   def outcome(self, state: Any) -> Outcome:
     """What the run that ended in this state came to."""
-    plan = self.session.plan
+    plan, params = self.session.plan, self.session.params
     method, metric = plan.method, plan.task.metric
-    deployed = method.deploy(state)
-    score = lambda update, k: self.evaluator.validate(self.session.params, update, k)
+    deployed, validate = method.deploy(state), self.session.evaluator.validate
+    score = lambda update, k: validate(params, update, k)
     metrics = score(deployed, method.capacity)
     prefixes, spectral = [], []
     if self.curves and deployed.changes is None:

@@ -81,7 +81,7 @@ def round_batch(
 
   Args:
     columns: the training split's arrays.
-    order: which rows a batch has: an `Order` or `shares.SharedOut`.
+    order: which rows a batch has: an `Order` or `partition.PartitionedOrder`.
     first: number of the round's first batch.
     local_steps: batches of a round.
     order_B: of the rows of a batch, see `feeding.Rows`.

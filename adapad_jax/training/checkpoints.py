@@ -1,6 +1,5 @@
 """Saved states: the newest two, the best two, and the way back from a damaged one."""
 
-import dataclasses
 import itertools
 import logging
 import os
@@ -30,21 +29,6 @@ _KEYS, _SHOWN = ('name', 'key', 'idx'), 5
 
 class OtherShapes(ValueError):
   """A saved state that is whole, and not of this run's model and data."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-  """A saved state.
-
-  Attributes:
-    step: rounds done when it was saved.
-    state: the portable state.
-    meta: what was saved beside it.
-  """
-
-  step: int
-  state: Any
-  meta: dict[str, Any]
 
 
 class Checkpoints:
@@ -104,8 +88,8 @@ class Checkpoints:
       with doing(f'saving in {self._root / kind}'):
         manager.close()
 
-  def restore(self, kind: str, target: Any) -> Restored | None:
-    """The newest readable save, or None if there is none at all.
+  def read(self, kind: str, target: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    """The newest readable save: rounds done, portable state, meta; None if none is.
 
     The save before a damaged one is read instead, with a warning; training moves the
     damaged one aside. Damaged is one whose bytes cannot be read: a state of another
@@ -125,7 +109,7 @@ class Checkpoints:
     steps = self._steps(kind)
     for step in steps:
       try:
-        return self._read(kind, step, target)
+        return (step, *self._read(kind, step, target))
       except OtherShapes:
         raise
       except Exception as error:  # orbax and its stores raise many kinds
@@ -155,7 +139,7 @@ class Checkpoints:
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
-  def _read(self, kind: str, step: int, target: Any) -> Restored:
+  def _read(self, kind: str, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
     folder = self._root / kind / str(step)
     stored = ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree
     _require_shapes(folder, stored, target)
@@ -166,7 +150,7 @@ class Checkpoints:
           **{_STATE: _wanted(stored, target), _META: ocp.args.JsonRestore()}
         ),
       )
-    return Restored(step, jax.block_until_ready(found[_STATE]), dict(found[_META]))
+    return jax.block_until_ready(found[_STATE]), dict(found[_META])
 
   def _set_aside(self, kind: str, step: int, error: Exception) -> None:
     """Says that a save is damaged; moves it, unless the run is only looked at."""
@@ -283,7 +267,7 @@ def _is_passing(error: Exception) -> bool:
   return any(f'{status}: ' in str(error) for status in _PASSING)
 
 
-def restore_target(state: Any, mesh: jax.sharding.Mesh) -> Any:
+def target_of(state: Any, mesh: jax.sharding.Mesh) -> Any:
   """Shapes and dtypes of a portable state, replicated on the mesh at hand."""
   whole = jax.NamedSharding(mesh, jax.P())
   return jax.tree.map(

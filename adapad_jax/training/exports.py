@@ -27,10 +27,10 @@ from adapad_jax.tasks.task import Batch
 from adapad_jax.training.batches import trimmed
 from adapad_jax.training.cutting import check_cut, chosen_prefix
 from adapad_jax.training.evaluate import make_evaluator
-from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.saved import SavedRun, restore
 from adapad_jax.training.session import Session
+from adapad_jax.training.transfer import deploy_adapter
 
 FORMATS = ('peft', 'peft-uniform', 'merged')
 # Real rows on which an export is compared with the state.

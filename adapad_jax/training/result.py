@@ -1,10 +1,11 @@
 """The outcome of a run: `result.json`, and what the terminal shows of it."""
 
+import contextlib
 import dataclasses
 import pathlib
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -14,13 +15,11 @@ from adapad_jax.lowrank.spectrum import spectrum
 from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.phases import completed, timed
-from adapad_jax.training.session import restore
+from adapad_jax.training.plan import Plan
+from adapad_jax.training.progress import Progress
+from adapad_jax.training.session import Session
 from adapad_jax.training.terminal import metric_names, number, rank_map, table
 from adapad_jax.workdir import CHECKPOINTS, SPECTRA, versions
-
-if TYPE_CHECKING:
-  from adapad_jax.training.plan import Plan
-  from adapad_jax.training.train import Course, Run
 
 # Angles of that many components a module are kept: they grow with the square.
 _MOST_ANGLES = 16
@@ -32,29 +31,31 @@ def command() -> str:
   return shlex.join([pathlib.Path(sys.executable).name, *sys.orig_argv[1:]])
 
 
-def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
+def make_result(
+  session: Session, progress: Progress, workdir: pathlib.Path
+) -> dict[str, Any]:
   """Restores the best state, scores each of its prefixes and collects all figures.
 
   Also writes the spectra of the best state's update to `spectra.json`.
   """
-  plan, method = run.plan, run.plan.method
-  traces = run.round._cache_size() if course.first_step else 0
-  report = method.report(course.state)
-  best = _best(run)
-  with timed(course.phases, 'truncation curve'):
-    curve = [*_prefixes(run, best), course.best['metrics'][plan.task.metric]]
+  plan, method = session.plan, session.plan.method
+  traces = session.round._cache_size() if progress.first_step else 0
+  report = method.report(progress.state)
+  best = _best(session, workdir)
+  with timed(progress.phases, 'truncation curve'):
+    curve = [*_prefixes(session, best), progress.best['metrics'][plan.task.metric]]
   if best.changes is None and is_first():
     adapter = host_adapter(plan.modules, best)
-    write_json(run.workdir / SPECTRA, spectra(adapter))
-  deployed, seconds = method.deploy(course.state), course.elapsed()
+    write_json(workdir / SPECTRA, spectra(adapter))
+  deployed, seconds = method.deploy(progress.state), progress.elapsed()
   return {
     'task': plan.task.name,
     'method': plan.config.method,
     'model': plan.config.model.source,
     'commits': plan.commits.as_dict(),
     'metric': plan.task.metric,
-    'best': course.best,
-    'last': course.last,
+    'best': progress.best,
+    'last': progress.last,
     'baseline': dataclasses.asdict(plan.task.baseline),
     'prefixes': curve,
     'ranks': dict(zip(plan.modules, report.rank_M.tolist(), strict=True)),
@@ -63,23 +64,23 @@ def make_result(run: 'Run', course: 'Course') -> dict[str, Any]:
     'grants': list(report.grants),
     'adapter_parameters': adapter_parameters(plan, deployed),
     'head_parameters': plan.head_parameters(),
-    'rounds': course.step,
+    'rounds': progress.step,
     'local_steps': method.local_steps,
-    'bytes_sent_per_round': method.bytes_sent(course.state),
+    'bytes_sent_per_round': method.bytes_sent(progress.state),
     'seconds': seconds,
-    'seconds_to_first_step': course.first_step,
-    'phases': completed(course.phases, seconds),
+    'seconds_to_first_step': progress.first_step,
+    'phases': completed(progress.phases, seconds),
     'traces': traces,
     'devices': [d.device_kind for d in plan.mesh.devices.flat],
     'mesh': dict(plan.mesh.shape),
     'processes': jax.process_count(),
     'versions': versions(),
     'command': command(),
-    'checkpoints': str(run.workdir / CHECKPOINTS),
+    'checkpoints': str(workdir / CHECKPOINTS),
   }
 
 
-def adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
+def adapter_parameters(plan: Plan, deployed: Deployed) -> int:
   """Parameters of the update outside the head."""
   if deployed.changes is None:
     return host_adapter(plan.modules, deployed).parameters()
@@ -87,19 +88,17 @@ def adapter_parameters(plan: 'Plan', deployed: Deployed) -> int:
   return changed - plan.head_parameters()
 
 
-def _best(run: 'Run') -> Deployed:
+def _best(session: Session, workdir: pathlib.Path) -> Deployed:
   """The update of the best state."""
-  plan, method = run.plan, run.plan.method
-  checkpoints = Checkpoints(run.workdir / CHECKPOINTS)
-  best = restore(run.session, checkpoints, 'best')
-  checkpoints.close()
-  return method.deploy(method.place(best.state, plan.mesh))
+  with contextlib.closing(Checkpoints(workdir / CHECKPOINTS)) as checkpoints:
+    best = session.saved(checkpoints, 'best')
+  return session.plan.method.deploy(best.state)
 
 
-def _prefixes(run: 'Run', deployed: Deployed) -> list[float]:
+def _prefixes(session: Session, deployed: Deployed) -> list[float]:
   """The metric of an update cut to 0, 1, ... components a module, all but all."""
-  plan = run.plan
-  score = lambda k: run.evaluator.validate(run.session.params, deployed, k)
+  plan = session.plan
+  score = lambda k: session.evaluator.validate(session.params, deployed, k)
   return [score(k)[plan.task.metric] for k in range(plan.method.capacity)]
 
 

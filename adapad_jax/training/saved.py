@@ -14,14 +14,15 @@ import jax
 from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
+from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.commits import at_commits, recorded
 from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
-from adapad_jax.training.evaluate import Evaluator
 from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.progress import Progress
 from adapad_jax.training.record import read_record, require_same_model
-from adapad_jax.training.session import Session, open_run
-from adapad_jax.workdir import at
+from adapad_jax.training.session import Session, open_session
+from adapad_jax.workdir import CHECKPOINTS, at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +30,28 @@ class SavedRun:
   """A model with the update that a run has saved, on this machine's devices.
 
   Attributes:
-    plan: the config, the task and its data, the modules.
-    session: the model with its weights.
-    step: rounds done when the state was saved.
+    session: the plan, and the model with its weights.
+    progress: where the run stood when the state was saved; the state itself is not
+      kept.
     deployed: the update and the head.
     metrics: of the validation splits, as training measured them in this state; empty
       for one that was saved between two evaluations.
   """
 
-  plan: Plan
   session: Session
-  step: int
+  progress: Progress
   deployed: Deployed
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def plan(self) -> Plan:
+    """The config, the task and its data, the modules."""
+    return self.session.plan
+
+  @property
+  def step(self) -> int:
+    """Rounds done when the state was saved."""
+    return self.progress.step
 
   @functools.cached_property
   def adapter(self) -> Adapter:
@@ -51,11 +61,6 @@ class SavedRun:
       ValueError: for method 'full', which changes every parameter of the model.
     """
     return host_adapter(self.plan.modules, self.deployed)
-
-  @functools.cached_property
-  def _evaluator(self) -> Evaluator:
-    # Kept, because predictions compile once for an evaluator.
-    return self.session.evaluator()
 
   def evaluate(
     self, split: str = '', max_rank: int = 0, budget: int = 0
@@ -76,7 +81,7 @@ class SavedRun:
       return self._score(self.plan.task.splits[split], max_rank, budget)
     with jax.set_mesh(self.plan.mesh):
       deployed, prefix = self._cut(max_rank, budget)
-      return self._evaluator.validate(self.session.params, deployed, prefix)
+      return self.session.evaluator.validate(self.session.params, deployed, prefix)
 
   def evaluate_file(
     self, path: str | os.PathLike[str], max_rank: int = 0, budget: int = 0
@@ -97,7 +102,8 @@ class SavedRun:
     """What the task's `predict` gives for each row: for classes 'logits_BC', (N, C)."""
     with jax.set_mesh(self.plan.mesh):
       deployed, prefix = self._cut(max_rank, budget)
-      return self._evaluator.outputs(self.session.params, deployed, split, prefix)
+      session = self.session
+      return session.evaluator.outputs(session.params, deployed, split, prefix)
 
   def _cut(self, max_rank: int, budget: int) -> tuple[Deployed, int]:
     """The update and how much of every module to use of it, on the current mesh."""
@@ -158,8 +164,14 @@ def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedR
     require_same_model(folder, record, at_commits(config, recorded(record)).model)
   plan = make_plan(config, record)
   with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, folder, checkpoint)
-  found = opened.restored
-  at_it = found.meta['best' if checkpoint == 'best' else 'last']
-  metrics = at_it['metrics'] if at_it and at_it['step'] == found.step else {}
-  return SavedRun(plan, opened.session, found.step, opened.deployed, metrics)
+    session = open_session(plan)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, read_only=True)
+    progress = session.saved(checkpoints, checkpoint)
+    checkpoints.close()
+    if progress is None:
+      raise ValueError(f'{folder / CHECKPOINTS} holds no {checkpoint} checkpoint yet')
+    deployed = plan.method.deploy(progress.state)
+  evaluated = progress.best if checkpoint == 'best' else progress.last
+  is_of_it = evaluated is not None and evaluated['step'] == progress.step
+  progress.state = None  # The optimiser's part of it is large.
+  return SavedRun(session, progress, deployed, evaluated['metrics'] if is_of_it else {})

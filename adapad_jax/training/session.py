@@ -1,9 +1,8 @@
-"""A plan with its weights in memory, and the states that were saved for it."""
+"""A plan with its weights in memory and its compiled programs."""
 
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,12 +10,14 @@ import numpy as np
 
 from adapad_jax import models
 from adapad_jax.adapters import split_model
-from adapad_jax.lowrank import Deployed
+from adapad_jax.files import require_shape
 from adapad_jax.sharding import MODEL, fetch, put_one
-from adapad_jax.training.checkpoints import Checkpoints, Restored, restore_target
+from adapad_jax.training.checkpoints import Checkpoints, target_of
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
+from adapad_jax.training.progress import Progress, beginning
 from adapad_jax.workdir import CHECKPOINTS
+from adapad_jax.workdir.stored import META
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,14 @@ class Session:
   params: Any
   head: Any
 
+  @functools.cached_property
+  def round(self) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
+    """The method's rounds, compiled when they are first called."""
+    return self.plan.method.live_rounds(self.plan.mesh)
+
+  @functools.cached_property
   def evaluator(self) -> Evaluator:
-    """Compiles predictions on demand."""
+    """Predictions and metrics, compiled when they are first asked for."""
     plan = self.plan
     train = plan.config.train
     return make_evaluator(
@@ -48,6 +55,27 @@ class Session:
       train.buckets,
       train.watchdog,
     )
+
+  def beginning(self) -> Progress:
+    """Before the first round."""
+    return beginning(self.plan.method, self.head, self.plan.mesh)
+
+  def saved(self, checkpoints: Checkpoints, kind: str) -> Progress | None:
+    """Where the run stood at its newest save of a kind; None if there is none.
+
+    The state is on the mesh at hand, whatever devices it was saved on.
+
+    Raises:
+      ValueError: if what was saved cannot be read, or is of another run.
+    """
+    plan = self.plan
+    fresh = jax.eval_shape(plan.method.init, self.head)
+    found = checkpoints.read(kind, target_of(fresh, plan.mesh))
+    if found is None:
+      return None
+    step, state, meta = found
+    require_shape(meta, META, f'{CHECKPOINTS}/{kind}/{step}/meta')
+    return Progress(plan.method.place(state, plan.mesh), step, **meta)
 
 
 def open_session(plan: Plan) -> Session:
@@ -78,40 +106,3 @@ def spec_of(
   if path in divided:
     spec[divided[path]] = MODEL
   return jax.P(*spec)
-
-
-def restore(session: Session, checkpoints: Checkpoints, kind: str) -> Restored | None:
-  """The saved state of a kind, on the mesh at hand."""
-  fresh = jax.eval_shape(session.plan.method.init, session.head)
-  return checkpoints.restore(kind, restore_target(fresh, session.plan.mesh))
-
-
-@dataclasses.dataclass(frozen=True)
-class Opened:
-  """A run as it was saved.
-
-  Attributes:
-    session: the model.
-    restored: the saved state.
-    deployed: its update.
-  """
-
-  session: Session
-  restored: Restored
-  deployed: Deployed
-
-
-def open_run(plan: Plan, workdir: pathlib.Path, kind: str) -> Opened:
-  """The model and the saved update of the run in a workdir, on the plan's mesh.
-
-  Raises:
-    ValueError: if nothing of that kind has been saved yet.
-  """
-  session = open_session(plan)
-  checkpoints = Checkpoints(workdir / CHECKPOINTS, read_only=True)
-  restored = restore(session, checkpoints, kind)
-  checkpoints.close()
-  if restored is None:
-    raise ValueError(f'{workdir / CHECKPOINTS} holds no {kind} checkpoint yet')
-  deployed = plan.method.deploy(plan.method.place(restored.state, plan.mesh))
-  return Opened(session, restored, deployed)

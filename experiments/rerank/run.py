@@ -29,8 +29,8 @@ from adapad_jax.reranking import (
 from adapad_jax.reranking.rerank import spend
 from adapad_jax.reranking.solve import RIDGE
 from adapad_jax.training import finetune_config, make_plan
-from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.session import Session, open_session
+from adapad_jax.training.transfer import deploy_adapter
 from experiments.record import record
 from experiments.rerank.lora import MODEL
 
@@ -61,7 +61,7 @@ def make_score(session: Session, like: Adapter) -> Score:
   plan = dataclasses.replace(
     session.plan, shapes={name: session.plan.shapes[name] for name in modules}
   )
-  evaluator = dataclasses.replace(session, plan=plan).evaluator()
+  evaluator = dataclasses.replace(session, plan=plan).evaluator
   split = plan.task.splits['validation']
 
   def outputs(adapter: Adapter, prefix: int) -> dict[str, np.ndarray]:

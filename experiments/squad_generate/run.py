@@ -17,7 +17,7 @@ import jax
 from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.result import adapter_parameters
-from adapad_jax.training.session import Opened, open_run
+from adapad_jax.training.saved import SavedRun, restore
 from adapad_jax.workdir import CHECKPOINTS, CONFIG
 from experiments.record import record, recorded
 
@@ -50,15 +50,14 @@ def main() -> None:
   about = {'steps': args.steps, 'batch': args.batch, 'questions': args.held}
   for method in args.methods.split(','):
     workdir = args.out / f'say-{method}'
-    opened = trained(workdir) or train(method, workdir, args)
+    run = trained(workdir) or train(method, workdir, args)
     if not any(row['figure'].endswith(' before') for row in recorded(HERE)):
-      keep(untrained(opened), 'before', questions=args.held)
-    meta = opened.restored.meta
+      keep(untrained(run), 'before', questions=args.held)
     details = about | {'method': method, 'device': jax.devices()[0].device_kind}
-    keep(meta['last']['metrics'], 'after', **details)
-    size = adapter_parameters(opened.session.plan, opened.deployed)
+    keep(run.progress.last['metrics'], 'after', **details)
+    size = adapter_parameters(run.plan, run.deployed)
     record(HERE, 'adapter size', size, 'parameters', **details)
-    record(HERE, 'training', round(meta['seconds'], 1), 's', **details)
+    record(HERE, 'training', round(run.progress.seconds, 1), 's', **details)
 
 
 def keep(metrics: dict[str, float], when: str, **details: Any) -> None:
@@ -68,7 +67,7 @@ def keep(metrics: dict[str, float], when: str, **details: Any) -> None:
     record(HERE, f'{name} {when}', round(value, 3), unit, **details)
 
 
-def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> Opened:
+def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> SavedRun:
   """Runs the documented command, which goes on where it was stopped."""
   flags = [
     '--config=configs/squad.py:v1,decoder',
@@ -96,22 +95,21 @@ def train(method: str, workdir: pathlib.Path, args: argparse.Namespace) -> Opene
   return trained(workdir)
 
 
-def trained(workdir: pathlib.Path) -> Opened | None:
+def trained(workdir: pathlib.Path) -> SavedRun | None:
   """The last state of a run that has taken all its rounds."""
   if not (workdir / CONFIG).is_file():
     return None
   plan = make_plan(read_workdir(workdir))
   if not (workdir / CHECKPOINTS / 'latest' / str(plan.method.rounds)).is_dir():
     return None
-  with jax.set_mesh(plan.mesh):
-    return open_run(plan, workdir, 'latest')
+  return restore(workdir, 'latest')
 
 
-def untrained(opened: Opened) -> dict[str, float]:
+def untrained(run: SavedRun) -> dict[str, float]:
   """The official metrics of the model alone: the update cut to no components."""
-  session = opened.session
+  session = run.session
   with jax.set_mesh(session.plan.mesh):
-    return session.evaluator().validate(session.params, opened.deployed, 0)
+    return session.evaluator.validate(session.params, run.deployed, 0)
 
 
 if __name__ == '__main__':

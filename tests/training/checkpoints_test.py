@@ -10,7 +10,7 @@ from adapad_jax.training import checkpoints
 from adapad_jax.training.checkpoints import (
   Checkpoints,
   OtherShapes,
-  restore_target,
+  target_of,
 )
 
 STATE = {'x': np.arange(3.0, dtype=np.float32)}
@@ -29,7 +29,7 @@ def saved(tmp_path):
 
 def restored(saved, kind='latest'):
   mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
-  return saved.restore(kind, restore_target(STATE, mesh))
+  return saved.read(kind, target_of(STATE, mesh))
 
 
 def fail_with(monkeypatch, error):
@@ -55,8 +55,9 @@ def test_an_error_of_the_machine_leaves_saves_where_they_are(saved, error, monke
     fail_with(patch, error)
     with pytest.raises(type(error)):
       restored(saved)
-  found = restored(saved)
-  assert found.step == 2 and found.meta == {'step': 2}
+  step, state, meta = restored(saved)
+  assert step == 2 and meta == {'step': 2}
+  np.testing.assert_array_equal(state['x'], STATE['x'])
 
 
 def test_what_can_be_read_is_not_damaged_whatever_went_wrong(saved, monkeypatch):
@@ -64,7 +65,7 @@ def test_what_can_be_read_is_not_damaged_whatever_went_wrong(saved, monkeypatch)
     fail_with(patch, TypeError('of some library'))
     with pytest.raises(TypeError, match='of some library'):
       restored(saved)
-  assert restored(saved).step == 2
+  assert restored(saved)[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -80,23 +81,23 @@ def test_what_can_be_read_is_not_damaged_whatever_went_wrong(saved, monkeypatch)
 def test_a_state_of_other_shapes_is_named_and_stays(saved, tmp_path, state, message):
   mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1])
   with pytest.raises(OtherShapes, match=f'latest/2 holds a state of .*{message}'):
-    saved.restore('latest', restore_target(state, mesh))
-  assert not (tmp_path / 'damaged').exists() and restored(saved).step == 2
+    saved.read('latest', target_of(state, mesh))
+  assert not (tmp_path / 'damaged').exists() and restored(saved)[0] == 2
 
 
 def test_who_only_looks_reads_the_save_before_a_damaged_one_and_moves_nothing(
   saved, tmp_path, caplog
 ):
   looked = Checkpoints(tmp_path, read_only=True)
-  assert restored(looked).step == 2 and restored(looked, 'best') is None
+  assert restored(looked)[0] == 2 and restored(looked, 'best') is None
   (tmp_path / 'latest/2/meta/metadata').write_text('{"st')
   before = sorted(tmp_path.rglob('*'))
-  assert restored(looked).step == 1 and 'latest/2 of step 2 is damaged' in caplog.text
+  assert restored(looked)[0] == 1 and 'latest/2 of step 2 is damaged' in caplog.text
   assert sorted(tmp_path.rglob('*')) == before
   looked.close()
   nowhere = Checkpoints(tmp_path / 'nowhere', read_only=True)
   assert restored(nowhere) is None and not (tmp_path / 'nowhere').exists()
-  assert restored(saved).step == 1
+  assert restored(saved)[0] == 1
   assert [path.name for path in (tmp_path / 'damaged').iterdir()] == ['latest-2']
 
 
@@ -106,7 +107,7 @@ def test_several_processes_move_nothing(saved, monkeypatch):
     patch.setattr(checkpoints, 'are_several', lambda: True)
     with pytest.raises(ValueError, match=r'latest/2 cannot be read .torn.; .* in one'):
       restored(saved)
-  assert restored(saved).step == 2
+  assert restored(saved)[0] == 2
 
 
 def test_nothing_that_was_moved_aside_is_lost(saved, tmp_path):
@@ -117,7 +118,7 @@ def test_nothing_that_was_moved_aside_is_lost(saved, tmp_path):
   for path in (tmp_path / 'latest/2').rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  assert restored(saved).step == 1
+  assert restored(saved)[0] == 1
   assert sorted(p.name for p in aside.iterdir()) == ['latest-2', 'latest-2-2']
   assert (aside / 'latest-2/mine').read_text() == 'x'
 
@@ -127,7 +128,7 @@ def test_a_run_that_ends_before_latest_is_saved_keeps_the_best_before(saved):
   saved.save('best', 3, STATE, {'step': 3})  # and the run ends here
   saved.wait()
   saved.forget('best', after=2)
-  assert restored(saved, 'best').step == 2
+  assert restored(saved, 'best')[0] == 2
 
 
 def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):

@@ -22,8 +22,8 @@ from adapad_jax.tasks.facts import Unavailable
 from adapad_jax.training import make_plan
 from adapad_jax.training.checkpoints import OtherShapes
 from adapad_jax.training.cutting import require_adapter
-from adapad_jax.training.hosted import deploy_adapter
 from adapad_jax.training.record import make_record, read_record
+from adapad_jax.training.transfer import deploy_adapter
 from adapad_jax.workdir import LOCK, locked
 from tests import tiny
 from tests.commands import exchange
@@ -281,7 +281,7 @@ def test_a_budget_keeps_what_an_export_would_keep(home):
   cut = cut_to_budget(run.adapter, 14)
   with jax.set_mesh(run.plan.mesh):
     deployed = deploy_adapter(cut, run.plan.modules)
-    want = run.session.evaluator().outputs(run.session.params, deployed, split, 2)
+    want = run.session.evaluator.outputs(run.session.params, deployed, split, 2)
   got = run.outputs(split, budget=14)
   np.testing.assert_allclose(got['logits_BC'], want['logits_BC'], atol=1e-6)
   whole = run.outputs(split)['logits_BC']

@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/training/train.py: what its loop waits for and moves."""
+"""Tests ../../adapad_jax/training/loop.py: what it waits for, and what runs move."""
 
 import importlib
 
@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from adapad_jax.training import finetune_config
+from adapad_jax.training import finetune_config, loop
+from adapad_jax.training.progress import Progress
+from adapad_jax.training.watchdog import Watchdog
 from adapad_jax.workdir import read_lines
 from tests import tiny
 from tests.training.train_test import final_state
 
 # The package offers the function by the name of its module.
-loop = importlib.import_module('adapad_jax.training.train')
+training = importlib.import_module('adapad_jax.training.train')
 ROUNDS = 6
 
 
@@ -28,30 +30,71 @@ def losses(workdir):
   return [line['train/loss'] for line in lines if 'train/loss' in line]
 
 
+def rounds_of(last, pause, done=0):
+  """What the loop does on the way from `done` rounds to the last, and where it ends."""
+  events, asked, progress = [], [], Progress(10 * done, done)
+
+  def batch_of(step):
+    events.append(('rows', step + 1))
+    return step
+
+  def advance(state, batch):
+    events.append(('sent', batch + 1))
+    return state + 10, {'loss': np.float32(batch), 'state': np.int32(state)}
+
+  def asking(number):
+    asked.append((number, events[-1]))
+    return number in pause
+
+  found = loop.rounds(advance, batch_of, progress, last, Watchdog(0), asking)
+  for number, metrics in found:
+    assert metrics['loss'] == number - 1 and metrics['state'] == 10 * (number - 1)
+    events.append(('read', number))
+    # After a pause, and at the end, there is the state of this very round.
+    at_hand = number in pause or number == last
+    assert progress.step == number + (not at_hand)
+    assert progress.state == 10 * progress.step
+  # Asked when a round is on its way and the one before it has been read, if it was due.
+  assert [number for number, _ in asked] == list(range(done + 1, last + 1))
+  assert all(before in (('sent', n), ('read', n - 1)) for n, before in asked)
+  return events
+
+
+def test_outcomes_come_one_round_behind_but_for_pauses():
+  rows, sent, read = (lambda n, kind=k: (kind, n) for k in ('rows', 'sent', 'read'))
+  start = lambda n: [rows(n), sent(n)]
+  assert rounds_of(3, {}) == [
+    *start(1), *start(2), read(1), *start(3), read(2), read(3)
+  ]  # fmt: skip
+  assert rounds_of(4, {2, 4}) == [
+    *start(1), *start(2), read(1), read(2), *start(3), *start(4), read(3), read(4)
+  ]  # fmt: skip
+  assert rounds_of(3, {1}, done=1) == [*start(2), *start(3), read(2), read(3)]
+  assert rounds_of(2, {1}, done=2) == []
+
+
 def test_a_round_is_read_while_the_next_one_runs_and_its_input_is_gone(
   data, tmp_path, monkeypatch
 ):
   events, inputs = [], []
-  build, advance, read = loop.round_batch, loop._advance, loop._read
 
-  def building(columns, order, first, *args):
-    events.append(('rows', first + 1))
-    return build(columns, order, first, *args)
+  def watching(advance, batch_of, progress, *args):
+    def building(step):
+      events.append(('rows', step + 1))
+      return batch_of(step)
 
-  def advancing(run, course, batch):
-    inputs.extend(jax.tree.leaves(course.state.stack_RMP))
-    metrics = advance(run, course, batch)
-    events.append(('sent', course.step + 1))
-    return metrics
+    def advancing(state, batch):
+      inputs.extend(jax.tree.leaves(state.stack_RMP))
+      found = advance(state, batch)
+      events.append(('sent', progress.step + 1))
+      return found
 
-  def reading(run, course, metrics):
-    events.append(('read', int(jax.device_get(metrics['step']))))
-    read(run, course, metrics)
+    for number, metrics in loop.rounds(advancing, building, progress, *args):
+      events.append(('read', int(metrics['step'])))
+      yield number, metrics
 
-  monkeypatch.setattr(loop, 'round_batch', building)
-  monkeypatch.setattr(loop, '_advance', advancing)
-  monkeypatch.setattr(loop, '_read', reading)
-  loop.train(finetune_config(values_of(data)), tmp_path)
+  monkeypatch.setattr(training, 'rounds', watching)
+  training.train(finetune_config(values_of(data)), tmp_path)
   # Rows of the next round are put, and it is sent off, before this one is waited for.
   late = [(('rows', i + 1), ('sent', i + 1), ('read', i)) for i in range(1, ROUNDS)]
   assert events == [('rows', 1), ('sent', 1), *sum(late, ()), ('read', ROUNDS)]
@@ -60,15 +103,16 @@ def test_a_round_is_read_while_the_next_one_runs_and_its_input_is_gone(
 
 
 def test_nothing_moves_to_the_devices_unasked(data, tmp_path, monkeypatch):
-  advance = loop._advance
+  def careless(advance, *args):
+    def advancing(state, batch):
+      jax.jit(lambda x: -x)(np.ones(3, np.float32))
+      return advance(state, batch)
 
-  def careless(run, course, batch):
-    jax.jit(lambda x: -x)(np.ones(3, np.float32))
-    return advance(run, course, batch)
+    return loop.rounds(advancing, *args)
 
-  monkeypatch.setattr(loop, '_advance', careless)
+  monkeypatch.setattr(training, 'rounds', careless)
   with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
-    loop.train(finetune_config(values_of(data)), tmp_path)
+    training.train(finetune_config(values_of(data)), tmp_path)
 
 
 @pytest.mark.parametrize('method', ['adapad', 'lora'])
@@ -84,7 +128,7 @@ def test_a_batch_in_parts_trains_what_the_whole_one_does(data, tmp_path, method)
     )
     values['train'] |= {'accumulate': parts}
     workdir = tmp_path / str(parts)
-    loop.train(finetune_config(values), workdir)
+    training.train(finetune_config(values), workdir)
     states.append(final_state(values, workdir)[1])
   np.testing.assert_allclose(
     losses(tmp_path / '4'), losses(tmp_path / '1'), atol=1e-5, rtol=1e-5
@@ -95,7 +139,7 @@ def test_a_batch_in_parts_trains_what_the_whole_one_does(data, tmp_path, method)
 
 def test_a_run_in_bfloat16_learns_the_task(data, tmp_path):
   values = tiny.values(data, model={'dtype': 'bfloat16', 'remat': True, 'scan': True})
-  result = loop.train(finetune_config(values), tmp_path)
+  result = training.train(finetune_config(values), tmp_path)
   assert result['best']['metrics']['accuracy'] > 0.8
   _, state = final_state(values, tmp_path)
   assert state.stack_RMP.dtype == np.float32

@@ -22,8 +22,8 @@ from adapad_jax.training.memory import (
   on_a_device,
   outlines,
 )
+from adapad_jax.training.partition import make_order
 from adapad_jax.training.session import open_session
-from adapad_jax.training.shares import make_order
 from tests import tiny
 
 

@@ -86,7 +86,7 @@ def outcome_of(values):
     hlo = step.lower(state, session.params, batch).compile().as_text()
     deployed = method.deploy(state)
     split = plan.task.splits['validation']
-    outputs = session.evaluator().outputs(session.params, deployed, split, 3)
+    outputs = session.evaluator.outputs(session.params, deployed, split, 3)
     leaves = jax.tree.leaves(session.params)
     return Outcome(
       losses=losses,

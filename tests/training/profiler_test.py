@@ -39,7 +39,7 @@ def test_evaluation_is_a_scope_of_its_program(values):
   plan = make_plan(finetune_config(values))
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
-    method, evaluator = plan.method, session.evaluator()
+    method, evaluator = plan.method, session.evaluator
     state = method.place(method.init(session.head), plan.mesh)
     columns = trimmed(plan.task.splits['validation'].columns)
     lowered = evaluator.predict.lower(

@@ -7,8 +7,8 @@ import numpy as np
 from adapad_jax.sharding import put
 from adapad_jax.training import finetune_config, make_plan
 from adapad_jax.training.batches import round_batch, trimmed
+from adapad_jax.training.partition import make_order
 from adapad_jax.training.session import open_session
-from adapad_jax.training.shares import make_order
 from tests import tiny
 
 

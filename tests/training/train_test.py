@@ -18,7 +18,8 @@ from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import claim_workdir
 from adapad_jax.training.record import make_record
-from adapad_jax.training.session import open_run, open_session, restore
+from adapad_jax.training.saved import restore
+from adapad_jax.training.session import open_session
 from adapad_jax.workdir import read_lines
 from tests import tiny
 
@@ -36,11 +37,10 @@ def final_state(values, workdir, mesh=(1, 1)):
   plan = make_plan(finetune_config(values))
   with jax.set_mesh(plan.mesh):
     checkpoints = Checkpoints(workdir / 'checkpoints')
-    found = restore(open_session(plan), checkpoints, 'latest')
+    found = open_session(plan).saved(checkpoints, 'latest')
     checkpoints.close()
     assert {len(x.devices()) for x in jax.tree.leaves(found.state)} == {plan.mesh.size}
-    placed = plan.method.place(found.state, plan.mesh)
-    return found.step, jax.device_get(plan.method.portable(placed))
+    return found.step, jax.device_get(plan.method.portable(found.state))
 
 
 def assert_same(got, want):
@@ -225,13 +225,12 @@ def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):
   result = train(finetune_config(values), tmp_path)
   assert result['traces'] == 2
   assert result['last']['metrics']['accuracy'] > 0.9
-  plan = make_plan(finetune_config(values))
-  with jax.set_mesh(plan.mesh):
-    opened = open_run(plan, tmp_path, 'latest')
-    cut = opened.session.evaluator()
-    whole = dataclasses.replace(cut, buckets=())
+  run = restore(tmp_path, 'latest')
+  cut = run.session.evaluator
+  whole = dataclasses.replace(cut, buckets=())
+  with jax.set_mesh(run.plan.mesh):
     for evaluator in (cut, whole):
-      metrics = evaluator.validate(opened.session.params, opened.deployed, 3)
+      metrics = evaluator.validate(run.session.params, run.deployed, 3)
       assert metrics == result['last']['metrics']
 
 

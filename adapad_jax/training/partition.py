@@ -1,4 +1,4 @@
-"""Shares of the training data that workers keep to themselves."""
+"""A partition of the training data among workers that keep theirs to themselves."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def by_label(
 
   Args:
     label_N: class of every row.
-    workers: number of shares.
+    workers: number of parts.
     skew: the distribution's parameter; large is even, below one a worker sees few
       labels.
     seed: of the draw.
@@ -41,9 +41,9 @@ def by_label(
     )
   rng = np.random.default_rng(seed)
   for _ in range(_DRAWS):
-    shares = _draw(label_N, workers, skew, rng)
-    if min(map(len, shares)) >= least:
-      return shares
+    parts = _draw(label_N, workers, skew, rng)
+    if min(map(len, parts)) >= least:
+      return parts
   raise ValueError(
     f'no division of {len(label_N)} rows among {workers} workers by adapad.skew={skew}'
     f' gives everybody {least} rows, in {_DRAWS} draws; raise it'
@@ -63,13 +63,13 @@ def _draw(
   return [np.concatenate(mine) for mine in parts]
 
 
-class SharedOut:
-  """Batches in which every worker has as many rows, all of its own share.
+class PartitionedOrder:
+  """Batches in which every worker has as many rows, all from its own part.
 
-  Rows lie worker by worker. A worker goes through its share in epochs of its own.
+  Rows lie worker by worker. A worker goes through its part in epochs of its own.
 
   Args:
-    shares: row numbers by worker.
+    parts: row numbers by worker.
     batch: rows of a batch; a multiple of the workers.
     seed: of the order.
     lengths_N: see `batches.epoch_order`.
@@ -77,24 +77,23 @@ class SharedOut:
 
   def __init__(
     self,
-    shares: list[np.ndarray],
+    parts: list[np.ndarray],
     batch: int,
     seed: int,
     lengths_N: np.ndarray | None = None,
   ) -> None:
-    each, self._shares = batch // len(shares), shares
-    own = lambda share: None if lengths_N is None else lengths_N[share]
+    each, self._parts = batch // len(parts), parts
+    own = lambda part: None if lengths_N is None else lengths_N[part]
+    streams = np.random.SeedSequence(seed).generate_state(len(parts))
     self._orders = [
-      Order(len(share), each, int(stream), own(share))
-      for share, stream in zip(
-        shares, np.random.SeedSequence(seed).generate_state(len(shares)), strict=True
-      )
+      Order(len(part), each, int(stream), own(part))
+      for part, stream in zip(parts, streams, strict=True)
     ]
 
   def batch(self, step: int) -> np.ndarray:
     """Rows of batch `step`."""
-    pairs = zip(self._shares, self._orders, strict=True)
-    return np.concatenate([share[order.batch(step)] for share, order in pairs])
+    pairs = zip(self._parts, self._orders, strict=True)
+    return np.concatenate([part[order.batch(step)] for part, order in pairs])
 
 
 def make_order(
@@ -103,14 +102,14 @@ def make_order(
   batch: int,
   seed: int,
   lengths_N: np.ndarray | None = None,
-) -> Order | SharedOut:
+) -> Order | PartitionedOrder:
   """Which rows the batches of a run have.
 
   Args:
     private: who has data of its own; None: all see all of it.
     columns: the training data.
     batch: rows of a batch.
-    seed: of the order and of the shares.
+    seed: of the order and of the partition.
     lengths_N: see `batches.epoch_order`.
 
   Raises:
@@ -126,7 +125,7 @@ def make_order(
         ' use 0, which divides rows by index'
       )
     each, label_N = batch // private.workers, columns['label_B']
-    shares = by_label(label_N, private.workers, private.skew, seed, each)
+    parts = by_label(label_N, private.workers, private.skew, seed, each)
   else:
-    shares = by_index(rows, private.workers, seed)
-  return SharedOut(shares, batch, seed, lengths_N)
+    parts = by_index(rows, private.workers, seed)
+  return PartitionedOrder(parts, batch, seed, lengths_N)

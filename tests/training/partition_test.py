@@ -1,4 +1,4 @@
-"""Tests ../../adapad_jax/training/shares.py: workers with data of their own."""
+"""Tests ../../adapad_jax/training/partition.py: workers with data of their own."""
 
 import numpy as np
 import pytest
@@ -6,25 +6,30 @@ import pytest
 from adapad_jax.methods import Private
 from adapad_jax.training import finetune_config, train
 from adapad_jax.training.batches import Order
-from adapad_jax.training.shares import SharedOut, by_index, by_label, make_order
+from adapad_jax.training.partition import (
+  PartitionedOrder,
+  by_index,
+  by_label,
+  make_order,
+)
 from adapad_jax.workdir import read_lines
 from tests import tiny
 
 LABELS = np.repeat(np.arange(3, dtype=np.int32), 40)
 
 
-def test_shares_by_index_hold_every_row_once_and_are_even():
-  shares = by_index(10, 4, seed=0)
-  assert sorted(np.concatenate(shares)) == list(range(10))
-  assert sorted(map(len, shares)) == [2, 2, 3, 3]
+def test_parts_by_index_hold_every_row_once_and_are_even():
+  parts = by_index(10, 4, seed=0)
+  assert sorted(np.concatenate(parts)) == list(range(10))
+  assert sorted(map(len, parts)) == [2, 2, 3, 3]
 
 
 def unevenness(skew):
   """Mean distance of a worker's label frequencies from a third."""
-  shares = by_label(LABELS, 4, skew, seed=1, least=4)
-  assert sorted(np.concatenate(shares)) == list(range(len(LABELS)))
-  assert min(map(len, shares)) >= 4
-  seen = [np.bincount(LABELS[share], minlength=3) / len(share) for share in shares]
+  parts = by_label(LABELS, 4, skew, seed=1, least=4)
+  assert sorted(np.concatenate(parts)) == list(range(len(LABELS)))
+  assert min(map(len, parts)) >= 4
+  seen = [np.bincount(LABELS[part], minlength=3) / len(part) for part in parts]
   return np.abs(np.array(seen) - 1 / 3).mean()
 
 
@@ -39,19 +44,19 @@ def test_a_division_that_leaves_somebody_short_is_refused():
     by_label(LABELS / 2, 4, 1.0, seed=0, least=1)
 
 
-def test_a_worker_sees_its_share_alone_and_all_of_it():
-  shares = by_label(LABELS, 4, 0.5, seed=1, least=6)
-  order = SharedOut(shares, 24, seed=0)
-  seen = [set() for _ in shares]
+def test_a_worker_sees_its_part_alone_and_all_of_it():
+  parts = by_label(LABELS, 4, 0.5, seed=1, least=6)
+  order = PartitionedOrder(parts, 24, seed=0)
+  seen = [set() for _ in parts]
   for step in range(40):
     for k, rows in enumerate(order.batch(step).reshape(4, 6)):
       seen[k] |= set(rows.tolist())
-  assert seen == [set(share.tolist()) for share in shares]
+  assert seen == [set(part.tolist()) for part in parts]
 
 
-def test_workers_go_through_equal_shares_in_different_orders():
+def test_workers_go_through_equal_parts_in_different_orders():
   same = np.arange(50)
-  rows_KB = SharedOut([same, same], 20, seed=0).batch(0).reshape(2, 10)
+  rows_KB = PartitionedOrder([same, same], 20, seed=0).batch(0).reshape(2, 10)
   assert (rows_KB[0] != rows_KB[1]).any()
 
 

@@ -1,0 +1,55 @@
+"""Where a run stands, while it trains and in what it has saved."""
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+
+from adapad_jax.methods import Method
+
+
+@dataclasses.dataclass
+class Progress:
+  """How far a run is. All but state and step are saved as the state's `meta`.
+
+  Attributes:
+    state: components, optimiser, ranks; on the mesh.
+    step: rounds done.
+    best: {'step', 'metrics'} of the best evaluation, or None.
+    last: the same of the latest evaluation.
+    stale: evaluations since the best one.
+    seconds: of training up to this start of the program.
+    first_step: seconds from a start of the program to its first finished round.
+    phases: seconds by phase, former starts included; what is in none are rounds.
+  """
+
+  state: Any
+  step: int = 0
+  best: dict[str, Any] | None = None
+  last: dict[str, Any] | None = None
+  stale: int = 0
+  seconds: float = 0.0
+  first_step: float = 0.0
+  phases: dict[str, float] = dataclasses.field(default_factory=dict)
+  started: float = dataclasses.field(default_factory=time.monotonic)
+
+  def elapsed(self) -> float:
+    """Seconds of training, former starts of the program included."""
+    return self.seconds + time.monotonic() - self.started
+
+  def meta(self) -> dict[str, Any]:
+    """What is saved beside the state."""
+    return {
+      'best': self.best,
+      'last': self.last,
+      'stale': self.stale,
+      'seconds': self.elapsed(),
+      'first_step': self.first_step,
+      'phases': dict(self.phases),
+    }
+
+
+def beginning(method: Method, head: Any, mesh: jax.sharding.Mesh) -> Progress:
+  """Before the first round: the method's own start, laid out on the mesh."""
+  return Progress(method.place(jax.jit(method.init)(head), mesh))
