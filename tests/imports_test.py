@@ -52,6 +52,23 @@ def imported(path):
   return found - {unit(path)}
 
 
+def module(path):
+  """'training.train' of training/train.py."""
+  parts = path.relative_to(PACKAGE).with_suffix('').parts
+  return '.'.join(parts).removesuffix('.__init__')
+
+
+def modules_imported(path, modules):
+  """The modules among these that a file imports, for checks of types too."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.ImportFrom) and node.module.startswith('adapad_jax'):
+      package = node.module.removeprefix('adapad_jax').lstrip('.')
+      names = [f'{package}.{name.name}'.lstrip('.') for name in node.names]
+      found |= {name if name in modules else package for name in names}
+  return found & modules
+
+
 FILES = [p for p in sorted(PACKAGE.rglob('*.py')) if unit(p) not in START]
 
 
@@ -70,3 +87,16 @@ def test_every_package_has_a_row_and_rows_look_up_alone():
   for package, others in allowed.items():
     for other in others - leaves - {'problem'}:
       assert order.index(other) < order.index(package), f'{package} imports {other}'
+
+
+@pytest.mark.parametrize('package', ['training', 'workdir', 'regression', 'commands'])
+def test_no_module_imports_one_that_imports_it(package):
+  """Not by way of others either."""
+  paths = {module(path): path for path in FILES if unit(path) == package}
+  left = {name: modules_imported(path, set(paths)) for name, path in paths.items()}
+  for name in left:
+    left[name] -= {name, package}  # The package's own file offers what they define.
+  while free := [name for name, others in left.items() if not others & left.keys()]:
+    for name in free:
+      del left[name]
+  assert not left

@@ -104,6 +104,16 @@ def test_another_mesh_gives_the_same_adapter(columns):
   np.testing.assert_allclose(one.loss_T, four.loss_T, rtol=1e-3)
 
 
+def test_a_round_that_takes_long_is_named(columns, capfd):
+  """The first one compiles, which takes longer than this watchdog waits."""
+  quiet = adapt(Curve(), squared, columns, recipe(steps=20))
+  assert 'round' not in capfd.readouterr().err
+  heard = adapt(Curve(), squared, columns, recipe(steps=20, watchdog=0.01))
+  told = capfd.readouterr().err
+  assert 'round 1, sending it off: its program has been compiling' in told
+  np.testing.assert_array_equal(heard.loss_T, quiet.loss_T)
+
+
 def test_mistakes_are_refused_by_name(columns):
   model = Curve()
   with pytest.raises(ValueError, match="'third' matches no.*first"):

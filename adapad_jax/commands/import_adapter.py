@@ -11,11 +11,10 @@ from adapad_jax.files import finite
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.lowrank import Adapter
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
-from adapad_jax.training.claim import claim_workdir
+from adapad_jax.training.claim import claim_workdir, make_record
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.exports import score
 from adapad_jax.training.plan import make_plan
-from adapad_jax.training.record import make_record
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.terminal import say
 from adapad_jax.training.transfer import adopt

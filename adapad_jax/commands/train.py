@@ -11,13 +11,12 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
-from adapad_jax.training.claim import read_workdir, require_same_run
+from adapad_jax.training.claim import make_record, read_workdir, require_same_run
 from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.record import (
-  make_record,
   read_record,
   require_same_data,
   require_same_record,

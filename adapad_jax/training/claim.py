@@ -8,7 +8,14 @@ from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.hub import is_on_hub
 from adapad_jax.training.config import FinetuneConfig, stored_config
-from adapad_jax.training.record import Record, read_record, require_same_record
+from adapad_jax.training.plan import Plan
+from adapad_jax.training.record import (
+  FORMAT,
+  Record,
+  model_record,
+  read_record,
+  require_same_record,
+)
 from adapad_jax.workdir import (
   CONFIG,
   absolute,
@@ -16,11 +23,24 @@ from adapad_jax.workdir import (
   config_of,
   is_regression,
   require_same_config,
+  versions,
 )
 
 # Fields that may change while a run is on.
 _FREE = ('mesh.', 'train.wandb', 'train.profile', 'train.watchdog')
 _DATA_FILES = ('train', 'validation', 'test')
+
+
+def make_record(plan: Plan) -> Record:
+  """The record of a run that begins now; reads every file of the base model once."""
+  source, commit = plan.outlined.source, plan.commits.model
+  return Record(
+    format=FORMAT,
+    train_rows=plan.train_rows,
+    data=plan.task.facts,
+    model=model_record(plan.config.model, source, commit),
+    versions=versions(),
+  )
 
 
 def claim_workdir(

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import pathlib
 import resource
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,10 +23,8 @@ from adapad_jax.models.split import dotted
 from adapad_jax.sharding import laid
 from adapad_jax.training.batches import padded, trimmed
 from adapad_jax.training.evaluate import SPREAD, make_evaluator
+from adapad_jax.training.plan import Plan
 from adapad_jax.training.session import spec_of
-
-if TYPE_CHECKING:
-  from adapad_jax.training.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Outlines:
   rows: Any
 
 
-def estimate(plan: 'Plan') -> Memory:
+def estimate(plan: Plan) -> Memory:
   """Compiles the round and the evaluation for the longest batch and adds up.
 
   A run that follows finds both in the compilation cache.
@@ -116,7 +114,7 @@ def estimate(plan: 'Plan') -> Memory:
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
 
-def outlines(plan: 'Plan', rows: int) -> Outlines:
+def outlines(plan: Plan, rows: int) -> Outlines:
   """Of a run on the current mesh, for the longest batches; `rows` are evaluated."""
   mesh, method, train = plan.mesh, plan.method, plan.config.train
   params, head = jax.eval_shape(
@@ -138,7 +136,7 @@ def outlines(plan: 'Plan', rows: int) -> Outlines:
   )
 
 
-def _laid_params(plan: 'Plan', params: Any) -> Any:
+def _laid_params(plan: Plan, params: Any) -> Any:
   divided = dict(plan.attachment.divided)
 
   def one(keys: tuple, param: Any) -> Any:
@@ -149,7 +147,7 @@ def _laid_params(plan: 'Plan', params: Any) -> Any:
   return nnx.from_flat_state([(keys, one(keys, param)) for keys, param in flat])
 
 
-def _longest(plan: 'Plan') -> dict[str, np.ndarray]:
+def _longest(plan: Plan) -> dict[str, np.ndarray]:
   """The columns of the validation split whose rows are longest."""
   splits = [s for name, s in plan.task.splits.items() if name.startswith('validation')]
   columns = [trimmed(split.columns) for split in splits]

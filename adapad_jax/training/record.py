@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adapad_jax.files import finite, read_json
 from adapad_jax.models.checkpoint_files import weight_files
@@ -17,13 +17,10 @@ from adapad_jax.models.tokenizer import is_tokenizer_file
 from adapad_jax.origins import FileOrigin, HubCommit, file_origin
 from adapad_jax.ranges import Natural, Size, Text
 from adapad_jax.settings import build
+from adapad_jax.tasks import Task
 from adapad_jax.tasks.facts import Facts, SourceFacts
-from adapad_jax.workdir import RECORD, versions
-
-if TYPE_CHECKING:
-  from adapad_jax.tasks import Task
-  from adapad_jax.training.config import ModelConfig
-  from adapad_jax.training.plan import Plan
+from adapad_jax.training.config import ModelConfig
+from adapad_jax.workdir import RECORD
 
 FORMAT = 1
 _SHOWN = 8
@@ -70,20 +67,10 @@ class Record:
   versions: dict[Text, Text]
 
 
-def make_record(plan: 'Plan') -> Record:
-  """The record of a run that begins now; reads every file of the base model once."""
-  return Record(
-    format=FORMAT,
-    train_rows=plan.train_rows,
-    data=plan.task.facts,
-    model=_model_record(plan.config.model, plan.outlined.source, plan.commits.model),
-    versions=versions(),
-  )
-
-
-def _model_record(
-  model: 'ModelConfig', source: Source, commit: HubCommit | None
+def model_record(
+  model: ModelConfig, source: Source, commit: HubCommit | None
 ) -> ModelRecord:
+  """The base model as it is now; reads every file of it once."""
   folder = source.folder
   if not model.random_weights:
     source.fetch_weights()
@@ -158,7 +145,7 @@ def require_same_record(workdir: pathlib.Path, then: Record, now: Record) -> Non
   _refuse(workdir, changes)
 
 
-def require_same_data(workdir: pathlib.Path, then: Record | None, task: 'Task') -> None:
+def require_same_data(workdir: pathlib.Path, then: Record | None, task: Task) -> None:
   """Refuses to go on with a run on other data; without a record nothing is known.
 
   Raises:
@@ -168,9 +155,7 @@ def require_same_data(workdir: pathlib.Path, then: Record | None, task: 'Task') 
     _refuse(workdir, list(_data_changes(then.data, task.facts)))
 
 
-def require_same_model(
-  workdir: pathlib.Path, then: Record, model: 'ModelConfig'
-) -> None:
+def require_same_model(workdir: pathlib.Path, then: Record, model: ModelConfig) -> None:
   """Refuses to open a run on another base or with another tokenizer.
 
   Args:
@@ -182,7 +167,7 @@ def require_same_model(
     ValueError: naming what has changed.
   """
   source = find(model.source, model.revision)
-  now = _model_record(model, source, then.model.hub)
+  now = model_record(model, source, then.model.hub)
   _refuse(workdir, list(_model_changes(then.model, now)))
 
 

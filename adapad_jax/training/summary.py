@@ -3,7 +3,6 @@
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -11,16 +10,14 @@ import numpy as np
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.task import validation_names
+from adapad_jax.training.plan import Plan
 from adapad_jax.training.terminal import kind_of, table
-
-if TYPE_CHECKING:
-  from adapad_jax.training.plan import Plan
 
 _SHOWN_EVENTS = 6
 _SHOWN_CLASSES = 20
 
 
-def describe(plan: 'Plan') -> str:
+def describe(plan: Plan) -> str:
   """The match table, parameter counts and the growth of the budget."""
   start, end = plan.method.timeline()[0][1], plan.method.timeline()[-1][1]
   train = plan.task.splits['train']
@@ -82,7 +79,7 @@ def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
   return ', '.join(shown)
 
 
-def _devices(plan: 'Plan') -> str:
+def _devices(plan: Plan) -> str:
   """'mesh worker 1 x data 4 x model 1 of 4 cpu, 1 process(es)'."""
   axes = ' x '.join(f'{name} {size}' for name, size in plan.mesh.shape.items())
   kind = plan.mesh.devices.flat[0].device_kind
@@ -90,7 +87,7 @@ def _devices(plan: 'Plan') -> str:
   return f'mesh {axes} of {jax.device_count()} {kind} device(s){held}'
 
 
-def _matches(plan: 'Plan', rank: int) -> str:
+def _matches(plan: Plan, rank: int) -> str:
   """One row a kind of module: its shape, its layers, its first and largest rank."""
   layers: dict[tuple[str, tuple[int, int]], list[int]] = {}
   for name, shape in plan.shapes.items():
@@ -114,7 +111,7 @@ def _ranges(numbers: list[int]) -> str:
   return ','.join(str(p[0]) if len(p) == 1 else f'{p[0]}-{p[-1]}' for p in parts)
 
 
-def _events(plan: 'Plan') -> str:
+def _events(plan: Plan) -> str:
   events = [f'{total} after round {at}' for at, total in plan.method.timeline()[1:]]
   if not events:
     return 'they do not grow'
@@ -123,7 +120,7 @@ def _events(plan: 'Plan') -> str:
   return ', '.join(events)
 
 
-def dry_run(plan: 'Plan') -> str:
+def dry_run(plan: Plan) -> str:
   """The resolved config, the plan and every allocation."""
   timeline = table(['round', 'components'], plan.method.timeline())
   config = json.dumps(as_dict(plan.config), indent=2)

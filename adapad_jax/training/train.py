@@ -23,7 +23,7 @@ from adapad_jax.settings import as_dict
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import lengths, trimmed
 from adapad_jax.training.checkpoints import Checkpoints, on_disk
-from adapad_jax.training.claim import claim_workdir, require_same_run
+from adapad_jax.training.claim import claim_workdir, make_record, require_same_run
 from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.logs import NoLog, RunLog
@@ -33,7 +33,7 @@ from adapad_jax.training.phases import added, timed
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.profiler import PROFILE, Profiler
 from adapad_jax.training.progress import Progress
-from adapad_jax.training.record import known_record, make_record, require_same_data
+from adapad_jax.training.record import known_record, require_same_data
 from adapad_jax.training.result import make_result
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.summary import describe

@@ -7,8 +7,7 @@ import jax
 from adapad_jax.commands import Request, registry
 from adapad_jax.files import write_json
 from adapad_jax.training import finetune_config, make_plan
-from adapad_jax.training.claim import claim_workdir
-from adapad_jax.training.record import make_record
+from adapad_jax.training.claim import claim_workdir, make_record
 from configs.regression import get_config
 from tests import tiny
 

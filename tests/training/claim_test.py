@@ -21,8 +21,9 @@ from adapad_jax.lowrank.prefixes import cut_to_budget
 from adapad_jax.tasks.facts import Unavailable
 from adapad_jax.training import make_plan
 from adapad_jax.training.checkpoints import OtherShapes
+from adapad_jax.training.claim import make_record
 from adapad_jax.training.cutting import require_adapter
-from adapad_jax.training.record import make_record, read_record
+from adapad_jax.training.record import read_record
 from adapad_jax.training.transfer import deploy_adapter
 from adapad_jax.workdir import LOCK, locked
 from tests import tiny

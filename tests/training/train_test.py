@@ -16,8 +16,7 @@ import pytest
 
 from adapad_jax.training import Diverged, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
-from adapad_jax.training.claim import claim_workdir
-from adapad_jax.training.record import make_record
+from adapad_jax.training.claim import claim_workdir, make_record
 from adapad_jax.training.saved import restore
 from adapad_jax.training.session import open_session
 from adapad_jax.workdir import read_lines

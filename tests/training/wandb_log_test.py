@@ -6,9 +6,8 @@ import types
 import pytest
 
 from adapad_jax.training import finetune_config, make_plan, wandb_log
-from adapad_jax.training.claim import claim_workdir
+from adapad_jax.training.claim import claim_workdir, make_record
 from adapad_jax.training.logs import RunLog
-from adapad_jax.training.record import make_record
 from adapad_jax.training.train import train
 from adapad_jax.workdir import METRICS, read_lines
 from tests import tiny
