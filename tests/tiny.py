@@ -64,6 +64,7 @@ def values(folder: pathlib.Path, **groups) -> dict:
       'evaluations': 3,
       'checkpoint_every': 10,
       'log_every': 1,
+      'curve_from': 0,
     },
     'adapad': {
       'budget': 18,

@@ -105,7 +105,16 @@ def truncation_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
   """The metric of the best state with every module cut to its first components."""
   axes = figure.subplots()
   values = [np.nan if v is None else v for v in run.result['prefixes']]
-  axes.plot(range(len(values)), values, 'o-', color=theme.cycle[0], label=run.metric)
+  errors = run.result.get('curve', {}).get('standard_errors', [None] * len(values))
+  axes.errorbar(
+    range(len(values)),
+    values,
+    [np.nan if error is None else error for error in errors],
+    fmt='o-',
+    capsize=3,
+    color=theme.cycle[0],
+    label=run.metric,
+  )
   known = [(k, value) for k, value in enumerate(values) if np.isfinite(value)]
   for k, value in known if len(values) <= _MOST_LABELS else []:
     axes.annotate(
@@ -120,7 +129,7 @@ def truncation_curve(run: Run, figure: 'Figure', theme: Theme) -> None:
   _baseline(axes, run, theme)
   axes.margins(0.08, 0.15)
   every = -(-len(values) // _MOST_LABELS)
-  marks = range(0, len(values), every)
+  marks = range(known[0][0] if known else 0, len(values), every)
   axes.set_xticks(marks, [_kept(run, k) for k in marks])
   axes.set_xlabel('components kept per module, at most (adapter parameters)')
   axes.set_ylabel(f'validation {run.metric}')

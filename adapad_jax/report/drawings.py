@@ -129,18 +129,32 @@ def budget(run: Run) -> list[Drawing]:
 
 def prefixes(run: Run) -> list[Drawing]:
   """What smaller adapters are worth."""
-  if len(run.result['prefixes']) < 2:
+  if sum(value is not None for value in run.result['prefixes']) < 2:
     return []
   return [
     Drawing(
       'truncation',
       'Truncation curve',
-      'The best state with every module cut to its first components: 0 is the'
-      ' trained head alone.',
+      f'The best state with every module cut to its first components{_scored_on(run)}.',
       functools.partial(curves.truncation_curve, run),
       curves.SIZE,
     )
   ]
+
+
+def _scored_on(run: Run) -> str:
+  """What a reader has to know of the points: rows, error bars, what 0 stands for."""
+  curve = run.result.get('curve')
+  parts = []
+  if curve is not None:
+    all_or = '' if curve['rows'] < curve['rows_in_all'] else 'all '
+    of = '' if all_or else f' of {curve["rows_in_all"]:,}'
+    parts.append(f', scored on {all_or}{curve["rows"]:,}{of} rows of {curve["split"]}')
+    if any(curve['standard_errors']):
+      parts.append('; bars are one standard error, rows taken as independent')
+  if run.result['prefixes'][0] is not None:
+    parts.append('; 0 is the trained head alone')
+  return ''.join(parts)
 
 
 def components(run: Run) -> list[Drawing]:

@@ -52,6 +52,20 @@ class Split:
     return len(self.columns['ids_BL'])
 
 
+def sample_rows(split: Split, count: int, seed: int) -> tuple[np.ndarray, Split]:
+  """So many rows of a split, drawn without replacement and in their order.
+
+  They come without what is kept on the host beside the columns.
+
+  Returns:
+    The rows' numbers, and a split of them.
+  """
+  drawn_N = np.random.default_rng(seed).permutation(len(split))
+  rows_M = np.sort(drawn_N[:count])
+  columns = {name: column[rows_M] for name, column in split.columns.items()}
+  return rows_M, dataclasses.replace(split, columns=columns, host=None)
+
+
 class Splits(Mapping[str, Split]):
   """Splits by name, each made when it is first asked for and kept.
 
@@ -109,6 +123,10 @@ class Task:
     facts: what its data are; None for a task that cannot be used without them.
     lower_is_better: of the metric, as for a loss.
     about: lines that a plan shows of the data.
+    by_row: (split, outputs) -> each row's own value of the metrics that are means over
+      rows, or over questions: arrays by the metric's name.
+    sample: (split, count, seed) -> numbers of about so many rows that can be scored
+      without the others, and a split of them; see `sample_rows`.
     pack: the same task with several documents in a training row; None if its rows
       cannot share one.
   """
@@ -128,6 +146,8 @@ class Task:
   facts: Facts | None = None
   lower_is_better: bool = False
   about: Callable[[], Sequence[str]] = tuple
+  by_row: Callable[[Split, Outputs], Mapping[str, np.ndarray]] = lambda *_: {}
+  sample: Callable[[Split, int, int], tuple[np.ndarray, Split]] = sample_rows
   pack: 'Callable[[], Task] | None' = None
 
   def score(self, metrics: Mapping[str, float | None]) -> float:

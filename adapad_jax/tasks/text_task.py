@@ -167,6 +167,7 @@ def _task(
     predict=predict_logits if classify else predict_values,
     evaluate=functools.partial(_evaluate, source),
     metric=source.metric,
+    by_row=_rights if classify else lambda *_: {},
     baseline=facts.baseline,
     read=read,
     write_predictions=functools.partial(_write, facts.classes),
@@ -258,6 +259,12 @@ def _evaluate(source: Source, split: Split, outputs: Outputs) -> dict[str, float
       ' label; write predictions instead'
     )
   return _score(source, split.name, labels, predicted_N)
+
+
+def _rights(split: Split, outputs: Outputs) -> dict[str, np.ndarray]:
+  """Whether rows are predicted right, 1 or 0, (N,): accuracy is their mean."""
+  right_N = predictions(outputs) == split.columns['label_B']
+  return {'accuracy' + metric_suffix(split.name): right_N.astype(np.float64)}
 
 
 def _baseline(source: Source, labels: dict[str, Labels]) -> Baseline:

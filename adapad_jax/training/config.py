@@ -108,6 +108,10 @@ class TrainConfig:
     eval_batch: rows evaluated at once.
     evaluations: how often the run evaluates, the end included.
     checkpoint_every: rounds between saves beside those at evaluations; 0: none.
+    curve_rows: validation rows on which the truncation curve is drawn, the same random
+      ones for every prefix; 0 means all. For questions, windows of their passages.
+    curve_from: components of the shortest prefix that is scored; 0 scores the trained
+      head alone too.
     log_every: rounds between lines of metrics.
     patience: evaluations in a row without improvement that end the run; 0: never.
     buckets: lengths in tokens to pad a batch to, beside the longest; rows of like
@@ -127,6 +131,8 @@ class TrainConfig:
   eval_batch: Count = 64
   evaluations: Count = 10
   checkpoint_every: Natural = 0
+  curve_rows: Natural = 4096
+  curve_from: Natural = 1
   log_every: Count = 10
   patience: Natural = 0
   buckets: tuple[Count, ...] = ()

@@ -1,7 +1,7 @@
 """Predictions and metrics of an update, whole or cut to a prefix."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -66,21 +66,28 @@ class Evaluator:
     last = min(start + self.rows, len(split))
     return f'rows {start + 1} to {last} of {len(split)}'
 
-  def metrics(
-    self, params: Any, deployed: Deployed, split: Split, prefix: int
-  ) -> dict[str, float]:
-    """Metrics of a split."""
-    return self.task.evaluate(split, self.outputs(params, deployed, split, prefix))
+  def validation_outputs(
+    self, params: Any, deployed: Deployed, prefix: int
+  ) -> dict[str, dict[str, np.ndarray]]:
+    """Outputs of every validation split, by its name."""
+    return {
+      name: self.outputs(params, deployed, self.task.splits[name], prefix)
+      for name in validation_names(self.task.splits)
+    }
 
   def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
-    """Metrics of all validation splits together.
+    """Metrics of all validation splits together, see `score`."""
+    return self.score(self.validation_outputs(params, deployed, prefix))
+
+  def score(self, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Metrics of the outputs of all validation splits together.
 
     Raises:
       ValueError: if the task's own metric is not among them.
     """
     metrics: dict[str, float] = {}
-    for name in validation_names(self.task.splits):
-      metrics |= self.metrics(params, deployed, self.task.splits[name], prefix)
+    for name, found in outputs.items():
+      metrics |= self.task.evaluate(self.task.splits[name], found)
     if self.task.metric not in metrics:
       raise ValueError(
         f'task {self.task.name!r} chooses its best state by {self.task.metric!r}, but'

@@ -2,16 +2,18 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from adapad_jax.methods import Method
+from adapad_jax.tasks.task import Outputs
 
 
 @dataclasses.dataclass
 class Progress:
-  """How far a run is. All but state and step are saved as the state's `meta`.
+  """How far a run is. See `meta` for what of it is saved beside the state.
 
   Attributes:
     state: components, optimiser, ranks; on the mesh.
@@ -22,6 +24,8 @@ class Progress:
     seconds: of training up to this start of the program.
     first_step: seconds from a start of the program to its first finished round.
     phases: seconds by phase, former starts included; what is in none are rounds.
+    outputs: of the best evaluation, by validation split; None if a former start of the
+      program made it.
   """
 
   state: Any
@@ -32,6 +36,7 @@ class Progress:
   seconds: float = 0.0
   first_step: float = 0.0
   phases: dict[str, float] = dataclasses.field(default_factory=dict)
+  outputs: Mapping[str, Outputs] | None = None
   started: float = dataclasses.field(default_factory=time.monotonic)
 
   def elapsed(self) -> float:

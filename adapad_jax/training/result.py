@@ -14,6 +14,7 @@ from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.lowrank.spectrum import spectrum
 from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
+from adapad_jax.training.curve import truncation_curve
 from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.progress import Progress
@@ -34,7 +35,7 @@ def command() -> str:
 def make_result(
   session: Session, progress: Progress, workdir: pathlib.Path
 ) -> dict[str, Any]:
-  """Restores the best state, scores each of its prefixes and collects all figures.
+  """Restores the best state, scores its prefixes and collects all figures.
 
   Also writes the spectra of the best state's update to `spectra.json`.
   """
@@ -43,7 +44,7 @@ def make_result(
   report = method.report(progress.state)
   best = _best(session, workdir)
   with timed(progress.phases, 'truncation curve'):
-    curve = [*_prefixes(session, best), progress.best['metrics'][plan.task.metric]]
+    curve = truncation_curve(session, best, progress.outputs)
   if best.changes is None and is_first():
     adapter = host_adapter(plan.modules, best)
     write_json(workdir / SPECTRA, spectra(adapter))
@@ -57,7 +58,13 @@ def make_result(
     'best': progress.best,
     'last': progress.last,
     'baseline': dataclasses.asdict(plan.task.baseline),
-    'prefixes': curve,
+    'prefixes': curve.values,
+    'curve': {
+      'split': curve.split,
+      'rows': curve.rows,
+      'rows_in_all': curve.rows_in_all,
+      'standard_errors': curve.errors,
+    },
     'ranks': dict(zip(plan.modules, report.rank_M.tolist(), strict=True)),
     'rank_total': int(report.rank_M.sum()),
     'budget': method.timeline()[-1][1],
@@ -95,13 +102,6 @@ def _best(session: Session, workdir: pathlib.Path) -> Deployed:
   return session.plan.method.deploy(best.state)
 
 
-def _prefixes(session: Session, deployed: Deployed) -> list[float]:
-  """The metric of an update cut to 0, 1, ... components a module, all but all."""
-  plan = session.plan
-  score = lambda k: session.evaluator.validate(session.params, deployed, k)
-  return [score(k)[plan.task.metric] for k in range(plan.method.capacity)]
-
-
 def spectra(adapter: Adapter) -> dict[str, dict[str, Any]]:
   """By module: its shape (in, out), norms, singular values and angles, see `Spectrum`.
 
@@ -131,7 +131,6 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
     row(f'last (round {last["step"]})', last['metrics']),
     row(f'baseline: {baseline["name"]}', baseline['metrics']),
   ]
-  prefixes = [number(value) for value in result['prefixes']]
   return '\n'.join(
     [
       '',
@@ -145,11 +144,26 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
       ' in the head):',
       rank_map(result['ranks']),
       '',
-      f'{result["metric"]} of the adapter cut to its first 0, 1, ... components:',
-      '  ' + '  '.join(prefixes),
+      *_curve_lines(result),
       '',
       f'checkpoints: {result["checkpoints"]}',
       'evaluate it again:',
       f'  python -m adapad_jax.main --mode=eval --workdir={workdir}',
     ]
   )
+
+
+def _curve_lines(result: dict[str, Any]) -> list[str]:
+  """The metric of every prefix that was scored; on how many rows, if not on all."""
+  values, curve = result['prefixes'], result.get('curve')
+  first = next((k for k, value in enumerate(values) if value is not None), 0)
+  counts = ', '.join(str(k) for k in range(first, len(values))[:2])
+  more = ', ...' if len(values) > first + 2 else ''
+  sample = ''
+  if curve and curve['rows'] < curve['rows_in_all']:
+    sample = f' (on {curve["rows"]:,} of {curve["rows_in_all"]:,} rows)'
+  numbered = f'{result["metric"]} of the adapter cut to its first {counts}{more}'
+  return [
+    f'{numbered} components{sample}:',
+    '  ' + '  '.join(number(value) for value in values[first:]),
+  ]

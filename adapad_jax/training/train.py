@@ -239,16 +239,16 @@ class _Training:
     method, metric = plan.method, plan.task.metric
     deployed = method.deploy(progress.state)
     with timed(progress.phases, 'evaluations'):
-      metrics = self.session.evaluator.validate(
-        self.session.params, deployed, method.capacity
-      )
+      evaluator, params = self.session.evaluator, self.session.params
+      outputs = evaluator.validation_outputs(params, deployed, method.capacity)
+      metrics = evaluator.score(outputs)
     progress.last = {'step': progress.step, 'metrics': metrics}
     score = plan.task.score
     best = progress.best
     is_best = best is None or score(metrics) > score(best['metrics'])
     progress.stale = 0 if is_best else progress.stale + 1
     if is_best:
-      progress.best = progress.last
+      progress.best, progress.outputs = progress.last, outputs
       self._save('best')
     self.display.metric(progress.step, metric, metrics[metric])
     evaluated = {f'eval/{name}': value for name, value in metrics.items()}

@@ -83,13 +83,13 @@ def run_together(config: FinetuneConfig, seeds: list[int]) -> list[dict[str, Any
 
 
 def _row(
-  name: str, metrics: dict[str, float], prefixes: list[float], parameters: int
+  name: str, metrics: dict[str, float], prefixes: list[float | None], parameters: int
 ) -> dict[str, Any]:
   return {
     'figure': name,
     'value': round(metrics[name], 5),
     'metrics': {k: round(v, 5) for k, v in metrics.items()},
-    'prefixes': [round(x, 5) for x in prefixes],
+    'prefixes': [None if x is None else round(x, 5) for x in prefixes],
     'adapter_parameters': parameters,
     'device': jax.devices()[0].device_kind,
   }

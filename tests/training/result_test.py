@@ -25,4 +25,18 @@ def test_metrics_that_a_state_lacks_are_dashes():
   assert ['best', '(round', '4)', '0.7500', '0.5000', '-'] in cells
   assert ['last', '(round', '6)', '0.6250', '-', '-'] in cells
   assert ['baseline:', 'chance', '0.2500', '-', '-'] in cells
-  assert '  -  0.7500' in lines
+  assert '  0.7500' in lines
+
+
+def test_the_curve_is_shown_from_its_first_point_with_the_rows_it_is_on():
+  shown = lambda **fields: summarise(RESULT | fields, 'run').splitlines()
+  first = 'accuracy of the adapter cut to its first '
+  assert first + '1 components:' in shown()
+  lines = shown(prefixes=[0.5, 0.625, 0.75])
+  assert lines[lines.index(first + '0, 1, ... components:') + 1] == (
+    '  0.5000  0.6250  0.7500'
+  )
+  curve = {'rows': 1024, 'rows_in_all': 9815}
+  lines = shown(prefixes=[None, 0.625, None], curve=curve)
+  title = first + '1, 2 components (on 1,024 of 9,815 rows):'
+  assert lines[lines.index(title) + 1] == '  0.6250  -'

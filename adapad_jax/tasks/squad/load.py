@@ -20,7 +20,7 @@ from adapad_jax.tasks.squad.answer_format import AnswerFormat
 from adapad_jax.tasks.squad.answers import Answers, write_answers
 from adapad_jax.tasks.squad.questions import Questions, check_questions
 from adapad_jax.tasks.squad.reading import find_tables, read_questions
-from adapad_jax.tasks.squad.scoring import normalise, score_v1, score_v2
+from adapad_jax.tasks.squad.scoring import normalise, raw_scores, score_v1, score_v2
 from adapad_jax.tasks.squad.windows import Windows
 from adapad_jax.tasks.task import (
   Baseline,
@@ -90,6 +90,8 @@ def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Tas
     predict=answer_format.predict,
     evaluate=functools.partial(_evaluate, answers),
     metric='f1',
+    by_row=functools.partial(_by_question, answers),
+    sample=_sample,
     baseline=facts.baseline,
     read=read,
     write_predictions=lambda split, outputs, path: write_answers(
@@ -176,7 +178,38 @@ def _evaluate(
   return _named(split.name, scores)
 
 
-def _named(split: str, scores: dict[str, float]) -> dict[str, float]:
+def _by_question(
+  answers: Callable[[Split, Outputs], Answers], split: Split, outputs: Outputs
+) -> dict[str, np.ndarray]:
+  """Exact match and F1 of every question in percent, (Q,)."""
+  found = answers(split, outputs)
+  is_v2 = found.odds_Q is not None
+  golds = split.host.questions.golds
+  exact_Q, f1_Q = raw_scores(golds, found.texts, unanswerable=is_v2)
+  both = {'exact' if is_v2 else 'exact_match': 100 * exact_Q, 'f1': 100 * f1_Q}
+  return _named(split.name, both)
+
+
+def _sample(split: Split, count: int, seed: int) -> tuple[np.ndarray, Split]:
+  """Questions drawn at random, as many as have `count` windows, with all windows."""
+  questions, windows = split.host.questions, split.host.windows
+  drawn_Q = np.random.default_rng(seed).permutation(len(questions))
+  size_Q = np.bincount(windows.question_N, minlength=len(questions))
+  fits = int(np.searchsorted(np.cumsum(size_Q[drawn_Q]), count, side='right'))
+  kept_Q = np.sort(drawn_Q[: max(fits, 1)])
+  rows_M = np.flatnonzero(np.isin(windows.question_N, kept_Q))
+  host = Asked(
+    questions.take(kept_Q),
+    dataclasses.replace(
+      windows.take(rows_M),
+      question_N=np.searchsorted(kept_Q, windows.question_N[rows_M]),
+    ),
+  )
+  columns = {name: column[rows_M] for name, column in split.columns.items()}
+  return rows_M, dataclasses.replace(split, columns=columns, host=host)
+
+
+def _named(split: str, scores: dict[str, Any]) -> dict[str, Any]:
   return {name + metric_suffix(split): value for name, value in scores.items()}
 
 

@@ -36,6 +36,18 @@ class Questions:
   def __len__(self) -> int:
     return len(self.ids)
 
+  def take(self, kept_Q: np.ndarray) -> 'Questions':
+    """The given questions; passages stay."""
+    of = lambda values: tuple(values[q] for q in kept_Q)
+    return dataclasses.replace(
+      self,
+      ids=of(self.ids),
+      questions=of(self.questions),
+      passage_Q=self.passage_Q[kept_Q],
+      golds=of(self.golds),
+      span_Q2=self.span_Q2[kept_Q],
+    )
+
   @property
   def weight_Q(self) -> np.ndarray:
     """float32, 1 where it is known what to train on."""

@@ -64,7 +64,8 @@ def values(folder, **groups):
     },
     'model': {'source': str(folder / 'model'), 'random_weights': True, 'scan': True},
     'optimizer': {'learning_rate': 0.02, 'warmup': 0.0},
-    'train': {'batch': 8, 'steps': 16, 'eval_batch': 8, 'evaluations': 2},
+    'train': {'batch': 8, 'steps': 16, 'eval_batch': 8, 'evaluations': 2}
+    | {'curve_from': 0},
     'adapad': {'r_max': 2, 'budget': 20},
     'mesh': {'worker': 1, 'data': 1},
   }

@@ -78,6 +78,38 @@ def test_every_validation_split_has_metrics_of_its_own(tmp_path, tokenizer, name
   assert set(found) == {name for name in baseline if name.endswith('_far')}
 
 
+@pytest.mark.parametrize('name', ['squad', 'squad_v2'])
+def test_a_sample_of_questions_is_scored_as_these_questions_alone(
+  tmp_path, tokenizer, name
+):
+  train, held = write_toy(tmp_path, unanswerable=name == 'squad_v2', articles=6)
+  # Short rows: questions have several windows each, which stay together.
+  qa = QaConfig(overlap=4, max_question=16)
+  config = DataConfig(task=name, train=train, validation=held, max_length=28, qa=qa)
+  task = load_task(config, tokenizer, max_positions=512)
+  split = task.splits['validation']
+  asked = split.host.questions
+  windows_Q = np.bincount(split.host.windows.question_N)
+  assert windows_Q.max() > 1
+  rng, shape = np.random.default_rng(0), split.columns['ids_BL'].shape
+  whole = {n: rng.standard_normal(shape) for n in ('start_BL', 'end_BL')}
+  count = len(split) // 2
+  rows_M, part = task.sample(split, count, seed=1)
+  assert count - windows_Q.max() < len(part) <= count
+  kept = [asked.ids.index(one) for one in part.host.questions.ids]
+  assert kept == sorted(kept) and windows_Q[kept].sum() == len(part)
+  np.testing.assert_array_equal(part.columns['ids_BL'], split.columns['ids_BL'][rows_M])
+  of_part = {n: x[rows_M] for n, x in whole.items()}
+  found, own = task.evaluate(part, of_part), task.by_row(part, of_part)
+  exact = 'exact' if name == 'squad_v2' else 'exact_match'
+  assert set(own) == {exact, 'f1'}
+  for metric, own_Q in own.items():
+    assert own_Q.mean() == pytest.approx(found[metric])
+    # The same questions among all others answer and score alike.
+    np.testing.assert_array_equal(own_Q, task.by_row(split, whole)[metric][kept])
+  assert (task.sample(split, count, seed=2)[0][:3] != rows_M[:3]).any()
+
+
 def test_a_users_own_questions_are_read_and_answered(tmp_path, tokenizer):
   task = load(tmp_path, tokenizer)
   mine = tmp_path / 'mine.json'
