@@ -1,1 +1,1 @@
-"""Experiments and benchmarks, one folder each: `python -m experiments.NAME.run`."""
+"""Experiments and benchmarks on one harness; README.md says what each one asks."""

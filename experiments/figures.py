@@ -1,4 +1,4 @@
-"""Figures in one look: lines with bands over seeds, saved as PNG."""
+"""Pictures in one look: lines with bands over seeds, saved as PNG."""
 
 import pathlib
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from experiments.results import BAND
+
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
-
-BAND = (0.1, 0.9)
 
 
 def panels(
@@ -42,14 +42,8 @@ def shades(count: int) -> list[Any]:
   return [plt.get_cmap('viridis')(k / max(count, 1)) for k in range(count)]
 
 
-def save(fig: Any, folder: pathlib.Path, name: str = 'figure.png') -> None:
+def save(fig: Any, path: pathlib.Path) -> None:
   """Writes the figure and frees it."""
-  folder.mkdir(parents=True, exist_ok=True)
-  fig.savefig(folder / name, dpi=130, metadata={'Software': None})
+  path.parent.mkdir(parents=True, exist_ok=True)
+  fig.savefig(path, dpi=130, metadata={'Software': None})
   plt.close(fig)
-
-
-def spread(values_S: np.ndarray) -> dict[str, float]:
-  """The band of a figure as details of a record."""
-  low, high = np.nanquantile(values_S, BAND)
-  return {'low': float(low), 'high': float(high), 'seeds': int(np.size(values_S))}

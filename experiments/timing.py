@@ -1,6 +1,7 @@
 """Calls that start work on a device, timed alone and side by side."""
 
 import dataclasses
+import functools
 import math
 import resource
 import time
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+
+from experiments import processes
 
 
 class Call(Protocol):
@@ -69,6 +72,17 @@ def seconds_of(call: Call, group: int = 1) -> float:
     last = call.dispatch()
   call.wait(last)
   return (time.perf_counter() - start) / group
+
+
+@functools.cache
+def device() -> str:
+  """The name of JAX's device, asked in a process of its own, which frees it again."""
+  return processes.call(device_kind)
+
+
+def device_kind() -> str:
+  """The name of JAX's device."""
+  return jax.devices()[0].device_kind
 
 
 def peak_bytes() -> int:

@@ -8,7 +8,8 @@ import pytest
 from docs import make_configuration
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('experiments/*/*.md')]
+FOLDERS = ('.', 'docs', 'experiments', 'experiments/*')
+PAGES = [page for folder in FOLDERS for page in sorted(ROOT.glob(f'{folder}/*.md'))]
 
 
 def test_the_configuration_page_is_up_to_date():

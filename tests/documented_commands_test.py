@@ -1,6 +1,9 @@
-"""Every command in ../README.md and ../docs is checked, and what is quick is run."""
+"""Every command that a page shows is checked, and what is quick is run."""
 
+import contextlib
+import importlib
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -12,10 +15,12 @@ import tomllib
 
 import pytest
 
+from experiments import harness
 from tests import tiny
 from tests.documented import ROOT, Command, commands, words_of
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
+PAGES += [ROOT / 'experiments/README.md', *sorted(ROOT.glob('experiments/*/*.md'))]
 COMMANDS = [command for page in PAGES for command in commands(page)]
 MAIN = ('python', '-m', 'adapad_jax.main')
 
@@ -54,9 +59,23 @@ def check_python(words):
   assert spec, f'there is no module {words[2]}'
   source = pathlib.Path(spec.origin).read_text()
   assert "__name__ == '__main__'" in source, f'{words[2]} does not run'
+  module = importlib.import_module(words[2]) if 'EXPERIMENT' in source else None
+  if module:
+    return check_experiment(module.EXPERIMENT, words[3:])
   for flag in words[3:]:
     name = flag.split('=')[0]
     assert name.startswith('--') and name.lstrip('-') in source, f'{flag} is unknown'
+
+
+def check_experiment(experiment, given):
+  """Refuses what its command line refuses; what it needs may be left to the reader."""
+  lacking = [f'--{name}=x' for name in experiment.needs]
+  told = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(told):
+      harness.parse(experiment, [*lacking, *given])
+  except SystemExit:
+    raise AssertionError(told.getvalue()) from None
 
 
 def check_make(words):
@@ -115,10 +134,12 @@ def test_what_is_wrong_would_be_found(problems):
   assert all(problems[' '.join(wrong)] for wrong in WRONG)
   with pytest.raises(AssertionError, match='no target tset'):
     check_make(words_of('make tset  # all tests'))
-  with pytest.raises(AssertionError, match='no module experiments.nothing.run'):
-    check_python(words_of('python -m experiments.nothing.run'))
-  with pytest.raises(AssertionError, match='--sedes=1 is unknown'):
-    check_python(words_of('python -m experiments.self_correction.run --sedes=1'))
+  with pytest.raises(AssertionError, match='no module experiments.theory.nothing'):
+    check_python(words_of('python -m experiments.theory.nothing'))
+  with pytest.raises(AssertionError, match='arguments: --sedes=1'):
+    check_python(words_of('python -m experiments.theory.self_correction --sedes=1'))
+  with pytest.raises(AssertionError, match='--otu=x is unknown'):
+    check_python(words_of('python -m experiments.export.smollm2 --otu=x'))
 
 
 def test_commands_are_found_wherever_they_stand(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from adapad_jax.regression.program import draw_start
 from adapad_jax.regression.schedule import perfect_traffic
 
 SCHEDULE = Schedule(rounds=150, local_steps=4, tolerance=1e-4)
-# Measured in experiments/rerank on text that the regression had not seen.
+# Measured in experiments/export on text that the regression had not seen.
 RIDGE = 0.1
 
 

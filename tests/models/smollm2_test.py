@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.models import Head, generation, load, load_tokenizer
-from experiments.smollm2 import convert
+from experiments.export import smollm2
 from tests.models import parity
 
 transformers = pytest.importorskip('transformers')
@@ -31,7 +31,7 @@ QUESTIONS = (
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   out = tmp_path_factory.mktemp('smollm2')
-  convert.convert(out)
+  smollm2.convert(out)
   return str(out)
 
 

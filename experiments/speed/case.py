@@ -1,0 +1,194 @@
+"""One training step of one method, for a process of its own.
+
+That makes the peak of memory that of the case, and lets others go on where one fails.
+"""
+
+import dataclasses
+import math
+import pathlib
+import tempfile
+import time
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from adapad_jax.adapters import Targets, choose
+from adapad_jax.compilation import keep_compiled
+from adapad_jax.methods import adapad, lora
+from experiments import timing
+from experiments.speed import training_steps as steps
+from experiments.speed.model_flops import step_flops, utilisation
+
+METHODS = ('peft', 'lora', 'split', 'replicate')
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What is timed.
+
+  Attributes:
+    model: a name of `training_steps.CONFIGS`.
+    method: 'peft' is LoRA in torch, 'lora' ours; 'split' and 'replicate' are adapad's
+      feedings, with every module at its largest rank, so that all workers are live.
+    rank: of LoRA, and adapad's r_max.
+    rows, length: of a batch.
+    dtype: of the frozen weights and the products.
+    dropout: whether the model's own dropout is on.
+    scan, remat, fused: see `models.outline`; not for peft.
+    seconds: to time for, at least.
+    devices: of the axis `axis`, 'worker' or 'data'; not for peft.
+  """
+
+  model: str = 'MiniLM'
+  method: str = 'split'
+  rank: int = 4
+  rows: int = 32
+  length: int = 64
+  dtype: str = 'float32'
+  dropout: bool = True
+  scan: bool = False
+  remat: bool = False
+  fused: bool = False
+  seconds: float = 3.0
+  devices: int = 1
+  axis: str = 'worker'
+
+  def __post_init__(self) -> None:
+    if self.method not in METHODS:
+      raise ValueError(f'unknown method {self.method!r}; choose from {METHODS}')
+
+  @property
+  def name(self) -> str:
+    """The case in words."""
+    words = f'{self.method} r={self.rank} step of {self.model}'
+    size = f'{self.rows} x {self.length} tokens, {self.dtype}'
+    return f'{words}, {size}{"" if self.dropout else ", no dropout"}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """The step that a sweep starts from.
+
+  Attributes:
+    models: names of `training_steps.CONFIGS`; the first is swept.
+    rows, length: of a batch.
+    rank: of LoRA, and adapad's r_max.
+    dtype, scan, fused, seconds: see `Case`.
+  """
+
+  models: tuple[str, ...] = ('DeBERTa-v3-base', 'MiniLM')
+  rows: int = 32
+  length: int = 128
+  rank: int = 4
+  dtype: Literal['float32', 'bfloat16'] = 'bfloat16'
+  scan: bool = False
+  fused: bool = False
+  seconds: float = 3.0
+
+  def base(self) -> Case:
+    """AdaPaD's step of the first model."""
+    names = ('rows', 'length', 'rank', 'dtype', 'scan', 'fused', 'seconds')
+    return Case(self.models[0], **{name: getattr(self, name) for name in names})
+
+
+def our_case(case: Case) -> tuple[steps.OurStep, dict[str, tuple[int, int]]]:
+  """The step, and the shapes of the adapted modules."""
+  found = {}
+
+  def bind(problem: Any) -> Any:
+    found.update(problem.shapes)
+    if case.method == 'lora':
+      return lora.build(lora.LoRASettings(rank=case.rank), problem)
+    budget = case.rank * len(problem.shapes)
+    settings = adapad.AdaPaDSettings(
+      r_max=case.rank, budget=budget, feeding=case.method
+    )
+    return adapad.build(settings, problem)
+
+  prepare = lambda state: state
+  if case.method != 'lora':
+    prepare = lambda state: steps.grown(state, case.rank)
+  batch = steps.draw_batch(case.model, case.rows, case.length)
+  sizes = (case.devices, 1) if case.axis == 'worker' else (1, case.devices)
+  return steps.our_step(our_model(case), bind, batch, prepare, sizes), found
+
+
+def our_model(case: Case) -> Any:
+  """The model with random weights."""
+  rate = None if case.dropout else 0.0
+  with tempfile.TemporaryDirectory() as folder:
+    return steps.our_model(
+      case.model,
+      pathlib.Path(folder),
+      dtype=case.dtype,
+      hidden_dropout=rate,
+      attention_dropout=rate,
+      scan=case.scan,
+      remat=case.remat,
+      fused=case.fused,
+    )
+
+
+def peft_case(case: Case) -> tuple[Any, dict[str, tuple[int, int]]]:
+  """The step on torch's best device, and the shapes of the adapted modules."""
+  from experiments.speed import torch_steps
+
+  ours = steps.our_outline(case.model)
+  shapes = choose(ours.model, Targets(), ours.targets, ours.head_modules)
+  off = {} if case.dropout else dict.fromkeys(_RATES, 0.0)
+  model = torch_steps.torch_model(case.model, case.dtype, **off)
+  batch = steps.draw_batch(case.model, case.rows, case.length)
+  return torch_steps.peft_step(model, ours, case.rank, batch), shapes
+
+
+_RATES = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
+
+
+def made(case: Case) -> tuple[Any, dict[str, tuple[int, int]]]:
+  """The step, and the shapes of the adapted modules."""
+  return (peft_case if case.method == 'peft' else our_case)(case)
+
+
+def timed(case: Case) -> dict[str, Any]:
+  """Times the case; what is not known on the device at hand is null."""
+  keep_compiled()
+  start = time.perf_counter()
+  step, shapes = made(case)
+  begun = time.perf_counter()
+  losses = [step()]
+  first = time.perf_counter() - begun
+  seconds = float(np.median(timing.alone(step, case.seconds)))
+  losses.append(step())
+  if not all(map(math.isfinite, losses)):
+    raise SystemExit(f'the loss was not finite: {losses}')
+  device, peak, peak_of = _device(case)
+  # Every worker of `replicate` computes all rows.
+  workers = case.rank if case.method == 'replicate' else 1
+  speed = workers * step_flops(case.model, case.rows, case.length, shapes) / seconds
+  return {
+    'device': device,
+    'step_ms': 1e3 * seconds,
+    'tokens_per_second': case.rows * case.length / seconds,
+    'model_tflops_per_second': speed / 1e12,
+    'model_flop_utilisation': utilisation(speed, device, case.dtype),
+    'peak_gib': peak / 2**30,
+    'peak_of': peak_of,
+    'make_s': begun - start,
+    'first_step_s': first,
+    'losses': losses,
+  }
+
+
+def _device(case: Case) -> tuple[str, int, str]:
+  """The device's name, the peak of bytes, and whether the device or process has it."""
+  if case.method == 'peft':
+    from experiments.speed import torch_steps
+
+    device, peak = torch_steps.device_name(), torch_steps.peak_bytes()
+    if peak is not None:
+      return device, peak, 'device'
+    return device, timing.peak_bytes(), 'process'
+  device = jax.devices()[0]
+  peak_of = 'device' if device.memory_stats() else 'process'
+  return device.device_kind, timing.peak_bytes(), peak_of

@@ -1,0 +1,188 @@
+"""Training steps by turns: ratios on which the rest of the machine weighs evenly.
+
+  python -m experiments.speed.turns --models=MiniLM --rows=16 --length=32 \\
+      --dtype=float32
+  python -m experiments.speed.turns --sides=devices --models=MiniLM --rows=32 \\
+      --length=64 --dtype=float32 --rank=2 --repeats=3
+
+`methods` compares adapad with LoRA, ours and PEFT's, in one process. `devices` compares
+two devices on two cores with one on one core, and `memory` the C library told to keep
+freed memory with its own way, either side in a process of its own.
+
+XLA allocates a step's temporaries and frees them again. glibc unmaps blocks of 32 MiB
+and more at once, so the next step's pages have to be cleared anew by the kernel.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from adapad_jax.compilation import keep_compiled
+from experiments import processes, timing
+from experiments.harness import Experiment, Run, main
+from experiments.results import Row, row
+from experiments.speed.case import Case, Sizes, made, timed
+
+# (feeding, mesh axis with two devices)
+SPREADS = (('replicate', 'worker'), ('split', 'worker'), ('split', 'data'))
+# glibc's manual, "Memory Allocation Tunables": nothing is mapped apart, the heap is not
+# trimmed below 16 GiB, all threads share it, and it may lie in huge pages.
+KEPT = {
+  'MALLOC_MMAP_MAX_': '0',
+  'MALLOC_TRIM_THRESHOLD_': str(2**34),
+  'MALLOC_ARENA_MAX': '1',
+  'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Sizes):
+  """What is compared.
+
+  Attributes:
+    sides: the kind of comparison.
+    ranks: workers of `methods`.
+    repeats: turns of either side.
+    group: steps of a turn of `methods`; on a GPU, 10.
+  """
+
+  sides: Literal['methods', 'devices', 'memory'] = 'methods'
+  ranks: tuple[int, ...] = (2, 4, 8)
+  repeats: int = 5
+  group: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """Two steps, and what their ratio is called."""
+
+  name: str
+  one: Case
+  other: Case
+
+
+def cases(run: Run) -> list[Pair]:
+  """The pairs of the kind that is asked for."""
+  kinds = {'methods': methods, 'devices': devices, 'memory': memory}
+  return list(kinds[run.options.sides](run.options))
+
+
+def methods(options: Options) -> Iterator[Pair]:
+  """Both feedings at every rank beside either LoRA of the options' rank."""
+  base = options.base()
+  for feeding in ('split', 'replicate'):
+    for rank in options.ranks:
+      one = dataclasses.replace(base, method=feeding, rank=rank)
+      for beside in ('lora', 'peft'):
+        other = dataclasses.replace(base, method=beside)
+        name = f'{one.name}: time beside {beside} r={other.rank}, by turns'
+        yield Pair(name, one, other)
+
+
+def devices(options: Options) -> Iterator[Pair]:
+  """Every way to spread a step over two devices."""
+  for feeding, axis in SPREADS:
+    one = dataclasses.replace(options.base(), method=feeding, axis=axis)
+    name = f'{one.name}: two devices along {axis} beside one, a core each'
+    yield Pair(name, one, dataclasses.replace(one, devices=2))
+
+
+def memory(options: Options) -> Iterator[Pair]:
+  """Short rows and long ones of `split`, and `replicate`."""
+  base = options.base()
+  for change in ({}, {'length': 4 * base.length}, {'method': 'replicate'}):
+    one = dataclasses.replace(base, **change)
+    yield Pair(f'{one.name}: time with freed memory kept beside without', one, one)
+
+
+def key(run: Run, pair: Pair) -> dict[str, Any]:
+  """A pair is timed once on a kind of device."""
+  return {'figure': pair.name, 'device': timing.device()}
+
+
+def measure(run: Run, pair: Pair) -> Iterator[Row]:
+  """The median ratio of neighbouring turns."""
+  kinds = {'methods': in_one_process, 'devices': pinned, 'memory': kept}
+  yield kinds[run.options.sides](run.options, pair)
+
+
+def in_one_process(options: Options, pair: Pair) -> Row:
+  """Half of a card is torch's."""
+  env = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+  return processes.call(by_turns, options, pair, env=env)
+
+
+def by_turns(options: Options, pair: Pair) -> Row:
+  keep_compiled()
+  one, other = made(pair.one)[0], made(pair.other)[0]
+  found = timing.side_by_side(one, other, options.repeats, options.group)
+  return row(
+    pair.name,
+    found['ratio'],
+    '',
+    device=timing.device_kind(),
+    ms=1e3 * found['ours'],
+    other_ms=1e3 * found['theirs'],
+    repeats=options.repeats,
+    group=options.group,
+  )
+
+
+def pinned(options: Options, pair: Pair) -> Row:
+  turns = [
+    [processes.call(pinned_step, case) for case in (pair.one, pair.other)]
+    for _ in range(options.repeats)
+  ]
+  ms = step_ms(turns)
+  return row(
+    pair.name,
+    float(np.median(ms[:, 0] / ms[:, 1])),
+    'times as fast',
+    one_ms=ms[:, 0],
+    two_ms=ms[:, 1],
+    losses=[side['losses'] for side in turns[0]],
+    device=turns[0][0]['device'],
+  )
+
+
+def pinned_step(case: Case) -> dict[str, Any]:
+  """Times a step on as many cores as it has devices; JAX must not have counted them."""
+  cores = sorted(os.sched_getaffinity(0))[: case.devices]
+  os.sched_setaffinity(0, cores)
+  jax.config.update('jax_num_cpu_devices', case.devices)
+  return timed(case)
+
+
+def kept(options: Options, pair: Pair) -> Row:
+  turns = [
+    [processes.call(timed, pair.one, env=env) for env in (KEPT, {})]
+    for _ in range(options.repeats)
+  ]
+  ms = step_ms(turns)
+  peaks = np.median([[side['peak_gib'] for side in turn] for turn in turns], 0)
+  return row(
+    pair.name,
+    float(np.median(ms[:, 0] / ms[:, 1])),
+    '',
+    kept_ms=ms[:, 0],
+    ms=ms[:, 1],
+    kept_peak_gib=float(peaks[0]),
+    peak_gib=float(peaks[1]),
+    environment=KEPT,
+    device=turns[0][0]['device'],
+  )
+
+
+def step_ms(turns: list[list[dict[str, Any]]]) -> np.ndarray:
+  """(turns, sides)"""
+  return np.array([[side['step_ms'] for side in turn] for turn in turns])
+
+
+EXPERIMENT = Experiment('speed.turns', Options(), measure, cases, key)
+
+if __name__ == '__main__':
+  main(EXPERIMENT)
