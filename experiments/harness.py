@@ -214,7 +214,11 @@ def _several(one: Any) -> Callable[[str], tuple[Any, ...]]:
       if choices and part not in choices:
         hint = did_you_mean(part, choices)
         raise argparse.ArgumentTypeError(f'unknown value {part!r}{hint}')
-    return tuple(parts if choices else map(one, parts))
+    try:
+      return tuple(parts if choices else map(one, parts))
+    except ValueError:
+      wanted = f'{one.__name__} joined by commas'
+      raise argparse.ArgumentTypeError(f'{text!r} is not {wanted}') from None
 
   return read
 
@@ -232,11 +236,12 @@ def measure(experiment: Experiment, run: Run, given: argparse.Namespace) -> int:
     if time.monotonic() > end:
       print(f'# --limit reached before {name_of(case)}', file=sys.stderr)
       return
-    rows = experiment.measure(run, case)
     if apart:
       env = alone | experiment.env(run, case)
       timeout = min(given.timeout, end - time.monotonic())
       rows = processes.stream(experiment.measure, run, case, env=env, timeout=timeout)
+    else:
+      rows = experiment.measure(run, case)
     try:
       _keep(experiment, run, case, rows, writing)
     except RuntimeError as error:

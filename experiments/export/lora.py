@@ -1,13 +1,9 @@
 """Trains a LoRA of rank 16 with peft, in torch: what the re-ranking starts from.
 
-  python -m experiments.export.lora --task=mrpc --data=FOLDER --adapter=LORA
-
-It stops when `--minutes` are over, and goes on from there when called again.
+python -m experiments.export.lora --task=mrpc --data=FOLDER --adapter=LORA
 """
 
 import dataclasses
-import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +30,6 @@ class Options:
     adapter: folder to save to.
     rows: to train on; 0: all.
     rank, epochs, rate, seed: of the training.
-    minutes: of one call.
   """
 
   model: str = MINILM
@@ -46,7 +41,6 @@ class Options:
   epochs: int = 4
   rate: float = 1e-3
   seed: int = 0
-  minutes: float = 1e9
 
 
 def task_of(options: Options) -> Task:
@@ -108,57 +102,39 @@ def loss_of(model: Any, split: Split, rows: np.ndarray) -> Any:
   return model(**tensors_of(split, rows), labels=label).loss
 
 
-def train(model: Any, task: Task, options: Options) -> bool:
-  """AdamW with linear warm-up and decay, as PEFT's own examples train.
-
-  Returns:
-    whether all is done, or the minutes are over.
-  """
+def train(model: Any, task: Task, options: Options) -> None:
+  """AdamW with linear warm-up and decay, as PEFT's own examples train."""
   import torch
 
   split = task.splits['train']
   plan = batches(split, options.epochs, options.seed)
-  trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-  optimizer = torch.optim.AdamW(trained.values(), lr=options.rate, weight_decay=0.01)
+  trained = [p for p in model.parameters() if p.requires_grad]
+  optimizer = torch.optim.AdamW(trained, lr=options.rate, weight_decay=0.01)
   warm = max(len(plan) // 16, 1)
   schedule = torch.optim.lr_scheduler.LambdaLR(
     optimizer, lambda t: min((t + 1) / warm, (len(plan) - t) / (len(plan) - warm))
   )
-  file, step = pathlib.Path(options.adapter).with_suffix('.state'), 0
-  if file.is_file():
-    saved = torch.load(file)
-    model.load_state_dict(saved['model'], strict=False)
-    optimizer.load_state_dict(saved['optimizer'])
-    schedule.load_state_dict(saved['schedule'])
-    step = saved['step']
-  end = time.monotonic() + 60 * options.minutes
   model.train()
-  while step < len(plan) and time.monotonic() < end:
-    loss_of(model, split, plan[step]).backward()
-    torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+  for rows in plan:
+    loss_of(model, split, rows).backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad()
-    step += 1
-  state = {'optimizer': optimizer.state_dict(), 'schedule': schedule.state_dict()}
-  state |= {'model': {n: p.detach() for n, p in trained.items()}, 'step': step}
-  torch.save(state, file)
-  return step == len(plan)
 
 
 def measure(run: Run, options: Options) -> Iterator[Row]:
-  """Trains; when that is done, the metrics on the validation split, and saves."""
+  """Trains and saves; the metrics on the validation split."""
   from experiments.export.torch_model import logits_of
 
   task = task_of(options)
   model = make_model(options, task)
-  if not train(model, task, options):
-    return
+  train(model, task, options)
+  model.save_pretrained(options.adapter)
   split = task.splits['validation']
   logits = logits_of(model, split)
   name = 'logits_BC' if task.label_names else 'value_B'
   outputs = {name: logits if task.label_names else logits[:, 0]}
-  model.save_pretrained(options.adapter)
   details = {'model': options.model, 'task': options.task, 'rank': options.rank}
   for name, value in task.evaluate(split, outputs).items():
     yield row(f'{name} in torch', value, '', **details)

@@ -190,11 +190,7 @@ def measure(run: Run, options: Options) -> Iterator[Row]:
 
 
 EXPERIMENT = Experiment(
-  'export.rerank',
-  Options(),
-  measure,
-  key=no_key,
-  needs=('task', 'data', 'adapter'),
+  'export.rerank', Options(), measure, key=no_key, needs=('task', 'data', 'adapter')
 )
 
 if __name__ == '__main__':

@@ -151,14 +151,7 @@ def swept(rows: list[Row], method: str, name: str) -> list[Row]:
 
 
 EXPERIMENT = Experiment(
-  'speed.steps',
-  Options(),
-  measure,
-  cases,
-  key,
-  draw=draw,
-  own_process=True,
-  env=env,
+  'speed.steps', Options(), measure, cases, key, draw=draw, own_process=True, env=env
 )
 
 if __name__ == '__main__':

@@ -133,20 +133,39 @@ def by_turns(options: Options, pair: Pair) -> Row:
 
 
 def pinned(options: Options, pair: Pair) -> Row:
+  """Either side on cores of its own."""
   turns = [
     [processes.call(pinned_step, case) for case in (pair.one, pair.other)]
     for _ in range(options.repeats)
   ]
-  ms = step_ms(turns)
-  return row(
-    pair.name,
-    float(np.median(ms[:, 0] / ms[:, 1])),
-    'times as fast',
-    one_ms=ms[:, 0],
-    two_ms=ms[:, 1],
-    losses=[side['losses'] for side in turns[0]],
-    device=turns[0][0]['device'],
-  )
+  losses = [side['losses'] for side in turns[0]]
+  names = 'one_ms', 'two_ms'
+  return ratio_of(pair, turns, 'times as fast', names, losses=losses)
+
+
+def kept(options: Options, pair: Pair) -> Row:
+  """With `KEPT` in the environment, and without."""
+  turns = [
+    [processes.call(timed, pair.one, env=env) for env in (KEPT, {})]
+    for _ in range(options.repeats)
+  ]
+  peaks = np.median([[side['peak_gib'] for side in turn] for turn in turns], 0)
+  more = dict(zip(('kept_peak_gib', 'peak_gib'), peaks, strict=True))
+  return ratio_of(pair, turns, '', ('kept_ms', 'ms'), **more, environment=KEPT)
+
+
+def ratio_of(
+  pair: Pair,
+  turns: list[list[dict[str, Any]]],
+  unit: str,
+  names: tuple[str, str],
+  **more: Any,
+) -> Row:
+  """The median ratio, and the milliseconds of either side under its name."""
+  ms = np.array([[side['step_ms'] for side in turn] for turn in turns])
+  value = np.median(ms[:, 0] / ms[:, 1])
+  sides = dict(zip(names, ms.T, strict=True))
+  return row(pair.name, value, unit, **sides, **more, device=turns[0][0]['device'])
 
 
 def pinned_step(case: Case) -> dict[str, Any]:
@@ -155,31 +174,6 @@ def pinned_step(case: Case) -> dict[str, Any]:
   os.sched_setaffinity(0, cores)
   jax.config.update('jax_num_cpu_devices', case.devices)
   return timed(case)
-
-
-def kept(options: Options, pair: Pair) -> Row:
-  turns = [
-    [processes.call(timed, pair.one, env=env) for env in (KEPT, {})]
-    for _ in range(options.repeats)
-  ]
-  ms = step_ms(turns)
-  peaks = np.median([[side['peak_gib'] for side in turn] for turn in turns], 0)
-  return row(
-    pair.name,
-    float(np.median(ms[:, 0] / ms[:, 1])),
-    '',
-    kept_ms=ms[:, 0],
-    ms=ms[:, 1],
-    kept_peak_gib=float(peaks[0]),
-    peak_gib=float(peaks[1]),
-    environment=KEPT,
-    device=turns[0][0]['device'],
-  )
-
-
-def step_ms(turns: list[list[dict[str, Any]]]) -> np.ndarray:
-  """(turns, sides)"""
-  return np.array([[side['step_ms'] for side in turn] for turn in turns])
 
 
 EXPERIMENT = Experiment('speed.turns', Options(), measure, cases, key)

@@ -145,12 +145,7 @@ def untrained(saved: SavedRun) -> dict[str, float]:
 
 
 EXPERIMENT = Experiment(
-  'squad.generate',
-  Options(),
-  measure,
-  cases,
-  key_of_fields,
-  needs=('model', 'data'),
+  'squad.generate', Options(), measure, cases, key_of_fields, needs=('model', 'data')
 )
 
 if __name__ == '__main__':

@@ -126,7 +126,7 @@ def test_a_whole_experiment_is_known_by_its_changed_options(call, tmp_path):
   [
     ('--szies=1', 'unrecognized arguments: --szies=1'),
     ('--size=1', 'unrecognized arguments: --size=1'),
-    ('--sizes=a', 'invalid read value'),
+    ('--sizes=1,a', "'1,a' is not int joined by commas"),
     ('--kind=smu', "invalid choice: 'smu'"),
     ('--kinds=smu', "did you mean 'sum'"),
     ('--scan', '--data must be given, or --table'),
