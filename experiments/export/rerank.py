@@ -77,7 +77,7 @@ def make_score(session: Session, like: Adapter) -> Score:
   """Metrics of adapters of like's modules, and how near they are to `like`.
 
   `logits kept` is 1 - E ||f' - f||^2 / E ||f_0 - f||^2 over the validation rows: f is
-  what the model says with `like`, f' with the adapter, f_0 with no update at all.
+  the logits with `like`, f' those with the adapter, f_0 those with no update at all.
   Compiles once for all of them.
   """
   modules, rank = tuple(like.modules), max(like.ranks.values())

@@ -16,7 +16,7 @@ def test_bytes_of_collectives_are_read_off_a_program():
   assert payloads(hlo) == [('all-gather', 480), ('all-reduce', 28), ('all-reduce', 8)]
 
 
-def test_talk_takes_the_slowest_link():
+def test_communication_takes_the_slowest_link():
   cost = Cost(flops=1e12, gathered=8_000_000, reduced=4_000_000, counts={})
   work, within = cost.seconds(4)
   _, beyond = cost.seconds(64)
