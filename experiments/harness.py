@@ -22,6 +22,7 @@ case's together when it is done. What is kept there is not measured again.
 import argparse
 import concurrent.futures
 import dataclasses
+import inspect
 import json
 import math
 import pathlib
@@ -166,9 +167,10 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None
 def parse(experiment: Experiment, arguments: Sequence[str]) -> argparse.Namespace:
   """The flags: fields of the options, and those that every experiment has."""
   module = sys.modules[experiment.measure.__module__]
+  about = inspect.cleandoc(type(experiment.options).__doc__)
   parser = argparse.ArgumentParser(
     prog=f'python -m experiments.{experiment.name}',
-    description=f'{module.__doc__}\n{type(experiment.options).__doc__}',
+    description=f'{module.__doc__}\nOptions. {about}',
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )

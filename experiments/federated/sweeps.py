@@ -164,7 +164,14 @@ def draw(run: Run) -> None:
 
 
 EXPERIMENT = Experiment(
-  'federated.sweeps', Options(), measure, cases, key_of_fields, table, draw
+  'federated.sweeps',
+  Options(),
+  measure,
+  cases,
+  key_of_fields,
+  table,
+  draw,
+  own_process=True,
 )
 
 if __name__ == '__main__':
