@@ -171,7 +171,7 @@ def step(options: Options, case: Case, ours: Pretrained) -> Calls:
   batch = steps.draw_batch(case.model, case.rows, case.length)
   theirs = torch_steps.torch_model(case.model, options.dtype)
   if case.part == 'adapad':
-    settings = adapad.AdaPaDSettings(r_max=2 * RANK, feeding='split')
+    settings = adapad.AdaPaDSettings(**steps.DEFLATING, r_max=2 * RANK, feeding='split')
     bind = lambda problem: adapad.build(settings, problem)
   else:
     bind = lambda problem: lora.build(lora.LoRASettings(rank=RANK), problem)

@@ -102,7 +102,7 @@ def our_case(case: Case) -> tuple[steps.OurStep, dict[str, tuple[int, int]]]:
       return lora.build(lora.LoRASettings(rank=case.rank), problem)
     budget = case.rank * len(problem.shapes)
     settings = adapad.AdaPaDSettings(
-      r_max=case.rank, budget=budget, feeding=case.method
+      **steps.DEFLATING, r_max=case.rank, budget=budget, feeding=case.method
     )
     return adapad.build(settings, problem)
 

@@ -96,7 +96,9 @@ def lowered(shape: Shape) -> jax.stages.Lowered:
     lambda m: split_model(m, model.head_modules)[1:], model.model
   )
   problem = steps.our_problem(model, shape.rows)
-  settings = adapad.AdaPaDSettings(r_max=shape.workers, feeding=shape.feeding)
+  settings = adapad.AdaPaDSettings(
+    **steps.DEFLATING, r_max=shape.workers, feeding=shape.feeding
+  )
   mesh = make_mesh(shape.devices, 1)
   alike = lambda tree, spec: laid(tree, jax.tree.map(lambda _: spec, tree), mesh)
   batch = steps.draw_batch(shape.model, shape.rows, shape.length)

@@ -77,7 +77,7 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
   made = dict(dtype=options.dtype, fused=options.fused, scan=True)
   with tempfile.TemporaryDirectory() as folder:
     model = steps.our_model(name, pathlib.Path(folder), head, **made)
-  settings = adapad.AdaPaDSettings(r_max=4)
+  settings = adapad.AdaPaDSettings(**steps.DEFLATING, r_max=4)
   step = steps.our_step(model, lambda problem: adapad.build(settings, problem), batch)
   first = step()
   seconds = timing.seconds_of(step, options.steps)

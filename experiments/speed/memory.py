@@ -26,7 +26,7 @@ from adapad_jax.training.memory import estimate, resident_bytes
 from experiments import processes, timing
 from experiments.harness import Experiment, Run, main
 from experiments.results import Row, row
-from experiments.speed.training_steps import CONFIGS
+from experiments.speed.training_steps import CONFIGS, DEFLATING
 
 _TINY = 'tiny'
 _CONFIGS = CONFIGS | {
@@ -115,7 +115,8 @@ def settings(case: Case, folder: pathlib.Path) -> dict[str, Any]:
       'eval_batch': case.rows,
       'evaluations': 1,
     },
-    'adapad': {
+    'adapad': DEFLATING
+    | {
       'feeding': case.feeding,
       'r_max': case.rank,
       'budget': case.rank * modules,
