@@ -18,7 +18,7 @@ from typing import Literal
 
 from adapad_jax.compilation import keep_compiled
 from adapad_jax.methods import METHODS
-from experiments.glue import summary
+from experiments.glue import every_rank, summary
 from experiments.glue.runs import best_rate, execute, missing
 from experiments.glue.settings import (
   FACTORS,
@@ -176,10 +176,12 @@ class Shown:
   Attributes:
     runs: at the chosen rates, of every budget.
     costs: short runs that were timed.
+    tuned: at the chosen rates, scored on the held-out part of the training rows.
   """
 
   runs: list[Row]
   costs: list[Row]
+  tuned: list[Row]
 
   def of(self, budgets: Sequence[int]) -> list[Row]:
     """The runs of some budgets."""
@@ -203,8 +205,8 @@ def shown(run: Run) -> Shown:
     rate = chosen_rate(run, done, row['task'], row['method'], row['budget'])
     return row['rate'] == rate
 
-  runs = [row for row in matching(alike, {'kind': 'run'}) if is_chosen(row)]
-  return Shown(runs, matching(alike, {'kind': 'cost'}))
+  chosen = lambda kind: list(filter(is_chosen, matching(alike, {'kind': kind})))
+  return Shown(chosen('run'), matching(alike, {'kind': 'cost'}), chosen('tune'))
 
 
 def table(run: Run) -> str:
@@ -218,9 +220,12 @@ def table(run: Run) -> str:
     summary.main_table(rows, all_shown.costs, methods, tasks),
     summary.difference_table(rows, methods, tasks),
   ]
+  if held_out := [r for r in all_shown.tuned if r['budget'] == options.budget[0]]:
+    parts.append(summary.held_out_table(held_out, methods, tasks))
   if len(options.budget) > 1:
     for make in (summary.budget_table, summary.growth_table):
       parts.append(make(asked, methods, tasks_of(run, asked)))
+    parts.append(every_rank.table(every_rank.curves(asked, tasks, options.budget[0])))
   points = summary.points(all_shown.runs, lambda own: summary.averages(own, tasks))
   best = [f'{method} {budget}' for method, budget in summary.front(points)]
   parts.append(f'on the front of metric against parameters: {", ".join(best)}')
@@ -228,15 +233,19 @@ def table(run: Run) -> str:
 
 
 def draw(run: Run) -> None:
-  """truncation.png and front.png."""
+  """truncation.png, front.png and, of several budgets, every_rank.png."""
   from experiments.glue import figures
 
-  all_shown = shown(run)
+  all_shown, options = shown(run), run.options
   rows, methods = all_shown.of(run.options.budget[:1]), run.options.methods
   if rows:
     tasks = tasks_of(run, rows)
     figures.draw_truncation(rows, methods, tasks, run.folder / 'truncation.png')
     figures.draw_front(all_shown.runs, methods, tasks, run.folder / 'front.png')
+    if len(options.budget) > 1:
+      asked = all_shown.of(options.budget)
+      found = every_rank.curves(asked, tasks, options.budget[0])
+      every_rank.draw(found, run.folder / 'every_rank.png')
 
 
 def tasks_of(run: Run, rows: list[Row]) -> list[str]:

@@ -84,6 +84,22 @@ def budget_table(
   return markdown(['method', 'average rank', *tasks, 'average', 'adapter'], lines)
 
 
+def held_out_table(
+  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
+) -> str:
+  """Means on the part of the training rows that rates were searched on, and seeds.
+
+  The average is over the tasks' means, where a method has them all.
+  """
+  lines = []
+  for method in methods:
+    found = [list(scores(of(rows, method), task).values()) for task in tasks]
+    cells = [f'{np.mean(x):.2f} ({len(x)})' if x else '' for x in found]
+    whole = f'{np.mean([np.mean(x) for x in found]):.2f}' if all(found) else ''
+    lines.append([method, *cells, whole])
+  return markdown(['held-out rows (seeds)', *tasks, 'average'], lines)
+
+
 def _cells(own: Sequence[Row], tasks: Sequence[str]) -> list[str]:
   """One method's mean and spread on every task and on average."""
   cells = []

@@ -31,7 +31,9 @@ def table(tmp_path, monkeypatch):
     # The highest rate is the best of the first seed, and the worst of the others.
     if one.kind == 'tune' and one.seed != 1000 and one.rate > 2e-3:
       value = 0.4
-    more = dict(prefixes=[0.5, 0.6], spectral_prefixes=[0.5, 0.7], peak_mib=9)
+    more = dict(
+      rank_M=[1], prefixes=[0.5, 0.6], spectral_prefixes=[0.5, 0.7], peak_mib=9
+    )
     more |= dict(metric='accuracy', adapter_parameters=10, head_parameters=5)
     return row('glue_table', value, 'accuracy', **one.details(), **more)
 
