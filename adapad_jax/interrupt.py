@@ -111,6 +111,50 @@ def on_signals(saved: Callable[[], str]) -> Iterator[StopRequest]:
       yield request
 
 
+class Attention:
+  """Whether SIGINT has asked to stop what is being done, where that can be asked often.
+
+  Attributes:
+    busy: while something is done; SIGINT then sets `asked`, else it raises
+      KeyboardInterrupt.
+    asked: whether it came.
+  """
+
+  def __init__(self) -> None:
+    self.busy = self.asked = False
+
+  @contextlib.contextmanager
+  def doing(self) -> Iterator[None]:
+    """Something that ends early when `asked` is set."""
+    self.busy, self.asked = True, False
+    try:
+      yield
+    finally:
+      self.busy = False
+
+
+@contextlib.contextmanager
+def on_interrupt() -> Iterator[Attention]:
+  """Leaves SIGINT to its block, for a program that talks; SIGTERM stays as it is.
+
+  Only for work that is never long in compiled code, since nobody listens there.
+  """
+  attention = Attention()
+
+  def hear(number: int, frame: FrameType | None) -> None:
+    if not attention.busy:
+      raise KeyboardInterrupt
+    attention.asked = True
+
+  before = signal.set_wakeup_fd(-1)
+  handler = signal.signal(signal.SIGINT, hear)
+  try:
+    yield attention
+  finally:
+    signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+    signal.set_wakeup_fd(before)
+
+
 def _is_foreign(handler: Any) -> bool:
   ours = getattr(handler, '__module__', None) == __name__
   return handler not in _DEFAULTS and not ours

@@ -14,10 +14,15 @@ from adapad_jax.commands.flags import CONFIG, FLAGS, OPTIONS
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, CONFIG.help)
 flags.DEFINE_string('mode', 'train', 'train, eval, report, export, push, import, ...')
-_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer}
+_DEFINE = {
+  bool: flags.DEFINE_bool,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+  list: flags.DEFINE_multi_string,
+  str: flags.DEFINE_string,
+}
 for _name, _flag in FLAGS.items():
-  _define = _DEFINE.get(type(_flag.default), flags.DEFINE_string)
-  _define(_name, _flag.default, f'{_flag.help} [{", ".join(_flag.modes)}]')
+  _DEFINE[_flag.type](_name, _flag.default, f'{_flag.help} [{", ".join(_flag.modes)}]')
 
 
 def main(argv: list[str]) -> None:

@@ -59,4 +59,5 @@ def _quick(config: ml_collections.ConfigDict) -> None:
   config.data.max_eval_rows = 64
   config.train.epochs = 1.0
   config.train.evaluations = 2
+  config.data.generation.max_new_tokens = 48
   config.train.buckets = ()  # A compilation takes longer than it saves here.

@@ -38,3 +38,22 @@ def data(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('data')
   tiny.make_data(folder)
   return folder
+
+
+@pytest.fixture(scope='session')
+def chat_folder(tmp_path_factory) -> pathlib.Path:
+  """The folder of a tiny chat model and questions to answer."""
+  from tests import tiny_chat
+
+  return tiny_chat.make_folder(tmp_path_factory.mktemp('chat'))
+
+
+@pytest.fixture(scope='session')
+def chat_run(chat_folder) -> pathlib.Path:
+  """The workdir of a run that has learned most of these answers."""
+  from adapad_jax.training import finetune_config, train
+  from tests import tiny_chat
+
+  workdir = chat_folder / 'run'
+  train(finetune_config(tiny_chat.values(chat_folder, **tiny_chat.LEARNS)), workdir)
+  return workdir

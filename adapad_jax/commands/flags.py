@@ -11,19 +11,31 @@ class Flag:
   """One flag of the command line.
 
   Attributes:
-    default: its value if it is not given, which also tells its type.
+    default: its value if it is not given, which also tells its type where `kind` does
+      not.
     help: one line.
     modes: that read it; for all others it is an error.
     is_path: whether `~` stands for the home folder in it.
+    kind: its type: str, int, bool, float, or list for text that may be given several
+      times.
   """
 
   default: str | int | bool | None
   help: str
   modes: tuple[str, ...]
   is_path: bool = False
+  kind: type = str
+
+  @property
+  def type(self) -> type:
+    """What it holds."""
+    known = isinstance(self.default, bool | int)
+    return type(self.default) if known else self.kind
 
 
-_RUNS = ('eval', 'predict', 'export', 'push')
+_RUNS = ('eval', 'predict', 'chat', 'export', 'push')
+# What answers prompts.
+_SAYS = ('predict', 'chat')
 _CUTS = (*_RUNS, 'rerank')
 _WRITES = ('export', 'push', 'rerank')
 # What several processes can do together.
@@ -56,7 +68,22 @@ FLAGS: dict[str, Flag] = {
   'overwrite': Flag(False, 'Replace an output that exists.', ('predict', 'report')),
   'max_rank': Flag(0, 'Cut every module to so many components; 0: all.', _CUTS),
   'budget': Flag(0, 'Keep so many components over all modules; 0: all.', _CUTS),
-  'format': Flag('peft', 'Of an export: peft, peft-uniform or merged.', _WRITES),
+  'temperature': Flag(
+    None,
+    'Divides logits before a draw; 0 takes the likeliest token. By default, as the'
+    ' others here, what data.generation of the run says.',
+    _SAYS,
+    kind=float,
+  ),
+  'top_k': Flag(None, 'Draw among so many likeliest tokens; 0: all.', _SAYS, kind=int),
+  'top_p': Flag(
+    None, 'Draw among the likeliest tokens of this share.', _SAYS, kind=float
+  ),
+  'max_new_tokens': Flag(None, 'Longest answer in tokens.', _SAYS, kind=int),
+  'stop': Flag(None, 'Text that ends an answer; may be repeated.', _SAYS, kind=list),
+  'seed': Flag(None, 'Of the draws; 0 if not given.', _SAYS, kind=int),
+  'system': Flag('', 'System message of a chat.', ('chat',)),
+  'format': Flag('peft', 'Of an export: peft, peft-uniform, merged or gguf.', _WRITES),
   'out': Flag('', 'Folder of an export, which must not exist yet.', _WRITES, True),
   'base_name': Flag('', 'What an export calls its base model.', _WRITES),
   'adapter': Flag(

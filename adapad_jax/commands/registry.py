@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from adapad_jax.commands import (
   Request,
+  chat,
   evaluate,
   export,
   import_adapter,
@@ -23,6 +24,7 @@ MODES: dict[str, Callable[[Request], None]] = {
   'train': train.run,
   'eval': evaluate.run,
   'predict': predict.run,
+  'chat': chat.run,
   'export': export.run,
   'push': push.run,
   'import': import_adapter.run,

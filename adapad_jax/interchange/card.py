@@ -27,20 +27,30 @@ def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
   """Writes README.md for a folder of one of the formats."""
   merged = kind == 'merged'
   parts = [
-    _front_matter(release, merged),
+    _front_matter(release, kind),
     f'# {_title(release, merged)}\n',
     _about(release, kind),
     _metrics(release.metrics),
     _labels(release.labels if release.base.head.kind != 'regression' else ()),
-    '## Loading\n\n```python\n' + snippet(release, merged) + '```\n',
+    _loading(release, kind),
     _ranks(release.adapter),
   ]
   text = '\n'.join(part for part in parts if part)
   write_atomically(folder / 'README.md', lambda file: file.write(text))
 
 
-def _front_matter(release: Release, merged: bool) -> str:
-  library = 'transformers' if merged else 'peft'
+def _loading(release: Release, kind: str) -> str:
+  if kind == 'gguf':
+    line = 'llama-cli -m BASE.gguf --lora path/to/this/folder/adapter.gguf'
+    return (
+      f'## Loading\n\n```sh\n{line}\n```\n\nBASE.gguf is {release.base_name} as'
+      ' llama.cpp converts it.\n'
+    )
+  return f'## Loading\n\n```python\n{snippet(release, kind == "merged")}```\n'
+
+
+def _front_matter(release: Release, kind: str) -> str:
+  library = {'merged': 'transformers', 'gguf': 'gguf'}.get(kind, 'peft')
   return (
     f'---\nbase_model: {release.base_name}\nlibrary_name: {library}\n'
     'tags:\n- lora\n- adaptive-rank\n- adapad_jax\n---\n'
@@ -62,6 +72,7 @@ def _about(release: Release, kind: str) -> str:
   form = {
     'peft': 'Ranks differ by module; all scaling is inside lora_B.',
     'peft-uniform': 'All modules are padded with zeros to one rank, lora_alpha = r.',
+    'gguf': 'Ranks differ by module; adapter.gguf is for llama.cpp.',
     'merged': 'The update is added to the weights; nothing else is needed.',
   }[kind]
   return (
@@ -97,10 +108,13 @@ def snippet(release: Release, merged: bool) -> str:
   auto = _AUTO[head.kind]
   source = "'path/to/this/folder'" if merged else repr(release.base_name)
   at = f', revision={release.revision!r}' if release.revision and not merged else ''
+  # An adapter that was trained on chats has its tokenizer beside it.
+  own = merged or release.chat_template
+  tokenizer = "'path/to/this/folder'" if own else f'{source}{at}'
   lines = [
     *([] if merged else ['from peft import PeftModel']),
     f'from transformers import {auto}, AutoTokenizer\n',
-    f'tokenizer = AutoTokenizer.from_pretrained({source}{at})',
+    f'tokenizer = AutoTokenizer.from_pretrained({tokenizer})',
   ]
   if merged:
     load = f'model = {auto}.from_pretrained({source}, {dtype}).eval()\n'

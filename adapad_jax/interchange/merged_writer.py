@@ -67,7 +67,7 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
     tensors = merged_tensors(release)
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})
     write_json(folder / 'config.json', _config(release, _dtype(tensors)))
-    copy_beside(base.source_dir, folder)
+    copy_beside(release, folder)
     write_notes(release, folder)
     write_card(release, folder, 'merged')
     error = _weight_error(folder, tensors)

@@ -36,7 +36,8 @@ def write_peft(
     batch: real inputs on which the adapter as read back has to give equal logits.
     uniform: pad all modules with zeros to one rank, r = lora_alpha: larger, but the
       one layout that PEFT, vLLM, SGLang and llama.cpp scale alike.
-    tokenizer: write that of the base beside it, and its chat template.
+    tokenizer: write that of the base beside it, and its chat template; one that was
+      trained with a chat template gets both in any case.
 
   Raises:
     ValueError: if there is nothing to write, `out` exists or cannot be written, or
@@ -52,8 +53,8 @@ def write_peft(
     save_file(tensors, folder / peft_format.TENSORS, {'format': 'pt'})
     write_notes(release, folder)
     write_card(release, folder, 'peft-uniform' if uniform else 'peft')
-    if tokenizer:
-      copy_beside(release.base.source_dir, folder)
+    if tokenizer or release.chat_template:
+      copy_beside(release, folder)
     found = read_peft(folder, release.base).adapter
     delta = delta_error(release.adapter, found)
     gap = logit_gap(release.base, release.adapter, found, batch)

@@ -27,6 +27,8 @@ class Release:
     metrics: what the adapter reaches on the validation split.
     max_length: tokens per row in training; None if unknown.
     base_commit: the commit of a base on the hub; None if unknown.
+    chat_template: that it was trained with; '' for none.
+    stop_ids: tokens that end an answer; empty if unknown.
   """
 
   adapter: Adapter
@@ -37,6 +39,8 @@ class Release:
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   max_length: int | None = None
   base_commit: HubCommit | None = None
+  chat_template: str = ''
+  stop_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     check_fits(self.adapter, self.base)

@@ -228,6 +228,12 @@ def _log_probability(logits: jax.Array, token: jax.Array) -> jax.Array:
   return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
+def row_keys(seed: int, number_B: jax.Array) -> jax.Array:
+  """A PRNG key for each row, from a seed and the row's number."""
+  key = jax.random.key(seed)
+  return jax.vmap(lambda number: jax.random.fold_in(key, number))(number_B)
+
+
 def _fold(keys_B: jax.Array, step: jax.Array) -> jax.Array:
   return jax.vmap(lambda key: jax.random.fold_in(key, step))(keys_B)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from adapad_jax.workdir import (
   METRICS,
   RANKS,
   RESULT,
+  SAMPLES,
   SPECTRA,
   read_lines,
   stored,
@@ -88,6 +89,7 @@ class Run:
     snapshots: at every evaluation.
     grants: the ledger, in order.
     spectra: by module; empty if the update is no adapter.
+    samples: of what the model said at the last evaluation, and after which round.
   """
 
   name: str
@@ -98,6 +100,7 @@ class Run:
   snapshots: tuple[Snapshot, ...]
   grants: tuple[Grant, ...]
   spectra: Mapping[str, ModuleSpectrum]
+  samples: tuple[int, Sequence[Mapping[str, Any]]] = (0, ())
 
   @property
   def ranks(self) -> Mapping[str, int]:
@@ -163,7 +166,14 @@ def read_run(workdir: pathlib.Path) -> Run:
     snapshots=_snapshots(workdir / RANKS, tuple(result['ranks'])),
     grants=tuple(map(_grant, result['grants'])),
     spectra=_spectra(read_json(spectra, stored.SPECTRA)) if spectra.is_file() else {},
+    samples=_samples(workdir / SAMPLES),
   )
+
+
+def _samples(path: pathlib.Path) -> tuple[int, Sequence[Mapping[str, Any]]]:
+  """What the last line of `samples.jsonl` holds; nothing without the file."""
+  lines = read_lines(path, stored.SAMPLES)
+  return (lines[-1]['step'], lines[-1]['samples']) if lines else (0, ())
 
 
 def read_series(path: pathlib.Path) -> dict[str, Series]:

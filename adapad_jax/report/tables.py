@@ -8,7 +8,7 @@ from typing import Any
 from adapad_jax.report.curves import short
 from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
-from adapad_jax.training.terminal import metric_names, number
+from adapad_jax.training.terminal import metric_names, number, one_line
 from adapad_jax.workdir import RESULT
 
 MAIN = 'python -m adapad_jax.main'
@@ -108,6 +108,7 @@ def commands(run: Run) -> str:
   begun = f'<p>It was started with</p>\n{code(started)}' if started else ''
   lines = [
     f'{MAIN} --mode=eval --workdir={folder}',
+    *([f'{MAIN} --mode=chat --workdir={folder}'] if run.samples[1] else []),
     f'{MAIN} --mode=export --workdir={folder} --out=adapter',
     f'{MAIN} --mode=report --workdir={folder},OTHER_RUN',
   ]
@@ -128,3 +129,28 @@ def origin(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
   return details('config', table(['field', 'value'], rows)) + details(
     'versions', table(['package', 'version'], [[n, v] for n, v in versions.items()])
   )
+
+
+def samples(run: Run) -> str:
+  """What the model said at the last evaluation, and exact match by prefix."""
+  step, rows = run.samples
+  metrics = run.result.get('prefix_metrics', [])
+  scores = [one['exact_match'] for one in metrics if 'exact_match' in one]
+  parts = []
+  if scores:
+    header = ['components a module', *map(str, range(len(scores)))]
+    parts.append(table(header, [['exact match', *scores]]))
+  if rows:
+    names = [
+      'prompt',
+      'reference',
+      'answer',
+      *(['right'] if 'right' in rows[0] else []),
+    ]
+    cells = [[_shown(one[name]) for name in names] for one in rows]
+    parts.append(details(f'answers after round {step}', table(names, cells)))
+  return ''.join(parts)
+
+
+def _shown(value: Any) -> str:
+  return {True: 'yes', False: 'no'}.get(value) or one_line(value)

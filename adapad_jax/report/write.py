@@ -52,6 +52,7 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     pictures = [drawing.picture() for drawing in drawings(run)]
     parts.append(section(name, figures(pictures) + extra.get(name, '')))
     shown += pictures
+  parts.append(section('Answers', tables.samples(run)))
   parts.append(section('Commands', tables.commands(run)))
   parts.append(section('Provenance', tables.provenance(run)))
   return _write(run.workdir / REPORT, page(tables.title(run), parts), shown)

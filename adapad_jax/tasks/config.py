@@ -1,6 +1,7 @@
 """What to read and how to cut it into rows of fixed length."""
 
 import dataclasses
+import re
 from typing import Annotated
 
 from adapad_jax.ranges import (
@@ -14,7 +15,7 @@ from adapad_jax.ranges import (
   Real,
   Text,
 )
-from adapad_jax.settings import check
+from adapad_jax.settings import check, did_you_mean
 
 MIN_LENGTH = 8
 
@@ -24,6 +25,8 @@ LOSSES = ('assistant', 'completion', 'last', 'all')
 TOO_LONG = ('cut', 'drop', 'refuse')
 STRINGS = ('plain', 'turns')
 BAD_ROWS = ('refuse', 'drop')
+# Final answers that are known by name, see `sft.final.FinalAnswer`.
+FINAL_ANSWERS = ('hashes', 'choice', 'boolean')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,55 @@ class ChatConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GenerationConfig:
+  """What a decoder says of rows of 'sft': at evaluations the likeliest tokens, in
+  `--mode=predict` and `--mode=chat` by temperature, top_k and top_p.
+
+  Attributes:
+    samples: validation rows that are answered at each evaluation, to be read.
+    answer: the final answer that is scored by exact match: 'hashes' is what follows
+      the last `####`, as in GSM8K, 'choice' the last `answer2` or letter A to J,
+      'boolean' the last true, false, yes or no; or a regular expression with one
+      group, of which the last match counts. '' scores none.
+    scored: validation rows that are answered and scored at each evaluation, if there
+      is an `answer`; 0 means all.
+    max_new_tokens: longest answer in tokens.
+    temperature: divides the logits; 0 takes the likeliest token.
+    top_k: only the k likeliest tokens; 0 means all.
+    top_p: only the likeliest tokens that together reach this probability.
+    stop: texts that end an answer, beside the end of a turn.
+
+  Raises:
+    ValueError: for a number out of range, or an answer that is neither a known name
+      nor a regular expression with one group.
+  """
+
+  samples: Natural = 4
+  answer: Text = ''
+  scored: Natural = 64
+  max_new_tokens: Count = 128
+  temperature: NonNegative = 0.0
+  top_k: Natural = 0
+  top_p: Annotated[float, Range(above=0, most=1)] = 1.0
+  stop: tuple[Text, ...] = ()
+
+  def __post_init__(self) -> None:
+    check(self, 'data.generation')
+    if not self.answer or self.answer in FINAL_ANSWERS:
+      return
+    hint = did_you_mean(self.answer, FINAL_ANSWERS)
+    wrong = f'data.generation.answer={self.answer!r}: not a name{hint}'
+    try:
+      groups = re.compile(self.answer).groups
+    except re.error as error:
+      raise ValueError(f'{wrong}, and no regular expression: {error}') from None
+    if groups != 1:
+      raise ValueError(
+        f'{wrong}, or give a regular expression with one group; this has {groups}'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
 class DataConfig:
   """Names a task and the data it reads.
 
@@ -123,6 +175,7 @@ class DataConfig:
       out and counted ('drop').
     qa: how SQuAD's questions are laid out and answered.
     chat: how rows of 'sft' become tokens.
+    generation: what is generated and scored of rows of 'sft'.
 
   Raises:
     ValueError: for a size, fraction or weight out of range, an unknown choice, or other
@@ -150,6 +203,7 @@ class DataConfig:
   bad_rows: Annotated[str, OneOf(BAD_ROWS)] = 'refuse'
   qa: QaConfig = QaConfig()
   chat: ChatConfig = ChatConfig()
+  generation: GenerationConfig = GenerationConfig()
 
   def __post_init__(self) -> None:
     if not isinstance(self.text, str):  # which is no list of names

@@ -92,8 +92,7 @@ def _read_again(readers: Mapping[str, Read], name: str, then: SourceFacts) -> Ta
   Raises:
     Unavailable: naming the file that is gone or has changed.
   """
-  for file in then.files:
-    _require_same(name, file)
+  require_same_files(name, then)
   try:
     read = readers[name]
     table = read()
@@ -113,6 +112,16 @@ def _read_again(readers: Mapping[str, Read], name: str, then: SourceFacts) -> Ta
       f' {len(table)}'
     )
   return table
+
+
+def require_same_files(name: str, then: SourceFacts) -> None:
+  """Refuses files of a split that are not what they were.
+
+  Raises:
+    Unavailable: naming the first that is gone or has changed.
+  """
+  for file in then.files:
+    _require_same(name, file)
 
 
 def _require_same(name: str, then: FileOrigin) -> None:

@@ -53,6 +53,17 @@ def is_on_hub(path: str) -> bool:
 def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers:
   """Readers of every split of one subset of a data set on the hub, at one commit.
 
+  Arguments and errors as of `hub_datasets`.
+  """
+  loaded, commit = hub_datasets(repository, subset, instead)
+  return _tables(loaded, named(repository, subset), commit)
+
+
+def hub_datasets(
+  repository: hub.Repository, subset: str, instead: str
+) -> tuple[Any, HubCommit]:
+  """One subset of a data set on the hub, as `datasets` reads it, and its commit.
+
   Args:
     repository: e.g. 'nyu-mll/glue'.
     subset: e.g. 'cola', what the hub's card calls a config; '' means its default.
@@ -62,7 +73,7 @@ def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers
     ValueError: if neither the hub nor the cache has it, there is no such subset, or
       its files are damaged.
   """
-  what = f'{repository.name} ({subset})' if subset else repository.name
+  what = named(repository, subset)
   try:
     return hub.take(repository, lambda found: _read(found, subset, what))
   except hub.HubError as error:
@@ -71,8 +82,32 @@ def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers
     ) from error
 
 
+def named(repository: hub.Repository, subset: str) -> str:
+  """A subset of a data set, for messages."""
+  return f'{repository.name} ({subset})' if subset else repository.name
+
+
 def saved_tables(folder: pathlib.Path) -> Readers:
   """Readers of every split of a folder that `DatasetDict.save_to_disk` wrote.
+
+  Raises:
+    ValueError: if it is damaged, or files beside it are named after its splits.
+  """
+  loaded = saved_datasets(folder)
+  read = _tables(loaded, str(folder))
+  return {
+    split: dataclasses.replace(one, files=saved_files(folder, split))
+    for split, one in read.items()
+  }
+
+
+def saved_files(folder: pathlib.Path, split: str) -> tuple[pathlib.Path, ...]:
+  """The files of a split of such a folder."""
+  return tuple(sorted((folder / split).glob('*.arrow')))
+
+
+def saved_datasets(folder: pathlib.Path) -> Any:
+  """What `DatasetDict.save_to_disk` wrote to a folder.
 
   Raises:
     ValueError: if it is damaged, or files beside it are named after its splits.
@@ -92,11 +127,7 @@ def saved_tables(folder: pathlib.Path) -> Readers:
       f'{folder} holds a saved dataset (dataset_dict.json) and, under the names of its'
       f' splits, {[path.name for path in beside]}; move one of the two away'
     )
-  read = _tables(loaded, str(folder))
-  files = lambda split: tuple(sorted((folder / split).glob('*.arrow')))
-  return {
-    split: dataclasses.replace(one, files=files(split)) for split, one in read.items()
-  }
+  return loaded
 
 
 def is_saved(folder: pathlib.Path) -> bool:
@@ -104,7 +135,7 @@ def is_saved(folder: pathlib.Path) -> bool:
   return (folder / 'dataset_dict.json').is_file()
 
 
-def _read(found: hub.Snapshot, subset: str, what: str) -> Readers:
+def _read(found: hub.Snapshot, subset: str, what: str) -> tuple[Any, HubCommit]:
   """Fetches what a subset consists of, and reads it."""
   described = [name for name in (_CARD, _INFOS) if name in found.sizes]
   folder = found.fetch(described)
@@ -118,7 +149,7 @@ def _read(found: hub.Snapshot, subset: str, what: str) -> Readers:
   found.fetch(names)
   found.keep()
   loaded = _load(folder, [*names, *described], card, chosen, what)
-  return _tables(loaded, what, found.origin)
+  return loaded, found.origin
 
 
 def _card(path: pathlib.Path) -> Card:

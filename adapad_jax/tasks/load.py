@@ -10,7 +10,6 @@ from adapad_jax.models.head import Head
 from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
-from adapad_jax.tasks.hub import is_on_hub
 from adapad_jax.tasks.predictions import writable_kind
 from adapad_jax.tasks.sft import load as sft
 from adapad_jax.tasks.source import Source
@@ -54,21 +53,23 @@ def load_task(
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if facts is None:
-    task = _build(config, tokenizer)
+    task = _build(config, tokenizer, max_positions)
     _require_used(config, task)
     return task
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer, facts)
+  if config.task in sft.TASKS:
+    return sft.build(config, tokenizer, max_positions, facts)
   # With labels that are given no source looks for them in its data.
   known = dataclasses.replace(config, labels=facts.classes or ())
   return text_task.recall(SOURCES[config.task](known), config, tokenizer, facts)
 
 
-def _build(config: DataConfig, tokenizer: Any) -> Task:
+def _build(config: DataConfig, tokenizer: Any, max_positions: int | None) -> Task:
   if config.task in squad.TASKS:
     return squad.build(config, tokenizer)
   if config.task in sft.TASKS:
-    return sft.build(config, tokenizer)
+    return sft.build(config, tokenizer, max_positions)
   return text_task.build(SOURCES[config.task](config), config, tokenizer)
 
 
@@ -76,8 +77,6 @@ def _require_used(config: DataConfig, task: Task) -> None:
   """Refuses what is said of a data set on the hub where the data are files."""
   for name in ('revision', 'subset'):
     value = getattr(config, name)
-    if name == 'subset' and config.task in sft.TASKS and is_on_hub(config.path):
-      continue
     if value and (task.facts is None or task.facts.hub is None):
       raise ValueError(
         f'data.{name}={value!r} is of a data set on the hub, but the data are files'

@@ -14,7 +14,7 @@ from adapad_jax.tasks.source import Source
 
 _SPLITS = ('train', 'validation', 'test')
 # What authors of data sets call the rows to validate on.
-_VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
+VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
 def load(config: DataConfig) -> Source:
@@ -75,7 +75,7 @@ def _from_hub(repository: Repository, subset: str) -> dict[str, Read]:
   instead = f'give a folder as data.path; there is none of the name {repository.name}'
   found = hub_tables(repository, subset, instead)
   known = {name: found[name] for name in _SPLITS if name in found}
-  held = next((name for name in _VALIDATION if name in found), None)
+  held = next((name for name in VALIDATION if name in found), None)
   if held is not None:
     known['validation'] = found[held]
   if 'train' not in known:

@@ -6,13 +6,16 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.facts import Baseline, Facts
+
+if TYPE_CHECKING:
+  from adapad_jax.tasks.sft.chat import Chat
 
 Outputs = dict[str, np.ndarray]
 Batch = dict[str, jax.Array]
@@ -98,6 +101,27 @@ class Splits(Mapping[str, Split]):
 
 
 @dataclasses.dataclass(frozen=True)
+class Spoken:
+  """What a model is asked to say where a task is validated, beside its own outputs.
+
+  Attributes:
+    prompts: rows to answer by split, with columns 'ids_BL' and 'mask_BL'; made when
+      first asked for, and possibly none.
+    say: (model, batch) -> arrays with one row per row of the batch.
+    evaluate: (split, outputs of say) -> metrics.
+    samples: (split, outputs of say) -> a few rows to be read: 'prompt', 'reference',
+      'answer' and, where that is known, whether it is 'right'.
+    most: rows of a split that are answered at most; 0 where all are.
+  """
+
+  prompts: Splits
+  say: Callable[[Any, Batch], dict[str, jax.Array]]
+  evaluate: Callable[[Split, Outputs], dict[str, float]]
+  samples: Callable[[Split, Outputs], Sequence[dict[str, Any]]]
+  most: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
   """Data, loss and metric of one task.
 
@@ -129,6 +153,8 @@ class Task:
       without the others, and a split of them; see `sample_rows`.
     pack: the same task with several documents in a training row; None if its rows
       cannot share one.
+    spoken: what is said at evaluations; None for nothing.
+    chat: how its decoder is asked for text; None for tasks that do not.
   """
 
   name: str
@@ -149,6 +175,8 @@ class Task:
   by_row: Callable[[Split, Outputs], Mapping[str, np.ndarray]] = lambda *_: {}
   sample: Callable[[Split, int, int], tuple[np.ndarray, Split]] = sample_rows
   pack: 'Callable[[], Task] | None' = None
+  spoken: Spoken | None = None
+  chat: 'Chat | None' = None
 
   def score(self, metrics: Mapping[str, float | None]) -> float:
     """The metric that counts, as a number that is better if it is higher.

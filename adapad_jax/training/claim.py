@@ -7,6 +7,7 @@ from adapad_jax.models import sources
 from adapad_jax.processes import first_does
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.hub import is_on_hub
+from adapad_jax.tasks.sft.template import PLAIN
 from adapad_jax.training.config import FinetuneConfig, stored_config
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.record import (
@@ -105,6 +106,11 @@ def settled(config: FinetuneConfig) -> FinetuneConfig:
   paths = {name: _absolute_files(getattr(config.data, name)) for name in _DATA_FILES}
   if not is_on_hub(config.data.path):
     paths['path'] = absolute(config.data.path)
+  chat = config.data.chat
+  template = chat.template if chat.template == PLAIN else absolute(chat.template)
+  paths['chat'] = dataclasses.replace(
+    chat, template=template, cache=absolute(chat.cache)
+  )
   source = config.model.source
   if sources.is_folder(source):
     source = absolute(source)

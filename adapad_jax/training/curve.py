@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from adapad_jax.lowrank import Deployed
 from adapad_jax.tasks import Split, Task
 from adapad_jax.tasks.task import Outputs, metric_suffix, validation_names
+from adapad_jax.training.evaluate import Validation
 from adapad_jax.training.session import Session
 
 
@@ -18,6 +19,9 @@ class Curve:
 
   Attributes:
     values: None where it was not asked for.
+    metrics: all metrics, those of generated answers included; None likewise.
+    samples: answers to be read, by prefix; of the whole update the last evaluation
+      has them.
     errors: standard deviation of the rows' own values over sqrt(rows), rows taken as
       independent; None where the metric is no mean over rows.
     split: of which rows were scored.
@@ -25,6 +29,8 @@ class Curve:
   """
 
   values: list[float | None]
+  metrics: list[dict[str, float] | None]
+  samples: list[list[dict[str, Any]]]
   errors: list[float | None]
   split: str
   rows: int
@@ -32,15 +38,15 @@ class Curve:
 
 
 def truncation_curve(
-  session: Session, deployed: Deployed, known: Mapping[str, Outputs] | None = None
+  session: Session, deployed: Deployed, known: Validation | None = None
 ) -> Curve:
   """Scores the prefixes that `train.curve_from` asks for on `train.curve_rows` rows.
 
   Args:
     session: the model.
     deployed: the update, on the current mesh.
-    known: outputs of the whole update by validation split, so that it is not scored
-      again; None if they are not at hand.
+    known: what the whole update reaches, so that it is not scored again; None if that
+      is not at hand.
   """
   plan, params = session.plan, session.params
   task, train, most = plan.task, plan.config.train, plan.method.capacity
@@ -49,19 +55,25 @@ def truncation_curve(
   if 0 < train.curve_rows < len(split):
     rows_M, part = task.sample(split, train.curve_rows, plan.config.seed)
 
-  def outputs() -> Iterator[Outputs | None]:
-    for k in range(most + 1):
-      if k == most and known is not None:
-        yield {name: x[rows_M] for name, x in known[split.name].items()}
-      elif k >= train.curve_from or k == most:
-        yield session.evaluator.outputs(params, deployed, part, k)
-      else:
-        yield None
+  def scored(k: int) -> Validation | None:
+    """What the first k components reach."""
+    if k < train.curve_from and k < most:
+      return None
+    if k == most and known is not None:
+      outputs = {name: x[rows_M] for name, x in known.outputs[split.name].items()}
+      answers = Validation(known.metrics)
+    else:
+      outputs = session.evaluator.outputs(params, deployed, part, k)
+      answers = session.evaluator.spoken(params, deployed, split.name, k)
+    metrics = answers.metrics | task.evaluate(part, outputs)
+    return Validation(metrics, {split.name: outputs}, answers.samples)
 
-  scored = [one and _scored(task, part, one) for one in outputs()]
+  found = [scored(k) for k in range(most + 1)]
   return Curve(
-    values=[one and one[0] for one in scored],
-    errors=[one and one[1] for one in scored],
+    values=[one and one.metrics[task.metric] for one in found],
+    metrics=[one and one.metrics for one in found],
+    samples=[list(one.samples) if one else [] for one in found[:-1]],
+    errors=[one and _error(task, part, one.outputs[split.name]) for one in found],
     split=split.name,
     rows=len(part),
     rows_in_all=len(split),
@@ -76,10 +88,9 @@ def split_of_metric(task: Task) -> Split:
   return task.splits[max(fits or names, key=lambda name: len(suffix[name]))]
 
 
-def _scored(task: Task, part: Split, outputs: Outputs) -> tuple[float, float | None]:
-  """The metric and its standard error."""
-  value = task.evaluate(part, outputs)[task.metric]
+def _error(task: Task, part: Split, outputs: Outputs) -> float | None:
+  """The standard error of the task's metric, if it is a mean over rows."""
   own_N = task.by_row(part, outputs).get(task.metric)
   if own_N is None or len(own_N) < 2:
-    return value, None
-  return value, float(np.std(own_N, ddof=1) / math.sqrt(len(own_N)))
+    return None
+  return float(np.std(own_N, ddof=1) / math.sqrt(len(own_N)))

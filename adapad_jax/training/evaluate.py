@@ -1,7 +1,7 @@
 """Predictions and metrics of an update, whole or cut to a prefix."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from adapad_jax.lowrank import Deployed
 from adapad_jax.processes import are_several
 from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
-from adapad_jax.tasks.task import validation_names
+from adapad_jax.tasks.task import Outputs, validation_names
 from adapad_jax.training.batches import cut_to_bucket, lengths, padded, trimmed
 from adapad_jax.training.watchdog import Watchdog
 
@@ -20,21 +20,22 @@ from adapad_jax.training.watchdog import Watchdog
 SPREAD = jax.P((WORKER, DATA, MODEL))
 
 
+Predict = Callable[..., dict[str, jax.Array]]
+
+
 @dataclasses.dataclass(frozen=True)
-class Evaluator:
-  """Runs a task's predictions on all devices of a mesh.
+class Program:
+  """Runs a compiled function over rows, on all devices of a mesh.
 
   Attributes:
-    task: what predicts and scores.
     rows: rows of one batch, a multiple of the number of devices.
     predict: the compiled (params, deployed, prefix, batch) -> outputs.
     buckets: lengths that batches are padded to, see `TrainConfig`.
     watchdog: names an evaluation that does not move.
   """
 
-  task: Task
   rows: int
-  predict: Callable[..., dict[str, jax.Array]]
+  predict: Predict
   buckets: tuple[int, ...] = ()
   watchdog: Watchdog = dataclasses.field(default_factory=lambda: Watchdog(0))
 
@@ -66,34 +67,82 @@ class Evaluator:
     last = min(start + self.rows, len(split))
     return f'rows {start + 1} to {last} of {len(split)}'
 
-  def validation_outputs(
-    self, params: Any, deployed: Deployed, prefix: int
-  ) -> dict[str, dict[str, np.ndarray]]:
-    """Outputs of every validation split, by its name."""
-    return {
-      name: self.outputs(params, deployed, self.task.splits[name], prefix)
-      for name in validation_names(self.task.splits)
-    }
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+  """What an update reaches on the validation data.
+
+  Attributes:
+    metrics: by name.
+    outputs: of the task's `predict`, by split.
+    samples: of what it says, see `tasks.task.Spoken`.
+  """
+
+  metrics: dict[str, float]
+  outputs: Mapping[str, Outputs] = dataclasses.field(default_factory=dict)
+  samples: Sequence[dict[str, Any]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+  """A task's predictions and metrics.
+
+  Attributes:
+    task: what predicts and scores.
+    program: predicts.
+    speech: says what `task.spoken` asks for; None if nothing is asked.
+  """
+
+  task: Task
+  program: Program
+  speech: Program | None = None
+
+  @property
+  def watchdog(self) -> Watchdog:
+    """Names an evaluation that does not move."""
+    return self.program.watchdog
+
+  def outputs(
+    self, params: Any, deployed: Deployed, split: Split, prefix: int
+  ) -> Outputs:
+    """Outputs of every row of a split, in its order."""
+    return self.program.outputs(params, deployed, split, prefix)
+
+  def spoken(
+    self, params: Any, deployed: Deployed, name: str, prefix: int
+  ) -> Validation:
+    """What is said of a split, by its name, and its metrics; nothing if none is."""
+    spoken = self.task.spoken
+    if spoken is None or not len(split := spoken.prompts[name]):
+      return Validation({})
+    said = self.speech.outputs(params, deployed, split, prefix)
+    metrics, samples = spoken.evaluate(split, said), spoken.samples(split, said)
+    return Validation(metrics, samples=samples)
 
   def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
-    """Metrics of all validation splits together, see `score`."""
-    return self.score(self.validation_outputs(params, deployed, prefix))
+    """Metrics of all validation splits together; see `validation`."""
+    return self.validation(params, deployed, prefix).metrics
 
-  def score(self, outputs: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Metrics of the outputs of all validation splits together.
+  def validation(self, params: Any, deployed: Deployed, prefix: int) -> Validation:
+    """Metrics of all validation splits together, and what they come from.
 
     Raises:
       ValueError: if the task's own metric is not among them.
     """
     metrics: dict[str, float] = {}
-    for name, found in outputs.items():
-      metrics |= self.task.evaluate(self.task.splits[name], found)
+    outputs, samples = {}, []
+    for name in validation_names(self.task.splits):
+      split = self.task.splits[name]
+      outputs[name] = self.outputs(params, deployed, split, prefix)
+      said = self.spoken(params, deployed, name, prefix)
+      metrics |= self.task.evaluate(split, outputs[name]) | said.metrics
+      samples += said.samples
     if self.task.metric not in metrics:
       raise ValueError(
         f'task {self.task.name!r} chooses its best state by {self.task.metric!r}, but'
         f' its validation data gives {sorted(metrics)}'
       )
-    return metrics
+    return Validation(metrics, outputs, samples)
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -125,18 +174,52 @@ def make_evaluator(
     buckets: see `TrainConfig`.
     watchdog: seconds without progress that are talked of; 0: none.
   """
+  program = make_program(
+    task.predict, attachment, modules, mesh, batch, buckets, watchdog
+  )
+  if task.spoken is None:
+    return Evaluator(task, program)
+  few = min(batch, task.spoken.most or batch)
+  speech = make_program(
+    task.spoken.say, attachment, modules, mesh, few, buckets, watchdog
+  )
+  return Evaluator(task, program, speech)
+
+
+def make_program(
+  predict: Predict,
+  attachment: Attachment,
+  modules: tuple[str, ...],
+  mesh: jax.sharding.Mesh,
+  batch: int,
+  buckets: tuple[int, ...] = (),
+  watchdog: float = 0,
+) -> Program:
+  """The same for one function (model, batch) -> outputs; arguments as there."""
   rows = -(-batch // mesh.size) * mesh.size
+  function = compiled(predict, attachment, modules, mesh, rows)
+  return Program(rows, function, buckets, Watchdog(watchdog))
+
+
+def compiled(
+  function: Predict,
+  attachment: Attachment,
+  modules: tuple[str, ...],
+  mesh: jax.sharding.Mesh,
+  rows: int,
+) -> Predict:
+  """(params, deployed, prefix, batch) -> outputs, of (model, batch) -> outputs."""
   own = rows // mesh.size
 
-  def predict(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
+  def of_device(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
     with jax.named_scope('evaluation'):
       deltas = deployed.deltas(modules, own, prefix)
       whole = deployed.backbone(params)
-      return task.predict(attachment(whole, deltas, deployed.head), batch)
+      return function(attachment(whole, deltas, deployed.head), batch)
 
   def evaluation(params: Any, deployed: Deployed, prefix: jax.Array, batch: Any) -> Any:
     found = jax.shard_map(
-      predict,
+      of_device,
       mesh=mesh,
       in_specs=(specs_of(params), jax.P(), jax.P(), SPREAD),
       out_specs=SPREAD,
@@ -145,4 +228,4 @@ def make_evaluator(
     # A process can read the rows of others only where it has a copy.
     return jax.reshard(found, jax.P()) if are_several() else found
 
-  return Evaluator(task, rows, jax.jit(evaluation), buckets, Watchdog(watchdog))
+  return jax.jit(evaluation)

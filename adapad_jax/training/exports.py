@@ -13,6 +13,8 @@ from adapad_jax.interchange import (
   Release,
   Report,
   require_free,
+  require_gguf,
+  write_gguf,
   write_merged,
   write_peft,
 )
@@ -32,9 +34,10 @@ from adapad_jax.training.saved import SavedRun, restore
 from adapad_jax.training.session import Session
 from adapad_jax.training.transfer import deploy_adapter
 
-FORMATS = ('peft', 'peft-uniform', 'merged')
-# Real rows on which an export is compared with the state.
-_ROWS = 8
+FORMATS = ('peft', 'peft-uniform', 'merged', 'gguf')
+# Real rows on which an export is compared with the state, and tokens of each: logits
+# of every next token of long rows would need gigabytes.
+_ROWS, _POSITIONS = 8, 64
 # What they are where the run's data are not at hand.
 _SENTENCES = (
   'One.',
@@ -71,6 +74,8 @@ class Destination:
       raise ValueError(
         f'unknown --format {self.format!r}{did_you_mean(self.format, FORMATS)}'
       )
+    if self.format == 'gguf':
+      require_gguf()
     if not self.out:
       raise ValueError('this mode needs --out=FOLDER, which must not exist yet')
     require_free(self.out)
@@ -96,12 +101,14 @@ def export(
   Args:
     workdir: the folder of the run.
     out: the folder to write, which must not exist yet.
-    format: 'peft', 'peft-uniform' (one rank everywhere) or 'merged' (a whole model).
+    format: 'peft', 'peft-uniform' (one rank everywhere), 'merged' (a whole model) or
+      'gguf' (for llama.cpp).
     max_rank: keeps the first so many components of every module; 0 keeps all.
     budget: keeps so many components over all modules; 0 keeps all.
     base_name: what the files call the base model, if not what it was loaded from.
     checkpoint: 'best' or 'latest'.
-    tokenizer: write the base's tokenizer beside an adapter.
+    tokenizer: write the base's tokenizer beside an adapter; one of task 'sft' gets it,
+      and its chat template, in any case.
 
   Returns:
     The folder, components and parameters, the largest error of a weight
@@ -114,6 +121,8 @@ def export(
   check_cut(max_rank, budget)
   run = restore(workdir, checkpoint)
   with jax.set_mesh(run.plan.mesh):
+    if destination.format == 'gguf':
+      require_gguf(run.session.pretrained)
     if run.deployed.changes is not None:
       _check_whole(destination, max_rank, budget)
       release = _whole_model(run, destination)
@@ -148,7 +157,8 @@ def _batch(run: SavedRun) -> Batch:
   try:
     return real_batch(task.splits['validation'])
   except Unavailable:
-    rows = [dict.fromkeys(task.facts.text, text) for text in _SENTENCES]
+    columns = task.facts.text or ('text',)
+    rows = [dict.fromkeys(columns, text) for text in _SENTENCES]
     return real_batch(run.read_rows(rows))
 
 
@@ -196,6 +206,7 @@ def release_of(
 ) -> Release:
   """The adapter with all that its model card says."""
   plan = session.plan
+  chat = plan.task.chat
   return Release(
     adapter=adapter,
     base=session.pretrained,
@@ -205,6 +216,8 @@ def release_of(
     label_names=plan.task.label_names,
     metrics=metrics,
     max_length=plan.config.data.max_length,
+    chat_template=chat.template.text if chat else '',
+    stop_ids=chat.stop_ids if chat else (),
   )
 
 
@@ -236,6 +249,8 @@ def write(release: Release, batch: Batch, destination: Destination) -> dict[str,
 def _writer(release: Release, batch: Batch, destination: Destination) -> Report:
   if destination.format == 'merged':
     return write_merged(release, destination.out, batch)
+  if destination.format == 'gguf':
+    return write_gguf(release, destination.out, batch)
   uniform = destination.format == 'peft-uniform'
   beside = destination.tokenizer
   return write_peft(release, destination.out, batch, uniform=uniform, tokenizer=beside)
@@ -245,4 +260,4 @@ def real_batch(split: Split) -> Batch:
   """The first rows of a split as a model's inputs."""
   names = ('ids_BL', 'mask_BL', 'types_BL')
   columns = trimmed({k: v for k, v in split.columns.items() if k in names})
-  return {name: column[:_ROWS] for name, column in columns.items()}
+  return {name: column[:_ROWS][:, :_POSITIONS] for name, column in columns.items()}

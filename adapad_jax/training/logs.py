@@ -1,18 +1,21 @@
 """The logs of a run: lines of JSON, TensorBoard, Weights & Biases."""
 
+import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapad_jax.errors import doing
 from adapad_jax.files import finite
 from adapad_jax.training.board import Board
 from adapad_jax.training.wandb_log import WandbLog
-from adapad_jax.workdir import METRICS, RANKS, JsonLines
+from adapad_jax.workdir import METRICS, RANKS, SAMPLES, JsonLines
 
 
 class RunLog:
   """The logs of a run: `metrics.jsonl`, `ranks.jsonl`, TensorBoard, and W&B if asked.
+
+  Where a task has the model say something there is `samples.jsonl` as well.
 
   Args:
     workdir: where files go.
@@ -26,6 +29,8 @@ class RunLog:
     self._wandb = wandb
     self._metrics = JsonLines(workdir / METRICS, resume_at)
     self._ranks = JsonLines(workdir / RANKS, resume_at)
+    # Made when there is something to write.
+    self._samples = functools.cache(lambda: JsonLines(workdir / SAMPLES, resume_at))
     self._folder = workdir / 'tensorboard'
     with doing(f'writing to {self._folder}'):
       self._board = Board(self._folder, resume_at + 1)
@@ -43,6 +48,10 @@ class RunLog:
     """Writes the rank of every module and what growth goes by."""
     self._ranks.write(step, values)
 
+  def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what the model has said."""
+    self._samples().write(step, {'samples': [dict(one) for one in samples]})
+
   def close(self) -> None:
     """Frees TensorBoard's file; ends the run at W&B."""
     self._board.close()
@@ -57,6 +66,9 @@ class NoLog:
     """Nothing."""
 
   def ranks(self, step: int, values: Mapping[str, Any]) -> None:
+    """Nothing."""
+
+  def samples(self, step: int, samples: Sequence[Mapping[str, Any]]) -> None:
     """Nothing."""
 
   def close(self) -> None:

@@ -22,7 +22,7 @@ from adapad_jax.adapters import split_model
 from adapad_jax.models.split import dotted
 from adapad_jax.sharding import laid
 from adapad_jax.training.batches import padded, trimmed
-from adapad_jax.training.evaluate import SPREAD, make_evaluator
+from adapad_jax.training.evaluate import SPREAD, Evaluator, make_evaluator
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.session import spec_of
 
@@ -94,17 +94,18 @@ def estimate(plan: Plan) -> Memory:
     evaluator = make_evaluator(
       plan.task, plan.attachment, plan.modules, plan.mesh, train.eval_batch
     )
-    of = outlines(plan, evaluator.rows)
+    of = outlines(plan, evaluator.program.rows)
     once = plan.method.make_round(plan.mesh).lower(of.state, of.params, of.batch)
     prefix = laid(np.int32(0), jax.P(), plan.mesh)
-    scored = evaluator.predict.lower(of.params, of.deployed, prefix, of.rows)
+    scored = evaluator.program.predict.lower(of.params, of.deployed, prefix, of.rows)
+    said = _said(plan, evaluator, of, prefix)
     update = on_a_device(of.deployed)
     found = Memory(
       weights=on_a_device(of.params),
       state=on_a_device(of.state),
       batches=2 * on_a_device(of.batch),
       round=_temporary(once),
-      evaluation=_temporary(scored) + on_a_device(of.rows) + update,
+      evaluation=max(_temporary(scored) + on_a_device(of.rows), said) + update,
       update=update,
     )
   if jax.default_backend() != 'cpu':
@@ -112,6 +113,17 @@ def estimate(plan: Plan) -> Memory:
   give_back()
   grown = max(resident_bytes() - before, 0)
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
+
+
+def _said(plan: Plan, evaluator: Evaluator, of: Outlines, prefix: Any) -> int:
+  """Bytes that answering prompts of the validation data needs."""
+  if evaluator.speech is None:
+    return 0
+  split = plan.task.spoken.prompts['validation']
+  rows = padded(trimmed(split.columns), 0, evaluator.speech.rows)
+  laid_rows = laid(rows, jax.tree.map(lambda _: SPREAD, rows), plan.mesh)
+  said = evaluator.speech.predict.lower(of.params, of.deployed, prefix, laid_rows)
+  return _temporary(said) + on_a_device(laid_rows)
 
 
 def outlines(plan: Plan, rows: int) -> Outlines:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from adapad_jax.methods import Method
-from adapad_jax.tasks.task import Outputs
+from adapad_jax.training.evaluate import Validation
 
 
 @dataclasses.dataclass
@@ -24,7 +23,7 @@ class Progress:
     seconds: of training up to this start of the program.
     first_step: seconds from a start of the program to its first finished round.
     phases: seconds by phase, former starts included; what is in none are rounds.
-    outputs: of the best evaluation, by validation split; None if a former start of the
+    validation: the best evaluation, with its outputs; None if a former start of the
       program made it.
   """
 
@@ -36,7 +35,7 @@ class Progress:
   seconds: float = 0.0
   first_step: float = 0.0
   phases: dict[str, float] = dataclasses.field(default_factory=dict)
-  outputs: Mapping[str, Outputs] | None = None
+  validation: Validation | None = None
   started: float = dataclasses.field(default_factory=time.monotonic)
 
   def elapsed(self) -> float:

@@ -44,7 +44,7 @@ def make_result(
   report = method.report(progress.state)
   best = _best(session, workdir)
   with timed(progress.phases, 'truncation curve'):
-    curve = truncation_curve(session, best, progress.outputs)
+    curve = truncation_curve(session, best, progress.validation)
   if best.changes is None and is_first():
     adapter = host_adapter(plan.modules, best)
     write_json(workdir / SPECTRA, spectra(adapter))
@@ -59,6 +59,8 @@ def make_result(
     'last': progress.last,
     'baseline': dataclasses.asdict(plan.task.baseline),
     'prefixes': curve.values,
+    'prefix_metrics': curve.metrics,
+    'prefix_samples': curve.samples,
     'curve': {
       'split': curve.split,
       'rows': curve.rows,
@@ -131,6 +133,7 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
     row(f'last (round {last["step"]})', last['metrics']),
     row(f'baseline: {baseline["name"]}', baseline['metrics']),
   ]
+  asked = ['talk to it:', _mode('chat', workdir)] if result['task'] == 'sft' else []
   return '\n'.join(
     [
       '',
@@ -148,13 +151,22 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
       '',
       f'checkpoints: {result["checkpoints"]}',
       'evaluate it again:',
-      f'  python -m adapad_jax.main --mode=eval --workdir={workdir}',
+      _mode('eval', workdir),
+      *asked,
     ]
   )
 
 
+def _mode(name: str, workdir: str) -> str:
+  return f'  python -m adapad_jax.main --mode={name} --workdir={workdir}'
+
+
 def _curve_lines(result: dict[str, Any]) -> list[str]:
-  """The metric of every prefix that was scored; on how many rows, if not on all."""
+  """The metric of every prefix that was scored; on how many rows, if not on all.
+
+  Where generated answers are scored, their exact match as well. Results of earlier
+  versions have the metric alone.
+  """
   values, curve = result['prefixes'], result.get('curve')
   first = next((k for k, value in enumerate(values) if value is not None), 0)
   counts = ', '.join(str(k) for k in range(first, len(values))[:2])
@@ -162,8 +174,15 @@ def _curve_lines(result: dict[str, Any]) -> list[str]:
   sample = ''
   if curve and curve['rows'] < curve['rows_in_all']:
     sample = f' (on {curve["rows"]:,} of {curve["rows_in_all"]:,} rows)'
-  numbered = f'{result["metric"]} of the adapter cut to its first {counts}{more}'
+  curves = {result['metric']: values}
+  metrics = [one or {} for one in result.get('prefix_metrics', [])]
+  if metrics and 'exact_match' in metrics[-1]:
+    curves.setdefault('exact_match', [one.get('exact_match') for one in metrics])
   return [
-    f'{numbered} components{sample}:',
-    '  ' + '  '.join(number(value) for value in values[first:]),
+    line
+    for name, found in curves.items()
+    for line in (
+      f'{name} of the adapter cut to its first {counts}{more} components{sample}:',
+      '  ' + '  '.join(number(value) for value in found[first:]),
+    )
   ]

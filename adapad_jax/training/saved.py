@@ -14,10 +14,12 @@ import jax
 from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.tasks import Split
 from adapad_jax.tasks.task import Outputs
+from adapad_jax.training import completions
 from adapad_jax.training.checkpoints import Checkpoints
 from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.commits import at_commits, recorded
 from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
+from adapad_jax.training.evaluate import Program
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.progress import Progress
 from adapad_jax.training.record import read_record, require_same_model
@@ -62,6 +64,11 @@ class SavedRun:
     """
     return host_adapter(self.plan.modules, self.deployed)
 
+  @functools.cached_property
+  def programs(self) -> dict[Any, Program]:
+    """Compiled programs that answer prompts, by what they were compiled for."""
+    return {}
+
   def evaluate(
     self, split: str = '', max_rank: int = 0, budget: int = 0
   ) -> dict[str, float]:
@@ -77,11 +84,16 @@ class SavedRun:
       ValueError: if there is no such split, its rows have no labels, its data are not
         what they were when the run began, or the update cannot be cut as asked.
     """
+    metrics: dict[str, float] = {}
     if split:
-      return self._score(self.plan.task.splits[split], max_rank, budget)
+      metrics = self._score(self.plan.task.splits[split], max_rank, budget)
     with jax.set_mesh(self.plan.mesh):
-      deployed, prefix = self._cut(max_rank, budget)
-      return self.session.evaluator.validate(self.session.params, deployed, prefix)
+      deployed, prefix = self.cut(max_rank, budget)
+      evaluator, params = self.session.evaluator, self.session.params
+      if split:
+        said = evaluator.spoken(params, deployed, split, prefix)
+        return metrics | said.metrics
+      return evaluator.validation(params, deployed, prefix).metrics
 
   def evaluate_file(
     self, path: str | os.PathLike[str], max_rank: int = 0, budget: int = 0
@@ -101,11 +113,11 @@ class SavedRun:
   def outputs(self, split: Split, max_rank: int = 0, budget: int = 0) -> Outputs:
     """What the task's `predict` gives for each row: for classes 'logits_BC', (N, C)."""
     with jax.set_mesh(self.plan.mesh):
-      deployed, prefix = self._cut(max_rank, budget)
+      deployed, prefix = self.cut(max_rank, budget)
       session = self.session
       return session.evaluator.outputs(session.params, deployed, split, prefix)
 
-  def _cut(self, max_rank: int, budget: int) -> tuple[Deployed, int]:
+  def cut(self, max_rank: int, budget: int) -> tuple[Deployed, int]:
     """The update and how much of every module to use of it, on the current mesh."""
     check_cut(max_rank, budget)
     require_adapter(self.deployed, max_rank, budget)
@@ -127,6 +139,14 @@ class SavedRun:
     Raises:
       ValueError: if a column is missing or a text is empty.
     """
+    if self.plan.task.chat:
+      decoding = completions.Decoding.of(self.plan.config.data.generation, {})
+      named = [(f'row {i}', row) for i, row in enumerate(rows)]
+      cells = completions.complete(self, named, decoding, max_rank, budget)
+      lines = zip(*cells.values(), strict=True)
+      return [
+        {'index': i} | dict(zip(cells, x, strict=True)) for i, x in enumerate(lines)
+      ]
     split = self.read_rows(rows)
     with tempfile.TemporaryDirectory() as folder:
       found = pathlib.Path(folder) / 'found.jsonl'

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -14,6 +15,8 @@ from adapad_jax.processes import is_first
 _SECONDS_BETWEEN_LINES = 15.0
 # Of a terminal that nobody has widened.
 _COLUMNS = 80
+# Characters that are shown of a text.
+_LONGEST = 300
 
 
 class Display:
@@ -39,9 +42,16 @@ class Display:
 
   def metric(self, done: int, name: str, value: float) -> None:
     """Shows the outcome of an evaluation."""
-    self._metric = f'  {name} {value:.4f}'
+    self._metric = f'  eval {name} {value:.4f}'
     if self._bar is None:
       say(f'round {done}/{self._rounds}  evaluation: {name} {value:.4f}')
+
+  def note(self, text: str) -> None:
+    """Shows lines of text above the bar, or in the log."""
+    if self._bar is None:
+      say(text)
+    else:
+      self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def _time_left(self, done: int) -> str:
     rate = (time.monotonic() - self._start) / max(done - self._first, 1)
@@ -69,6 +79,25 @@ def say(text: str) -> None:
   """Prints lines as they are, at once; of several processes, the first does."""
   if is_first():
     print(text, flush=True)
+
+
+def shown_samples(samples: Sequence[Mapping[str, Any]], done: int) -> str:
+  """What a model has said, beside what it should have."""
+  lines = []
+  for number, one in enumerate(samples, start=1):
+    mark = {True: ', right', False: ', wrong', None: ''}[one.get('right')]
+    lines.append(f'sample {number} after round {done}{mark}')
+    for name in ('prompt', 'reference', 'answer'):
+      lines.append(f'  {name:9}  {one_line(one[name])}')
+  return '\n'.join(lines)
+
+
+def one_line(text: str) -> str:
+  """Text on one line, without its middle if it is long."""
+  text = ' '.join(text.split())
+  if len(text) <= _LONGEST:
+    return text
+  return f'{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -37,7 +37,7 @@ from adapad_jax.training.record import known_record, require_same_data
 from adapad_jax.training.result import make_result
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.summary import describe
-from adapad_jax.training.terminal import Display, display, say
+from adapad_jax.training.terminal import Display, display, say, shown_samples
 from adapad_jax.workdir import CHECKPOINTS, RESULT, at, locked, require_usable
 
 
@@ -240,19 +240,22 @@ class _Training:
     deployed = method.deploy(progress.state)
     with timed(progress.phases, 'evaluations'):
       evaluator, params = self.session.evaluator, self.session.params
-      outputs = evaluator.validation_outputs(params, deployed, method.capacity)
-      metrics = evaluator.score(outputs)
+      found = evaluator.validation(params, deployed, method.capacity)
+      metrics = found.metrics
     progress.last = {'step': progress.step, 'metrics': metrics}
     score = plan.task.score
     best = progress.best
     is_best = best is None or score(metrics) > score(best['metrics'])
     progress.stale = 0 if is_best else progress.stale + 1
     if is_best:
-      progress.best, progress.outputs = progress.last, outputs
+      progress.best, progress.validation = progress.last, found
       self._save('best')
     self.display.metric(progress.step, metric, metrics[metric])
     evaluated = {f'eval/{name}': value for name, value in metrics.items()}
     self.log.metrics(progress.step, evaluated)
+    if found.samples:
+      self.log.samples(progress.step, found.samples)
+      self.display.note(shown_samples(found.samples, progress.step))
     report = method.report(progress.state)
     listed = lambda x: None if x is None else x.tolist()
     ranks = {

@@ -12,6 +12,7 @@ from adapad_jax.processes import first_does
 
 CONFIG, RECORD, RESULT = 'config.json', 'run.json', 'result.json'
 METRICS, RANKS, SPECTRA = 'metrics.jsonl', 'ranks.jsonl', 'spectra.json'
+SAMPLES = 'samples.jsonl'
 CHECKPOINTS, LOCK = 'checkpoints', 'lock'
 # etils reads a path as a pattern, tensorstore a backslash as a separator.
 _PATTERNS = '[*?\\'

@@ -53,6 +53,10 @@ RANKS: dict[str, Any] = {
   'importance': list | None,
   'uncertainty': list | None,
 }
+SAMPLES: dict[str, Any] = {
+  'step': int,
+  'samples': [{'prompt': str, 'reference': str, 'answer': str}],
+}
 SCALARS: dict[Any, Any] = {str: _NUMBER}
 REGRESSION: dict[str, Any] = {
   'task': str,

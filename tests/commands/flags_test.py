@@ -19,7 +19,12 @@ READ = {
   ),
   'predict': (
     'workdir checkpoint split input output overwrite max_rank budget'
+    ' temperature top_k top_p max_new_tokens stop seed'
     ' coordinator processes process_id cluster heartbeat'
+  ),
+  'chat': (
+    'workdir checkpoint max_rank budget system'
+    ' temperature top_k top_p max_new_tokens stop seed'
   ),
   'export': 'workdir checkpoint max_rank budget format out base_name',
   'push': 'workdir checkpoint max_rank budget format out base_name repo public',

@@ -187,6 +187,49 @@ def umask():
   return now
 
 
+def test_chats_of_the_hub_stay_at_their_commit(hub, folder, capsys):
+  """Data by subset and revision, answers without another request, a changed branch."""
+  columns = {
+    'question': [f'Where is {i}?' for i in range(24)],
+    'answer': [f'It is here.\n#### {i}' for i in range(24)],
+  }
+  splits = {name: (columns, None) for name in ('train', 'test')}
+  hub.put('dataset', 'openai/gsm8k', repositories.data_set({'main': splits}))
+  chats = {'path': 'openai/gsm8k', 'subset': 'main', 'task': 'sft', 'max_length': 96}
+  chats |= {'chat': {'cache': str(folder / 'tokens')}}
+  chats['generation'] = {'answer': 'hashes', 'scored': 2, 'max_new_tokens': 3}
+  config = {
+    'data': chats,
+    'model': {'source': QWEN, 'dtype': 'bfloat16', 'scan': True},
+    **{name: SHORT[name] for name in ('train', 'adapad', 'mesh')},
+  }
+  workdir = folder / 'chats'
+  result = train(finetune_config(config), workdir)
+  repository = hub.repository('dataset', 'openai/gsm8k')
+  commit = repository.branches['main']
+  assert result['commits']['data']['commit'] == commit
+  assert 'exact_match' in result['last']['metrics']
+  record = read_json(workdir / 'run.json')['data']
+  assert record['hub']['commit'] == commit and record['sources']['train']['rows'] == 24
+  other = {'question': ['Who?'] * 24, 'answer': ['#### 1'] * 24}
+  splits = {name: (other, None) for name in ('train', 'test')}
+  hub.put('dataset', 'openai/gsm8k', repositories.data_set({'main': splits}))
+  assert repository.branches['main'] != commit
+  hub.asked.clear()
+  options = {'split': 'test', 'output': str(folder / 'said.jsonl')}
+  registry.run('predict', Request(None, workdir, DEFAULTS | options))
+  rows = [json.loads(x) for x in (folder / 'said.jsonl').read_text().splitlines()]
+  assert len(rows) == 24 and not any('gsm8k' in request for request in hub.asked)
+  found = call('eval', capsys, workdir)
+  assert found['loss'] == result['best']['metrics']['loss']
+  # A new start of the same command goes on with the commit that it began with.
+  (workdir / 'result.json').unlink()
+  assert train(finetune_config(config), workdir)['last'] == result['last']
+  with pytest.raises(ValueError, match='data.path=openai/gsm8k and data.subset=main'):
+    wrong = config | {'data': chats | {'path': 'openai/gsm8k:main', 'subset': ''}}
+    make_plan(finetune_config(wrong))
+
+
 # The library hands its HTTP client small files in a way that this one regrets.
 @pytest.mark.filterwarnings('ignore:Use .content=<...>.:DeprecationWarning')
 def test_an_adapter_goes_to_the_hub_and_comes_back(

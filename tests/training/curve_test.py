@@ -8,6 +8,7 @@ import pytest
 
 from adapad_jax import finetune_config, restore, train
 from adapad_jax.training import curve
+from adapad_jax.training.evaluate import Validation
 from tests import tiny
 
 
@@ -33,9 +34,10 @@ class Counted:
 
     def predict(params, deployed, prefix, batch):
       self.batches.append(int(prefix))
-      return evaluator.predict(params, deployed, prefix, batch)
+      return evaluator.program.predict(params, deployed, prefix, batch)
 
-    counting = dataclasses.replace(evaluator, predict=predict)
+    program = dataclasses.replace(evaluator.program, predict=predict)
+    counting = dataclasses.replace(evaluator, program=program)
     self.session.__dict__['evaluator'] = counting
     self.deployed = run.deployed
 
@@ -53,6 +55,11 @@ def rights_of(run, prefix):
   return found, found['logits_BC'].argmax(axis=1) == split.columns['label_B']
 
 
+def known_of(outputs):
+  """What the last evaluation has found."""
+  return Validation({}, {'validation': outputs})
+
+
 def test_every_prefix_is_scored_on_all_rows_of_a_small_split(run):
   counted = Counted(run)
   found = counted()
@@ -67,19 +74,17 @@ def test_every_prefix_is_scored_on_all_rows_of_a_small_split(run):
 def test_what_is_known_of_the_whole_update_is_not_scored_again(run):
   whole = Counted(run)()
   counted = Counted(run)
-  assert counted({'validation': rights_of(run, 3)[0]}) == whole
+  assert counted(known_of(rights_of(run, 3)[0])) == whole
   assert counted.batches == [0, 1, 2]
   known = rights_of(run, 3)[0]
   wrong = {name: -x for name, x in known.items()}
-  assert Counted(run)({'validation': wrong}).values[3] == pytest.approx(
-    1 - whole.values[3]
-  )
+  assert Counted(run)(known_of(wrong)).values[3] == pytest.approx(1 - whole.values[3])
 
 
 @pytest.mark.parametrize('is_known', [True, False])
 def test_a_sample_is_the_same_rows_for_every_prefix(run, is_known):
   counted = Counted(run, curve_rows=12, curve_from=2)
-  known = {'validation': rights_of(run, 3)[0]} if is_known else None
+  known = known_of(rights_of(run, 3)[0]) if is_known else None
   found = counted(known)
   assert (found.rows, found.rows_in_all) == (12, 40)
   assert found.values[:2] == found.errors[:2] == [None, None]

@@ -42,11 +42,13 @@ def test_evaluation_is_a_scope_of_its_program(values):
     method, evaluator = plan.method, session.evaluator
     state = method.place(method.init(session.head), plan.mesh)
     columns = trimmed(plan.task.splits['validation'].columns)
-    lowered = evaluator.predict.lower(
+    lowered = evaluator.program.predict.lower(
       session.params,
       method.deploy(state),
       put(np.int32(1)),
-      put(padded(columns, 0, evaluator.rows), jax.P(('worker', 'data', 'model'))),
+      put(
+        padded(columns, 0, evaluator.program.rows), jax.P(('worker', 'data', 'model'))
+      ),
     )
   assert '/evaluation/' in lowered.as_text(debug_info=True)
 

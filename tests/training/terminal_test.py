@@ -34,7 +34,7 @@ def test_a_terminal_gets_one_bar_that_fits(monkeypatch, capsys):
   screen = run(monkeypatch, True)
   lines = re.sub(r'\x1b\[[?\d]*[a-zA-Z]', '', screen.replace('\r', '\n')).splitlines()
   (last,) = {line for line in lines if line.startswith('40/40')}
-  assert 'rank 72/72  accuracy 0.9000' in last
+  assert 'rank 72/72  eval accuracy 0.9000' in last
   assert all(len(line) <= 80 for line in lines)
   assert capsys.readouterr().out == ''
 
@@ -60,3 +60,14 @@ def test_the_rank_map_of_many_layers_fits_a_terminal():
   ]
   wide = terminal.rank_map(ranks | {'layers.0.mlp.down_proj': 10}).splitlines()
   assert wide[2].split() == ['mlp.down_proj', '10', *(str(i % 5) for i in range(1, 28))]
+
+
+def test_answers_are_shown_on_a_line_each_and_long_ones_without_their_middle(capsys):
+  rows = [
+    {'prompt': 'a\n b', 'reference': 'x' * 400, 'answer': '', 'right': False},
+    {'prompt': 'c', 'reference': 'd', 'answer': 'd'},
+  ]
+  first, *lines, last = terminal.shown_samples(rows, 7).splitlines()
+  assert first == 'sample 1 after round 7, wrong' and lines[0] == '  prompt     a b'
+  assert lines[1] == f'  reference  {"x" * 150} ... {"x" * 150}'
+  assert lines[3] == 'sample 2 after round 7' and last == '  answer     d'

@@ -226,7 +226,7 @@ def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):
   assert result['last']['metrics']['accuracy'] > 0.9
   run = restore(tmp_path, 'latest')
   cut = run.session.evaluator
-  whole = dataclasses.replace(cut, buckets=())
+  whole = dataclasses.replace(cut, program=dataclasses.replace(cut.program, buckets=()))
   with jax.set_mesh(run.plan.mesh):
     for evaluator in (cut, whole):
       metrics = evaluator.validate(run.session.params, run.deployed, 3)

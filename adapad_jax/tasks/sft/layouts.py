@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from adapad_jax.tasks.sft.conversation import (
+  ALIASES,
   BadRow,
   Conversation,
   call_of,
@@ -19,6 +20,8 @@ from adapad_jax.tasks.sft.conversation import (
 )
 
 Row = Mapping[str, Any]
+# What is said in a row that does not tell, so that the rest of it can be checked.
+_STAND_IN = 'x'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Layout:
 
   Attributes:
     name: what it is called.
-    keys: the columns that every row has.
+    keys: the columns that every row has; where there are two, the second holds what
+      is said to the first.
     read: row -> conversation; raises BadRow.
   """
 
@@ -86,6 +90,55 @@ def find_layout(row: Any, columns: Columns, source: str) -> Layout:
     f'{source}: rows with the keys {have} have no known layout ({choices}); name the'
     ' columns with data.prompt and data.completion, or data.messages'
   )
+
+
+def read_prompt(row: Any, columns: Columns) -> tuple[Conversation, bool]:
+  """A row whose last turn may be missing, as where one is asked for.
+
+  Returns:
+    The conversation, and whether the row has its last turn; without, a stand-in has
+    its place.
+
+  Raises:
+    BadRow: if the keys are those of no layout, or the row is wrong elsewhere.
+  """
+  if not isinstance(row, Mapping):
+    raise BadRow(f'not an object with fields but {row!r:.60}')
+  named = _named(columns)
+  layouts = [*([named] if named else []), *_known(columns)]
+  for layout in layouts:
+    if row.get(layout.keys[0]) is not None:
+      whole = _completed(layout, row)
+      return layout(whole or row), whole is None
+  first = dict.fromkeys(layout.keys[0] for layout in layouts)
+  raise BadRow(f'there is nothing to answer: none of {[*first]}, only {sorted(row)}')
+
+
+def _completed(layout: Layout, row: Row) -> Row | None:
+  """The row with a stand-in for its last turn; None if it has one, or needs none."""
+  key, *others = layout.keys
+  given = row[key]
+  if others:
+    if row.get(others[0]):
+      return None
+    said = [{'role': 'assistant', 'content': _STAND_IN}]
+    return {**row, others[0]: said if isinstance(given, list) else _STAND_IN}
+  if layout.name == 'text':
+    return None
+  if isinstance(given, str):  # As a .csv has messages.
+    given = parse(given, repr(key))
+  if not isinstance(given, list) or not given or not isinstance(given[-1], Mapping):
+    return None  # Its layout says what is wrong.
+  is_sharegpt = 'from' in given[-1] and 'role' not in given[-1]
+  role = given[-1].get('from' if is_sharegpt else 'role')
+  if role == 'function_call' or ALIASES.get(str(role), role) == 'assistant':
+    return None
+  turn = (
+    {'from': 'gpt', 'value': _STAND_IN}
+    if is_sharegpt
+    else {'role': 'assistant', 'content': _STAND_IN}
+  )
+  return {**row, key: [*given, turn]}
 
 
 def _named(columns: Columns) -> Layout | None:

@@ -4,182 +4,140 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapad_jax.models.head import Head
+from adapad_jax.origins import file_origin
 from adapad_jax.tasks.config import DataConfig
+from adapad_jax.tasks.facts import Facts, SourceFacts
+from adapad_jax.tasks.files import existing
 from adapad_jax.tasks.predictions import write_table
-from adapad_jax.tasks.sft import shown
-from adapad_jax.tasks.sft.encode import Encoder
-from adapad_jax.tasks.sft.layouts import Columns
+from adapad_jax.tasks.sft import shown, spoken
 from adapad_jax.tasks.sft.loss import predict_tokens, token_loss
-from adapad_jax.tasks.sft.reading import Rows, read_all, splits_of
+from adapad_jax.tasks.sft.reading import Rows, read_all
 from adapad_jax.tasks.sft.rows import (
   Documents,
   columns_of,
-  documents,
-  drawn,
   frequencies,
-  held_out,
   packed_columns,
-  weighted,
 )
-from adapad_jax.tasks.sft.store import Store
-from adapad_jax.tasks.sft.template import load_template
-from adapad_jax.tasks.sft.tokenise import (
-  Tokenisation,
-  digest_of_tokenizer,
-  tokenise_all,
-)
+from adapad_jax.tasks.sft.source import TEMPLATE, Source
+from adapad_jax.tasks.sft.template import template_file
 from adapad_jax.tasks.task import Baseline, Outputs, Split, Splits, Task
 
 TASKS = ('sft',)
-# Of the training rows, where there is neither validation data nor data.holdout.
-_HELD_OUT = 0.05
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """Everything that makes splits.
-
-  Attributes:
-    config: as given.
-    tokenizer: of the model.
-    encoder, tokenisation: how rows become tokens.
-    files: rows by split.
-  """
-
-  config: DataConfig
-  tokenizer: Any
-  encoder: Encoder
-  tokenisation: Tokenisation
-  files: dict[str, Sequence[Rows]]
-
-  def store(self, files: Sequence[Rows], name: str) -> Store:
-    """Tokens of some files."""
-    cache = self.config.chat.cache
-    return tokenise_all(files, self.tokenisation, self.encoder, cache, name)
-
-  def documents(self, files: Sequence[Rows], name: str) -> Documents:
-    """All rows of files that fit."""
-    store = self.store(files, name)
-    return self.fitting(store, np.arange(len(store)), files)
-
-  def fitting(self, store: Store, index_N: np.ndarray, files: Any) -> Documents:
-    """Some rows of a store, as far as they fit."""
-    named = ', '.join(rows.source for rows in files)
-    too_long = self.config.chat.too_long
-    return documents(store, index_N, self.config.max_length, too_long, named)
-
-  @property
-  def fill(self) -> int:
-    """What padding holds."""
-    return self.tokenizer.pad_token_id or 0
-
-
-def build(config: DataConfig, tokenizer: Any) -> Task:
+def build(
+  config: DataConfig,
+  tokenizer: Any,
+  most_positions: int | None = None,
+  facts: Facts | None = None,
+) -> Task:
   """Makes the task: checks and tokenises what is trained and validated on now.
+
+  With the facts of a run, nothing is read before it is asked for.
+
+  Args:
+    config: the data.
+    tokenizer: of the model.
+    most_positions: tokens that the model takes; None where that is not known.
+    facts: of a run that is opened again.
 
   Raises:
     ValueError: for data that is missing or cannot be used.
   """
-  encoder = Encoder.of(tokenizer)
-  columns = Columns(
-    config.prompt, config.completion, config.messages, config.chat.strings
-  )
-  tokenisation = Tokenisation(
-    template=load_template(config.chat.template, tokenizer),
-    loss=config.chat.loss,
-    columns=columns,
-    drop=config.bad_rows == 'drop',
-    tokenizer=digest_of_tokenizer(encoder),
-  )
-  path = f'{config.path}:{config.subset}' if config.subset else config.path
-  files = splits_of(path, config.train, config.validation, config.test)
-  source = Source(config, tokenizer, encoder, tokenisation, files)
-  found = _train_and_validation(source)
+  source = Source.of(config, tokenizer, facts)
+  if facts is None:
+    facts = _facts(source)
+  splits = {name: functools.partial(_one_each, source, name) for name in facts.splits}
+  said = spoken.make_spoken(source, tuple(splits), most_positions)
+
+  def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
+    return _split(source, 'input', source.read(read_all(str(path))))
+
   task = Task(
     name=config.task,
     head=Head('lm'),
     label_names=None,
-    splits=Splits(_makers(source, found)),
+    splits=Splits(splits),
     loss=token_loss,
     predict=predict_tokens,
     evaluate=evaluate,
     metric='loss',
     lower_is_better=True,
-    baseline=_baseline(found['train'], found['validation'], _vocabulary(tokenizer)),
-    read=lambda path, labelled=False: _one_each(
-      source, 'input', source.documents(read_all(str(path)), 'input')
-    ),
+    baseline=facts.baseline,
+    read=read,
     write_predictions=_write,
     suffix='.jsonl',
-    about=lambda: shown.describe(source, found),
+    facts=facts,
+    about=lambda: [
+      *shown.describe(source),
+      *([spoken.describe(said, source)] if said else []),
+    ],
+    spoken=said,
+    chat=source.chat,
   )
-  return dataclasses.replace(task, pack=lambda: _packed(source, found, task))
+  return dataclasses.replace(task, pack=lambda: _packed(source, task))
 
 
-def _train_and_validation(source: Source) -> dict[str, Documents]:
-  """Rows to train on and to validate on, the latter held out where there are none."""
-  config, files = source.config, source.files
-  train = files['train']
-  store = source.store(train, 'train')
-  share = config.holdout or (0.0 if 'validation' in files else _HELD_OUT)
-  index_N, held_N = np.arange(len(store)), None
-  if share:
-    index_N, held_N = held_out(len(store), share)
-  index_N = weighted(store, index_N, config.weights, len(train))
-  found = {'train': source.fitting(store, drawn(index_N, config.max_train_rows), train)}
-  if held_N is not None:
-    held_N = drawn(held_N, config.max_eval_rows)
-    found['validation'] = source.fitting(store, held_N, train)
-    return found
-  validation = files['validation']
-  store = source.store(validation, 'validation')
-  index_N = drawn(np.arange(len(store)), config.max_eval_rows)
-  found['validation'] = source.fitting(store, index_N, validation)
-  return found
-
-
-def _makers(
-  source: Source, found: dict[str, Documents]
-) -> dict[str, Callable[[], Split]]:
-  """Makers of all splits; those that are neither trained nor validated on are lazy."""
-  makers: dict[str, Callable[[], Split]] = {
-    name: functools.partial(_one_each, source, name, rows)
-    for name, rows in found.items()
+def _facts(source: Source) -> Facts:
+  """What a run has to know of its data later on; other splits must be there."""
+  train, held = source.documents('train'), source.documents('validation')
+  read = {
+    source.origin(name): source.documents(name) for name in ('train', 'validation')
   }
-  for name, files in source.files.items():
-    free = name if name not in found else 'dev' if name == 'validation' else ''
-    if free and not (name == 'validation' and not source.config.holdout):
-      makers[free] = lambda free=free, files=files: _one_each(
-        source, free, source.documents(files, free)
-      )
-  return makers
+  sources = {
+    name: _source_facts(files, read[name].store.rows_read if name in read else None)
+    for name, files in source.files.items()
+  }
+  if (path := template_file(source.config.chat.template)) is not None:
+    sources[TEMPLATE] = SourceFacts((file_origin(path),), None)
+  every = [rows for files in source.files.values() for rows in files]
+  vocabulary = _vocabulary(source.chat.tokenizer)
+  return Facts(
+    task=source.config.task,
+    kind='lm',
+    classes=None,
+    codes={},
+    text=(),
+    label='',
+    sources=sources,
+    splits=dict.fromkeys(source.names) | {'train': len(train), 'validation': len(held)},
+    baseline=_baseline(train, held, vocabulary),
+    hub=next((rows.hub for rows in every if rows.hub), None),
+  )
 
 
-def _one_each(source: Source, name: str, rows: Documents) -> Split:
+def _source_facts(files: 'list[Rows]', count: int | None) -> SourceFacts:
+  paths = [path for rows in files for path in rows.files]
+  return SourceFacts(tuple(file_origin(existing(path)) for path in paths), count)
+
+
+def _one_each(source: Source, name: str) -> Split:
   """A split with one document a row."""
-  return Split(name, columns_of(rows, source.fill), rows.counts.cut, host=rows)
+  return _split(source, name, source.documents(name))
 
 
-def _packed(source: Source, found: dict[str, Documents], task: Task) -> Task:
+def _split(source: Source, name: str, rows: Documents) -> Split:
+  return Split(name, columns_of(rows, source.chat.fill), rows.counts.cut, host=rows)
+
+
+def _packed(source: Source, task: Task) -> Task:
   """The same task, whose training rows hold several documents."""
-  rows = found['train']
 
   def train() -> Split:
-    columns = packed_columns(rows, source.config.max_length, source.fill)
+    rows = source.documents('train')
+    columns = packed_columns(rows, source.config.max_length, source.chat.fill)
     return Split('train', columns, rows.counts.cut, host=rows)
 
   others = {n: (lambda n=n: task.splits[n]) for n in task.splits if n != 'train'}
   splits = Splits({'train': train, **others})
-  before = task.splits['train']
   about = lambda: [
     *task.about(),
-    shown.describe_packing(before.columns, splits['train'].columns),
+    shown.describe_packing(task.splits['train'].columns, splits['train'].columns),
   ]
   return dataclasses.replace(task, splits=splits, about=about, pack=None)
 

@@ -16,10 +16,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from adapad_jax.hub import Repository
+from adapad_jax.origins import HubCommit
+from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import existing
-from adapad_jax.tasks.hub import is_saved
+from adapad_jax.tasks.hub import (
+  hub_datasets,
+  is_on_hub,
+  is_saved,
+  named,
+  place_of,
+  saved_datasets,
+  saved_files,
+)
+from adapad_jax.tasks.own_data import VALIDATION
 
-_HUB_ID = re.compile(r'[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?')
 _SPLITS = ('train', 'validation', 'test')
 _SKIPPED = re.compile(r'[\s,]*')
 _BLOCK = 1 << 20
@@ -34,12 +45,16 @@ class Rows:
     unit: what its rows are counted in: 'line' from one, or 'row' from zero.
     read: starts from the first row: (number, row), ...
     digest: names the content; the same content has the same one.
+    files: what is read; none for what comes from a hub.
+    hub: the commit that it is from; None for files.
   """
 
   source: str
   unit: str
   read: Callable[[], Iterator[tuple[int, Any]]]
   digest: Callable[[], str]
+  files: tuple[pathlib.Path, ...] = ()
+  hub: HubCommit | None = None
 
   def place(self, number: int) -> str:
     """Where a row is, for messages."""
@@ -141,7 +156,8 @@ def read_file(path: str | pathlib.Path) -> Rows:
       f' {sorted(_READERS)}, or one of the texts with .gz'
     )
   unit, reader = _READERS[_suffix(path)]
-  return Rows(str(path), unit, lambda: reader(path), lambda: digest_of(path))
+  read, digest = lambda: reader(path), lambda: digest_of(path)
+  return Rows(str(path), unit, read, digest, (path,))
 
 
 def digest_of(path: pathlib.Path) -> str:
@@ -176,75 +192,15 @@ def _in_folder(folder: pathlib.Path) -> list[Rows]:
   return [read_file(path) for path in paths]
 
 
-def read_path(path: str) -> dict[str, list[Rows]]:
-  """Rows by split: of a folder with train.jsonl, ..., a saved dataset, or the hub.
-
-  Args:
-    path: a folder, or the hub's OWNER/NAME or OWNER/NAME:CONFIGURATION.
-
-  Raises:
-    ValueError: if there is no such thing.
-  """
-  folder = pathlib.Path(path).expanduser()
-  if not folder.is_dir():
-    return _from_hub(path)
-  if is_saved(folder):
-    import datasets  # Takes seconds to import.
-
-    return _of_datasets(datasets.load_from_disk(str(folder)), str(folder))
-  found: dict[str, list[Rows]] = {}
-  for name in _SPLITS:
-    files = sorted(p for p in folder.iterdir() if p.is_file())
-    named = [
-      p for p in files if p.name.split('.')[0] == name and _suffix(p) in _READERS
-    ]
-    if named:
-      found[name] = [read_file(p) for p in named]
-  return found
-
-
-def _from_hub(path: str) -> dict[str, list[Rows]]:
-  if not _HUB_ID.fullmatch(path):
-    raise ValueError(f'data.path={path}: there is no such folder')
-  import datasets
-
-  repo, _, name = path.partition(':')
-  try:
-    loaded = datasets.load_dataset(repo, name or None)
-  except (OSError, RuntimeError, ValueError) as error:  # ConnectionError is an OSError.
-    reason = str(error).split('\n')[0]
-    raise ValueError(
-      f'data.path={path} is no folder, and cannot be had from the hub: {reason}.'
-      ' Without the hub, give files: data.train=train.jsonl'
-    ) from error
-  return _of_datasets(loaded, path)
-
-
-def _of_datasets(loaded: Any, source: str) -> dict[str, list[Rows]]:
-  """Splits of a `DatasetDict`, under the names that they have."""
-
-  def rows(split: str) -> Rows:
-    dataset = loaded[split]
-    read = lambda: (
-      (number, _without_nothing(row)) for number, row in enumerate(dataset)
-    )
-    digest = lambda: hashlib.sha256(dataset._fingerprint.encode()).hexdigest()
-    return Rows(f'{source} [{split}]', 'row', read, digest)
-
-  return {split: [rows(split)] for split in loaded}
-
-
-def splits_of(
-  path: str, train: str, validation: str, test: str
-) -> dict[str, Sequence[Rows]]:
+def splits_of(config: DataConfig) -> dict[str, Sequence[Rows]]:
   """Rows by split, of everything that a configuration names.
 
   Raises:
     ValueError: if there is nothing to train on, or something is missing.
   """
-  found: dict[str, Sequence[Rows]] = dict(read_path(path)) if path else {}
-  for name, value in (('train', train), ('validation', validation), ('test', test)):
-    if value:
+  found = _of_path(config)
+  for name in _SPLITS:
+    if value := getattr(config, name):
       found[name] = read_all(value)
   if 'train' not in found:
     raise ValueError(
@@ -252,3 +208,56 @@ def splits_of(
       f' data.path=FOLDER with a file such as train.jsonl; there is {sorted(found)}'
     )
   return found
+
+
+def _of_path(config: DataConfig) -> dict[str, Sequence[Rows]]:
+  """Of a folder with train.jsonl, ..., a saved dataset, or the hub."""
+  name, colon, subset = config.path.partition(':')
+  if colon and is_on_hub(name):
+    raise ValueError(
+      f'data.path={config.path}: name a subset of a data set on the hub by'
+      f' data.path={name} and data.subset={subset}'
+    )
+  place = place_of(config)
+  if place is None:
+    return {}
+  if isinstance(place, Repository):
+    instead = 'give files: data.train=train.jsonl'
+    loaded, commit = hub_datasets(place, config.subset, instead)
+    return _of_datasets(loaded, named(place, config.subset), commit=commit)
+  if is_saved(place):
+    return _of_datasets(saved_datasets(place), str(place), folder=place)
+  found: dict[str, Sequence[Rows]] = {}
+  files = sorted(p for p in place.iterdir() if p.is_file() and _suffix(p) in _READERS)
+  for split in _SPLITS:
+    if mine := [path for path in files if path.name.split('.')[0] == split]:
+      found[split] = [read_file(path) for path in mine]
+  return found
+
+
+def _of_datasets(
+  loaded: Any,
+  source: str,
+  *,
+  commit: HubCommit | None = None,
+  folder: pathlib.Path | None = None,
+) -> dict[str, Sequence[Rows]]:
+  """Splits of a `DatasetDict`, the one to validate on under that name."""
+
+  def rows(split: str) -> Rows:
+    dataset = loaded[split]
+    read = lambda: (
+      (number, _without_nothing(row)) for number, row in enumerate(dataset)
+    )
+    key = (
+      f'{commit.repo} {commit.commit} {source} {split}'
+      if commit
+      else dataset._fingerprint
+    )
+    digest = lambda: hashlib.sha256(key.encode()).hexdigest()
+    files = saved_files(folder, split) if folder else ()
+    return Rows(f'{source} [{split}]', 'row', read, digest, files, commit)
+
+  held = next((name for name in VALIDATION if name in loaded), None)
+  names = {name: 'validation' if name == held else name for name in loaded}
+  return {names[split]: [rows(split)] for split in loaded}

@@ -3,11 +3,13 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.sft.packing import pack, padding
+from adapad_jax.tasks.sft.reading import Rows
 from adapad_jax.tasks.sft.store import Store
 
 # Draws the rows that are held out, or that a weight leaves out.
@@ -45,12 +47,14 @@ class Documents:
     index_N: numbers of the rows there.
     length_N: tokens that are kept of each.
     counts: what became of the others.
+    files: that the store was made from.
   """
 
   store: Store
   index_N: np.ndarray
   length_N: np.ndarray
   counts: Counts
+  files: Sequence[Rows] = ()
 
   def __len__(self) -> int:
     return len(self.index_N)
@@ -60,9 +64,28 @@ class Documents:
     """Where each row begins in the store."""
     return self.store.start_N[self.index_N]
 
+  def raw(self, chosen: Sequence[int]) -> list[Any]:
+    """Some of the rows as their files have them, read again."""
+    places = self.index_N[np.asarray(chosen, int)]
+    keys = list(zip(self.store.file_N[places], self.store.row_N[places], strict=True))
+    found = {}
+    for file in sorted({file for file, _ in keys}):
+      left = {int(row) for other, row in keys if other == file}
+      for number, row in self.files[file].read():
+        if number in left:
+          found[file, number] = row
+          left.discard(number)
+          if not left:
+            break
+    return [found[key] for key in keys]
+
 
 def documents(
-  store: Store, index_N: np.ndarray, max_length: int, too_long: str, source: str
+  store: Store,
+  index_N: np.ndarray,
+  max_length: int,
+  too_long: str,
+  files: Sequence[Rows],
 ) -> Documents:
   """Rows that fit, and that something is learned of.
 
@@ -71,11 +94,12 @@ def documents(
     index_N: which rows.
     max_length: the longest row.
     too_long: 'cut', 'drop' or 'refuse'.
-    source: for messages.
+    files: that the store was made from.
 
   Raises:
     ValueError: if a row is too long and that is refused, or no row is left.
   """
+  source = ', '.join(rows.source for rows in files)
   length_N = store.length_N[index_N].astype(np.int64)
   over_N = length_N > max_length
   if over_N.any() and too_long == 'refuse':
@@ -92,7 +116,7 @@ def documents(
       kept_N[i] = store.learned[start_N[i] : start_N[i] + max_length].any()
   length_N = np.minimum(length_N, max_length)[kept_N]
   left_out = int((~kept_N).sum())
-  found = Documents(store, index_N[kept_N], length_N, Counts(0, 0, 0))
+  found = Documents(store, index_N[kept_N], length_N, Counts(0, 0, 0), files)
   if not len(found):
     raise ValueError(
       f'{source}: none of {len(index_N)} rows is left; of rows cut to data.max_length='

@@ -11,15 +11,16 @@ from adapad_jax.tasks.sft.rows import Documents, padding_of
 from adapad_jax.tasks.sft.tokenise import first_bad
 
 if TYPE_CHECKING:
-  from adapad_jax.tasks.sft.load import Source
+  from adapad_jax.tasks.sft.source import Source
 
 OPEN, CLOSE = '⟦', '⟧'
 # Characters that are shown of a row, half of them from its start.
 _SHOWN = 1600
 
 
-def describe(source: 'Source', found: Mapping[str, Documents]) -> list[str]:
+def describe(source: 'Source') -> list[str]:
   """Lines on what is read, what is left of it, and what is learned of a row."""
+  found = {name: source.documents(name) for name in ('train', 'validation')}
   train = found['train']
   files, names = source.files['train'], train.store.about['layouts']
   lines = [
@@ -32,7 +33,7 @@ def describe(source: 'Source', found: Mapping[str, Documents]) -> list[str]:
   if bad := first_bad(train.store, files):
     lines += ['left out of the training files, for instance:', *(f'  {b}' for b in bad)]
   lines += [f'the first training row, what is learned of it in {OPEN} {CLOSE}:']
-  shown = marked(source.tokenizer, *tokens_of(train, 0))
+  shown = marked(source.chat.tokenizer, *tokens_of(train, 0))
   return [*lines, *(f'  {line}' for line in shortened(shown).splitlines())]
 
 

@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +47,26 @@ class Store:
     return len(self.length_N)
 
   @property
+  def rows_read(self) -> int:
+    """Rows of the files, those that were left out included."""
+    return len(self) + sum(self.about['bad'])
+
+  @property
   def start_N(self) -> np.ndarray:
     """Where each row begins."""
     return np.cumsum(self.length_N, dtype=np.int64) - self.length_N
+
+
+def in_memory(ids: Sequence[np.ndarray], learned: Sequence[np.ndarray]) -> Store:
+  """Rows of one file, by their ids and which of these are learned."""
+  return Store(
+    ids=np.concatenate(ids),
+    learned=np.concatenate(learned),
+    length_N=np.array([len(row) for row in ids]),
+    file_N=np.zeros(len(ids), np.int32),
+    row_N=np.arange(len(ids)),
+    about={'layouts': [''], 'bad': [0], 'first': []},
+  )
 
 
 class Writer:

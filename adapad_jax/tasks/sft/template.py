@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -138,6 +139,34 @@ def _prompts_end(template: Template, options: str, tools: bool) -> tuple[str, st
   return asked.rpartition(probe)[2], start
 
 
+@functools.lru_cache(maxsize=64)
+def end_of_turn(template: Template) -> str:
+  """The special token that a template puts behind a turn of the model; '' for none.
+
+  A template that refuses the shortest conversation there is has none either.
+  """
+  dummy = _DUMMY.format('x')
+  turns = [
+    {'role': 'user', 'content': 'x'},
+    {'role': 'assistant', 'content': dummy},
+  ]
+  try:
+    behind = template.render(Conversation(), turns).rpartition(dummy)[2]
+  except BadRow:
+    return ''
+  found = [(behind.find(end), -len(end), end) for end in template.ends if end in behind]
+  return min(found)[2] if found else ''
+
+
+def template_file(setting: str) -> pathlib.Path | None:
+  """The file that a setting names; None if it names none.
+
+  Raises:
+    ValueError: if there is no such file.
+  """
+  return existing(setting) if setting and setting != PLAIN else None
+
+
 def load_template(setting: str, tokenizer: Any) -> Template:
   """The template that a setting means.
 
@@ -150,8 +179,7 @@ def load_template(setting: str, tokenizer: Any) -> Template:
       a turn with.
   """
   own = tokenizer.get_chat_template() if tokenizer.chat_template else ''
-  if setting and setting != PLAIN:
-    path = existing(setting)
+  if (path := template_file(setting)) is not None:
     name, text = str(path), path.read_text(encoding='utf-8')
   elif own and not setting:
     name, text = "the model's own", own

@@ -12,67 +12,18 @@ from adapad_jax.tasks import DataConfig, load_task
 from adapad_jax.tasks.config import ChatConfig
 from adapad_jax.training import finetune_config, make_plan, train
 from adapad_jax.training.session import open_session
+from tests import tiny_chat
 from tests.tasks.sft import toy
-
-PAIRS = (('Hi', 'Hello'), ('No?', 'No'), ('Yes?', 'Yes Yes'), ('Hi Hi', 'Hello Hello'))
-
-
-def write_folder(folder):
-  """A tiny Llama with a tokenizer, and rows to train on."""
-  model = folder / 'model'
-  toy.tokenizer(toy.CHATML, eos='<|im_end|>').save_pretrained(model)
-  config = {
-    'model_type': 'llama',
-    'vocab_size': 300,
-    'hidden_size': 16,
-    'intermediate_size': 24,
-    'num_hidden_layers': 2,
-    'num_attention_heads': 2,
-    'num_key_value_heads': 1,
-    'max_position_embeddings': 128,
-    'rope_theta': 10000.0,
-    'rms_norm_eps': 1e-5,
-    'tie_word_embeddings': True,
-    'initializer_range': 0.3,
-  }
-  (model / 'config.json').write_text(json.dumps(config))
-  rows = [
-    dict(zip(('question', 'answer'), PAIRS[i % 4], strict=True)) for i in range(64)
-  ]
-  toy.write_rows(folder / 'train.jsonl', rows)
-  return folder
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  return write_folder(tmp_path_factory.mktemp('sft'))
+  return tiny_chat.make_folder(tmp_path_factory.mktemp('sft'))
 
 
 @pytest.fixture(scope='module')
 def tokens():
   return toy.tokenizer(toy.CHATML, eos='<|im_end|>')
-
-
-def values(folder, **groups):
-  base = {
-    'data': {
-      'task': 'sft',
-      'train': str(folder / 'train.jsonl'),
-      'max_length': 64,
-      'holdout': 0.125,
-      'chat': {'cache': str(folder / 'cache')},
-    },
-    'model': {'source': str(folder / 'model'), 'random_weights': True, 'scan': True},
-    'optimizer': {'learning_rate': 0.02, 'warmup': 0.0},
-    'train': {'batch': 8, 'steps': 16, 'eval_batch': 8, 'evaluations': 2}
-    | {'curve_from': 0},
-    'adapad': {'r_max': 2, 'budget': 20},
-    'mesh': {'worker': 1, 'data': 1},
-  }
-  for name, group in groups.items():
-    merge = isinstance(group, dict) and name in base
-    base[name] = base[name] | group if merge else group
-  return base
 
 
 def load(folder, tokens, **more):
@@ -82,7 +33,7 @@ def load(folder, tokens, **more):
 
 
 def test_a_run_trains_and_keeps_the_state_of_least_loss(folder, tmp_path):
-  result = train(finetune_config(values(folder)), tmp_path / 'run')
+  result = train(finetune_config(tiny_chat.values(folder)), tmp_path / 'run')
   best, last = result['best']['metrics'], result['last']['metrics']
   assert result['metric'] == 'loss' and set(best) == {
     'loss', 'perplexity', 'token_accuracy'}  # fmt: skip
@@ -93,7 +44,7 @@ def test_a_run_trains_and_keeps_the_state_of_least_loss(folder, tmp_path):
 
 
 def test_a_plan_says_what_is_read_and_learned(folder):
-  lines = '\n'.join(make_plan(finetune_config(values(folder))).task.about())
+  lines = '\n'.join(make_plan(finetune_config(tiny_chat.values(folder))).task.about())
   assert f'rows of {folder / "train.jsonl"}: layout question-answer' in lines
   assert "chat template: the model's own; loss on assistant" in lines
   assert 'train: 56 rows,' in lines and 'validation: 8 rows,' in lines
@@ -127,7 +78,7 @@ def first_rows(folder, tokens):
 )
 def test_the_loss_is_a_mean_over_tokens_on_every_mesh(folder, tokens, mesh, accumulate):
   """Rows have different numbers of learned tokens, so a mean of means would differ."""
-  config = values(folder, optimizer={'rule': 'sgd'})
+  config = tiny_chat.values(folder, optimizer={'rule': 'sgd'})
   batch = first_rows(folder, tokens)
   assert len(set(batch['learned_BL'].sum(axis=1).tolist())) > 1
   metrics, stack = round_of(config, batch)
@@ -139,7 +90,8 @@ def test_the_loss_is_a_mean_over_tokens_on_every_mesh(folder, tokens, mesh, accu
 
 def test_packed_rows_train_workers_as_unpacked_ones_do(folder, tokens):
   """Feeding 'split': a packed row belongs to one worker, and so do its documents."""
-  config = values(folder, optimizer={'rule': 'sgd'})
+  deflating = {'joint': 0.0, 'polish': 0.0}  # Half as many rows, shared alike.
+  config = tiny_chat.values(folder, optimizer={'rule': 'sgd'}, adapad=deflating)
   alone = first_rows(folder, tokens)
   room = 64
   packed = {n: np.zeros((4, room), np.int32) for n in (*alone, 'segments_BL')}
@@ -157,7 +109,7 @@ def test_packed_rows_train_workers_as_unpacked_ones_do(folder, tokens):
 
 
 def test_a_run_with_packed_rows(folder, tmp_path):
-  config = values(folder, train={'batch': 4, 'steps': 6, 'packing': True,
+  config = tiny_chat.values(folder, train={'batch': 4, 'steps': 6, 'packing': True,
                                  'evaluations': 1, 'eval_batch': 8})  # fmt: skip
   plan = make_plan(finetune_config(config))
   packed = plan.task.splits['train']

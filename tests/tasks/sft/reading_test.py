@@ -6,8 +6,10 @@ import json
 
 import pytest
 
-from adapad_jax.tasks.sft import reading
-from adapad_jax.tasks.sft.reading import read_all, read_file, read_path, splits_of
+from adapad_jax.tasks import DataConfig
+from adapad_jax.tasks.sft.reading import read_all, read_file, splits_of
+from tests.hub import repositories
+from tests.hub.client import connected
 
 ROWS = [{'question': 'Who, "me"?', 'answer': 'A\n1'}, {'question': 'é', 'answer': '2'}]
 
@@ -101,44 +103,56 @@ def test_folders_lists_of_files_and_names_with_commas(tmp_path):
     read_file(folder / 'notes.md')
 
 
+def splits(path='', **files):
+  return splits_of(DataConfig(task='sft', path=str(path), **files))
+
+
 def test_splits_of_a_folder_and_of_a_saved_data_set(tmp_path):
   import datasets
 
   for name in ('train.jsonl', 'validation.json', 'test.csv.gz'):
     write(tmp_path, name)
-  assert list(read_path(str(tmp_path))) == ['train', 'validation', 'test']
-  saved = datasets.DatasetDict({'train': datasets.Dataset.from_list(ROWS)})
+  found = splits(tmp_path)
+  assert list(found) == ['train', 'validation', 'test']
+  assert found['test'][0].files == (tmp_path / 'test.csv.gz',)
+  rows = datasets.Dataset.from_list(ROWS)
+  saved = datasets.DatasetDict({'train': rows, 'dev': rows})
   saved.save_to_disk(str(tmp_path / 'saved'))
-  found = read_path(str(tmp_path / 'saved'))
+  found = splits(tmp_path / 'saved')
+  assert list(found) == ['train', 'validation']
   assert rows_of(found['train'][0]) == ROWS and found['train'][0].digest()
+  assert [path.suffix for path in found['train'][0].files] == ['.arrow']
 
 
-def test_a_data_set_of_the_hub(monkeypatch):
-  import datasets
-
-  asked = []
-  loaded = datasets.DatasetDict({'train': datasets.Dataset.from_list(ROWS)})
-  monkeypatch.setattr(
-    datasets, 'load_dataset', lambda *given: asked.append(given) or loaded
+def test_a_data_set_of_the_hub_is_read_at_its_commit(tmp_path, monkeypatch):
+  columns = {name: [row[name] for row in ROWS] for name in ('question', 'answer')}
+  data = repositories.data_set(
+    {
+      name: {'train': (columns, None), 'test': (columns, None)}
+      for name in ('main', 'b')
+    }
   )
-  found = splits_of('openai/gsm8k:main', '', '', '')
-  assert asked == [('openai/gsm8k', 'main')] and rows_of(found['train'][0]) == ROWS
-  assert found['train'][0].place(1) == (
-    'openai/gsm8k:main [train], row 1 (counted from 0)'
-  )
+  with connected(tmp_path, monkeypatch) as hub:
+    hub.put('dataset', 'openai/gsm8k', data)
+    found = splits('openai/gsm8k', subset='main')
+    commit = hub.repository('dataset', 'openai/gsm8k').branches['main']
+    again = splits(f'openai/gsm8k@{commit}', subset='main')
+    with pytest.raises(ValueError, match='no such revision|revision'):
+      splits('openai/gsm8k', subset='main', revision='nowhere')
+  rows = found['train'][0]
+  assert list(found) == ['train', 'test'] and rows_of(rows) == ROWS
+  assert rows.hub.commit == commit and rows.files == ()
+  assert rows.place(1) == 'openai/gsm8k (main) [train], row 1 (counted from 0)'
+  # Tokens are kept under a key of the commit, whatever its branch is called.
+  assert again['train'][0].digest() == rows.digest() != found['test'][0].digest()
 
 
-def test_what_is_not_there(tmp_path, monkeypatch):
+def test_what_is_not_there(tmp_path):
   with pytest.raises(ValueError, match='there is no such folder'):
-    read_path(str(tmp_path / 'nowhere'))
+    splits(tmp_path / 'nowhere')
   with pytest.raises(ValueError, match=r"task 'sft' needs data.train=FILE"):
-    splits_of('', '', '', '')
-
-  def unreachable(*_):
-    raise ConnectionError('no route')
-
-  import datasets
-
-  monkeypatch.setattr(datasets, 'load_dataset', unreachable)
-  with pytest.raises(ValueError, match=r'cannot be had from the hub: no route'):
-    reading.read_path('owner/name')
+    splits()
+  with pytest.raises(ValueError, match=r'data.path=openai/gsm8k and data.subset=main'):
+    splits('openai/gsm8k:main')
+  with pytest.raises(ValueError, match=r'Without the hub, give files'):
+    splits('owner/name')

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from adapad_jax.tasks.sft.reading import Rows
 from adapad_jax.tasks.sft.rows import (
   columns_of,
   documents,
@@ -27,10 +28,11 @@ STORE = Store(
   np.array([0, 0, 0, 1, 1]), np.arange(5), {'bad': [2, 1]},
 )  # fmt: skip
 ALL = np.arange(5)
+FILES = (Rows('f', 'row', lambda: iter(()), lambda: ''),)
 
 
 def test_rows_that_fit_stay_as_they_are():
-  rows = documents(STORE, ALL, 6, 'refuse', 'f')
+  rows = documents(STORE, ALL, 6, 'refuse', FILES)
   columns = columns_of(rows, fill=7)
   assert columns['ids_BL'].shape == (5, 6)
   np.testing.assert_array_equal(columns['ids_BL'][2], [20, 21, 7, 7, 7, 7])
@@ -42,7 +44,7 @@ def test_rows_that_fit_stay_as_they_are():
 
 
 def test_long_rows_are_cut_and_dropped_where_nothing_is_left_to_learn():
-  rows = documents(STORE, ALL, 4, 'cut', 'f')
+  rows = documents(STORE, ALL, 4, 'cut', FILES)
   assert rows.index_N.tolist() == [0, 2, 3, 4] and rows.length_N.tolist() == [
     4,
     2,
@@ -55,17 +57,17 @@ def test_long_rows_are_cut_and_dropped_where_nothing_is_left_to_learn():
 
 
 def test_long_rows_are_dropped_or_refused():
-  rows = documents(STORE, ALL, 4, 'drop', 'f')
+  rows = documents(STORE, ALL, 4, 'drop', FILES)
   assert rows.index_N.tolist() == [0, 2, 4]
   assert (rows.counts.cut, rows.counts.silent, rows.counts.long) == (0, 0, 2)
   with pytest.raises(ValueError, match='f: 2 rows are longer than .*row 1 with 6'):
-    documents(STORE, ALL, 4, 'refuse', 'f')
+    documents(STORE, ALL, 4, 'refuse', FILES)
   with pytest.raises(ValueError, match='none of 1 rows is left'):
-    documents(STORE, np.array([1]), 4, 'cut', 'f')
+    documents(STORE, np.array([1]), 4, 'cut', FILES)
 
 
 def test_packed_rows_hold_every_document_once():
-  rows = documents(STORE, ALL, 8, 'cut', 'f')
+  rows = documents(STORE, ALL, 8, 'cut', FILES)
   columns = packed_columns(rows, 8, fill=0)
   ids, segments = columns['ids_BL'][:], columns['segments_BL'][:]
   assert ids.shape == (3, 8)
