@@ -13,6 +13,7 @@ from adapad_jax.files import write_atomically
 from adapad_jax.interchange.release import Release
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained
+from adapad_jax.models.decoder_families import DECODERS
 
 _AUTO = {
   'classification': 'AutoModelForSequenceClassification',
@@ -20,7 +21,7 @@ _AUTO = {
   'span': 'AutoModelForQuestionAnswering',
   'lm': 'AutoModelForCausalLM',
 }
-_DECODERS = ('llama', 'qwen3')
+_DECODERS = tuple(family.name for family in DECODERS)
 
 
 def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
@@ -124,8 +125,8 @@ def snippet(release: Release, merged: bool) -> str:
   if release.labels:
     id2label = dict(enumerate(release.labels))
     options += [f'num_labels={len(id2label)}', f'id2label={id2label!r}']
-  if decoder and head.kind == 'span':
-    # transformers has another name for the backbone under this head alone.
+  if decoder and hasattr(release.base.model, 'transformer'):
+    # transformers may have another name for the backbone under this head alone.
     options.append("key_mapping={r'^model\\.': 'transformer.'}")
   inside = ''.join(f'  {option},\n' for option in options)
   lines.append(f'base = {auto}.from_pretrained(\n{inside})')

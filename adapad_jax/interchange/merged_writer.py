@@ -29,10 +29,19 @@ _WEIGHTS = 'model.safetensors'
 _CLASS = {
   'bert': 'Bert',
   'deberta-v2': 'DebertaV2',
+  'gemma3_text': 'Gemma3Text',
   'llama': 'Llama',
+  'mistral': 'Mistral',
+  'modernbert': 'ModernBert',
+  'qwen2': 'Qwen2',
   'qwen3': 'Qwen3',
   'roberta': 'Roberta',
+  'smollm3': 'SmolLM3',
 }
+# Where transformers' name is not made of the two parts.
+_ODD_CLASS = {('gemma3_text', 'lm'): 'Gemma3ForCausalLM'}
+# A model of text and images is written as the model of text that was adapted.
+_TEXT_OF = {'gemma3': 'gemma3_text'}
 _SUFFIX = {
   'classification': 'ForSequenceClassification',
   'regression': 'ForSequenceClassification',
@@ -64,7 +73,7 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
   """
   base = release.base
   with new_folder(out) as folder:
-    tensors = merged_tensors(release)
+    tensors = _of_text(base.family, merged_tensors(release))
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})
     write_json(folder / 'config.json', _config(release, _dtype(tensors)))
     copy_beside(release, folder)
@@ -96,10 +105,17 @@ def merged_tensors(release: Release) -> Tensors:
   return {name: np.ascontiguousarray(t) for name, t in found.items()}
 
 
+def _of_text(family: str, tensors: Tensors) -> Tensors:
+  """The same under the names that the model of text alone has."""
+  if family not in _TEXT_OF:
+    return tensors
+  return {n.replace('model.language_model.', 'model.'): t for n, t in tensors.items()}
+
+
 def _base_tensors(base: Pretrained) -> Tensors:
   """The base model's tensors: from its files, and from memory what was drawn."""
   slots, family = weights.slots_of(base.model), family_of(base.family)
-  wanted = {name for slot in slots for name in slot.names}
+  wanted = weights.wanted_shapes(slots, family)
   state = dict(nnx.to_flat_state(nnx.state(base.model, nnx.Param)))
   found: Tensors = {}
   for slot in slots:
@@ -130,8 +146,10 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
   """config.json of the base, made to say what the model has become."""
   base, head = release.base, release.base.head
   dropped = ('_name_or_path', 'dtype', 'transformers_version')
-  config = {k: v for k, v in base.hf_config.items() if k not in dropped}
-  config['architectures'] = [_CLASS[base.family] + _SUFFIX[head.kind]]
+  config = {k: v for k, v in _text_config(base).items() if k not in dropped}
+  family = config['model_type']
+  name = _ODD_CLASS.get((family, head.kind), _CLASS[family] + _SUFFIX[head.kind])
+  config['architectures'] = [name]
   config['torch_dtype'] = dtype.name
   if release.labels:
     config['id2label'] = {str(i): name for i, name in enumerate(release.labels)}
@@ -141,6 +159,19 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
       # A decoder's classifier looks for the last token that is not padding.
       config['pad_token_id'] = load_tokenizer(str(base.source_dir)).pad_token_id
   return config
+
+
+def _text_config(base: Pretrained) -> dict[str, Any]:
+  """config.json, of the text's part where there are others."""
+  if base.family not in _TEXT_OF:
+    return dict(base.hf_config)
+  # The part's own file leaves these to the whole, or to what transformers implies.
+  names = ('vocab_size', 'num_attention_heads', 'tie_word_embeddings')
+  kept = {name: getattr(base.config, name) for name in names}
+  tokens = ('bos_token_id', 'eos_token_id', 'pad_token_id')
+  kept |= {n: base.hf_config[n] for n in tokens if base.hf_config.get(n) is not None}
+  part = base.hf_config['text_config']
+  return kept | part | {'model_type': _TEXT_OF[base.family]}
 
 
 def _weight_error(folder: pathlib.Path, tensors: Tensors) -> float:

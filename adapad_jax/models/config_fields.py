@@ -25,10 +25,8 @@ def pick(kind: type[T], raw: Mapping[str, Any], **derived: Any) -> T:
   found |= derived
   require(raw, *(f.name for f in fields if _needed(f) and f.name not in found))
   for name, value in found.items():
-    if name.endswith('_act') and str(value) not in ACTIVATIONS:
-      raise ValueError(
-        f'{name} {value!r} in config.json; choose from {sorted(ACTIVATIONS)}'
-      )
+    if name.endswith('_act'):
+      require_activation(name, value)
   hints = hints_of(kind)
   return kind(**{n: convert(hints[n], x, _in_file(n)) for n, x in found.items()})
 
@@ -45,6 +43,18 @@ def size(raw: Mapping[str, Any], name: str) -> int:
   """
   require(raw, name)
   return convert(Count, raw[name], _in_file(name))
+
+
+def require_activation(name: str, value: Any) -> None:
+  """Refuses an activation that is not implemented.
+
+  Raises:
+    ValueError: naming it, its field and those that are.
+  """
+  if str(value) not in ACTIVATIONS:
+    raise ValueError(
+      f'{name} {value!r} in config.json; choose from {sorted(ACTIVATIONS)}'
+    )
 
 
 def require_multiple(config: Any, whole: str, part: str) -> None:

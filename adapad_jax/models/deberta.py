@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from adapad_jax.models import distances, layers, stack
+from adapad_jax.models import distances, layers, masks, stack
+from adapad_jax.models.attention import attention
 from adapad_jax.models.convolution import Convolution
 from adapad_jax.models.deberta_config import DebertaConfig, read_config
 from adapad_jax.models.encoder import Dense, Output, span_logits
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.models.masks import Mask
 
 # Sites of dropout, told apart inside one layer; layer i adds 4 * i.
 _EMBEDDING_SITE, _POOLER_SITE, _HEAD_SITE, _FIRST_LAYER_SITE = 0, 1, 2, 4
@@ -99,11 +101,11 @@ class SelfAttention(nnx.Module):
     bias = bias_B11M
     if relative_RD is not None:
       bias += self._position_scores(q_BLNH, k_BLNH, relative_RD)
-    out_BLNH = layers.attention(
+    out_BLNH = attention(
       q_BLNH,
       k_BLNH,
       v_BLNH,
-      bias,
+      Mask(bias),
       scale=1.0,
       keys_B=keys_B,
       rate=self.config.attention_probs_dropout_prob,
@@ -198,7 +200,7 @@ class Encoder(nnx.Module):
     self, x_BLD: jax.Array, mask_BL: jax.Array, keys_B: jax.Array | None
   ) -> jax.Array:
     """Last hidden states (B, L, D); keys are tokens where the mask is 1."""
-    bias_B11M = layers.mask_bias(mask_BL)
+    bias_B11M = masks.of_keys(mask_BL).bias
     relative_RD = self._relative(x_BLD.shape[1])
 
     def step(layer: Layer, x_BLD: jax.Array, index: Any) -> jax.Array:

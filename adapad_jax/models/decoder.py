@@ -1,12 +1,12 @@
-"""Qwen3 and Llama: one causal decoder with switches.
+"""Llama and its relatives: one causal decoder with switches.
 
-Follows Touvron et al. (2023), arXiv:2302.13971, and Yang et al. (2025),
-arXiv:2505.09388, as the Hugging Face checkpoints name and compute them. M, the key
-positions of `layers`, counts a cache's slots where there is one.
+Follows Touvron et al. (2023), arXiv:2302.13971 (Llama), Yang et al. (2025),
+arXiv:2505.09388 (Qwen3), and the Gemma team (2025), arXiv:2503.19786 (Gemma 3), as the
+Hugging Face checkpoints name and compute them; `decoder_families` has the others. M,
+the key positions of `layers`, counts a cache's slots where there is one.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,84 +14,64 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from adapad_jax.models import layers, rotary, stack
+from adapad_jax.models import layers, masks, rotary, stack
+from adapad_jax.models.attention import attention
+from adapad_jax.models.by_layer import ByLayer
 from adapad_jax.models.cache import Cache
-from adapad_jax.models.config_fields import pick, require, require_multiple, size
+from adapad_jax.models.config_fields import require_multiple
+from adapad_jax.models.decoder_config import DecoderConfig
 from adapad_jax.models.encoder import span_logits
-from adapad_jax.models.family import Family, Runtime
+from adapad_jax.models.family import Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.models.masks import Mask
 from adapad_jax.models.unembedding import Unembedding
-from adapad_jax.ranges import Count, Fraction, NonNegative, Positive, Text
-from adapad_jax.settings import convert
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderConfig:
-  """Sizes, rates and switches of a decoder, mostly under the names of config.json.
-
-  Attributes:
-    qk_norm: queries and keys are normalised per head (Qwen3).
-    hidden_dropout_prob: of what each block adds to the residual; zero in
-      pretraining.
-  """
-
-  vocab_size: Count
-  hidden_size: Count
-  intermediate_size: Count
-  num_hidden_layers: Count
-  num_attention_heads: Count
-  num_key_value_heads: Count
-  head_dim: Count
-  max_position_embeddings: Count
-  rope: rotary.Rotary
-  qk_norm: bool
-  rms_norm_eps: Positive = 1e-6
-  hidden_act: Text = 'silu'
-  attention_bias: bool = False
-  mlp_bias: bool = False
-  tie_word_embeddings: bool = False
-  hidden_dropout_prob: Fraction = 0.0
-  attention_probs_dropout_prob: Fraction = 0.0
-  initializer_range: NonNegative = 0.02
-
-  @property
-  def max_length(self) -> int:
-    """Longest input in tokens."""
-    return self.max_position_embeddings
-
 
 # Sites of dropout, told apart inside one layer; layer i adds 4 * i.
 _HEAD_SITE, _FIRST_LAYER_SITE = 0, 4
 _PROBS_SITE, _ATTENTION_SITE, _OUTPUT_SITE = 0, 1, 2
 
 
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+  """What the layers of one pass share.
+
+  Attributes:
+    turns: by layer, the rotation of each position.
+    masks: by layer, who sees whom.
+    keys_B: PRNG keys of the rows, None without dropout.
+  """
+
+  turns: ByLayer
+  masks: ByLayer
+  keys_B: jax.Array | None
+
+
+def _norm(config: DecoderConfig, features: int) -> nnx.Module:
+  kind = layers.ExcessRMSNorm if config.excess_norms else layers.RMSNorm
+  return kind(features, config.rms_norm_eps)
+
+
 class Attention(nnx.Module):
   """Grouped-query attention with rotary positions."""
 
   def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
-    size, bias = config.head_dim, config.attention_bias
-    make = lambda inputs, outputs: layers.linear(
+    size, inner = config.head_dim, config.num_attention_heads * config.head_dim
+    qkv_bias = config.qkv_bias
+    qkv_bias = config.attention_bias if qkv_bias is None else qkv_bias
+    make = lambda inputs, outputs, bias: layers.linear(
       inputs, outputs, bias=bias, dtype=runtime.dtype, rngs=rngs
     )
-    inner = config.num_attention_heads * size
-    self.q_proj = make(config.hidden_size, inner)
-    self.k_proj = make(config.hidden_size, config.num_key_value_heads * size)
-    self.v_proj = make(config.hidden_size, config.num_key_value_heads * size)
-    self.o_proj = make(inner, config.hidden_size)
+    self.q_proj = make(config.hidden_size, inner, qkv_bias)
+    self.k_proj = make(config.hidden_size, config.num_key_value_heads * size, qkv_bias)
+    self.v_proj = make(config.hidden_size, config.num_key_value_heads * size, qkv_bias)
+    self.o_proj = make(inner, config.hidden_size, config.attention_bias)
     if config.qk_norm:
-      self.q_norm = layers.RMSNorm(size, config.rms_norm_eps)
-      self.k_norm = layers.RMSNorm(size, config.rms_norm_eps)
+      self.q_norm, self.k_norm = _norm(config, size), _norm(config, size)
     self.config = config
     self.fused = runtime.fused
 
   def __call__(
-    self,
-    x_BLD: jax.Array,
-    cache: Cache | None,
-    turn: jax.Array,
-    bias_B1LM: jax.Array,
-    keys_B: jax.Array | None,
-    index: Any,
+    self, x_BLD: jax.Array, cache: Cache | None, around: Surroundings, index: Any
   ) -> tuple[jax.Array, Cache | None]:
     """Mixed values (B, L, D), and the cache with this layer's keys and values."""
     config = self.config
@@ -100,20 +80,22 @@ class Attention(nnx.Module):
     v_BMGH = layers.split_heads(self.v_proj(x_BLD), config.num_key_value_heads)
     if config.qk_norm:
       q_BLNH, k_BMGH = self.q_norm(q_BLNH), self.k_norm(k_BMGH)
+    turn = around.turns.at(index)
     q_BLNH, k_BMGH = rotary.rotate(q_BLNH, turn), rotary.rotate(k_BMGH, turn)
     if cache is not None:
       cache, k_BMGH, v_BMGH = cache.store(index, k_BMGH, v_BMGH)
-    out_BLNH = layers.attention(
+    attend = lambda mask: attention(
       q_BLNH,
       k_BMGH,
       v_BMGH,
-      bias_B1LM,
-      scale=config.head_dim**-0.5,
-      keys_B=keys_B,
+      mask,
+      scale=config.score_scale,
+      keys_B=around.keys_B,
       rate=config.attention_probs_dropout_prob,
       site=_FIRST_LAYER_SITE + 4 * index + _PROBS_SITE,
       fused=self.fused,
     )
+    out_BLNH = around.masks.apply(index, attend)
     return self.o_proj(layers.merge_heads(out_BLNH)), cache
 
 
@@ -139,31 +121,34 @@ class Layer(nnx.Module):
   """One pre-norm decoder layer."""
 
   def __init__(self, config: DecoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
-    norm = lambda: layers.RMSNorm(config.hidden_size, config.rms_norm_eps)
+    norm = lambda: _norm(config, config.hidden_size)
     self.self_attn = Attention(config, runtime, rngs)
     self.mlp = GatedPerceptron(config, runtime.dtype, rngs)
     self.input_layernorm = norm()
     self.post_attention_layernorm = norm()
+    if config.output_norms:
+      self.pre_feedforward_layernorm = norm()
+      self.post_feedforward_layernorm = norm()
+    self.output_norms = config.output_norms
     self.rate = config.hidden_dropout_prob
 
   def __call__(
-    self,
-    x_BLD: jax.Array,
-    cache: Cache | None,
-    turn: jax.Array,
-    bias_B1LM: jax.Array,
-    keys_B: jax.Array | None,
-    index: Any,
+    self, x_BLD: jax.Array, cache: Cache | None, around: Surroundings, index: Any
   ) -> tuple[jax.Array, Cache | None]:
     """Hidden states (B, L, D) after layer `index`, and the cache."""
     site = _FIRST_LAYER_SITE + 4 * index
-    mixed_BLD, cache = self.self_attn(
-      self.input_layernorm(x_BLD), cache, turn, bias_B1LM, keys_B, index
+    add = lambda x_BLD, y_BLD, here: (
+      x_BLD + layers.dropout(y_BLD, around.keys_B, self.rate, site + here)
     )
-    x_BLD += layers.dropout(mixed_BLD, keys_B, self.rate, site + _ATTENTION_SITE)
-    mixed_BLD = self.mlp(self.post_attention_layernorm(x_BLD))
-    x_BLD += layers.dropout(mixed_BLD, keys_B, self.rate, site + _OUTPUT_SITE)
-    return x_BLD, cache
+    mixed_BLD, cache = self.self_attn(self.input_layernorm(x_BLD), cache, around, index)
+    if not self.output_norms:
+      x_BLD = add(x_BLD, mixed_BLD, _ATTENTION_SITE)
+      mixed_BLD = self.mlp(self.post_attention_layernorm(x_BLD))
+      return add(x_BLD, mixed_BLD, _OUTPUT_SITE), cache
+    x_BLD = add(x_BLD, self.post_attention_layernorm(mixed_BLD), _ATTENTION_SITE)
+    mixed_BLD = self.mlp(self.pre_feedforward_layernorm(x_BLD))
+    mixed_BLD = self.post_feedforward_layernorm(mixed_BLD)
+    return add(x_BLD, mixed_BLD, _OUTPUT_SITE), cache
 
 
 class Backbone(nnx.Module):
@@ -175,10 +160,9 @@ class Backbone(nnx.Module):
       config.vocab_size, config.hidden_size, dtype=runtime.dtype, rngs=rngs
     )
     self.layers = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
-    self.norm = layers.RMSNorm(config.hidden_size, config.rms_norm_eps)
+    self.norm = _norm(config, config.hidden_size)
     self.config = config
-    self.dtype = runtime.dtype
-    self.remat = runtime.remat
+    self.runtime = runtime
 
   def __call__(
     self,
@@ -195,28 +179,74 @@ class Backbone(nnx.Module):
     Raises:
       ValueError: for documents that share a row where there is a cache.
     """
-    mask_BL = batch['mask_BL']
+    ids_BL, mask_BL = batch['ids_BL'], batch['mask_BL']
     segments_BL = batch.get('segments_BL')
-    if segments_BL is not None and cache is not None:
-      raise ValueError('documents that share a row cannot be read into a cache')
-    if cache is None:
-      mask_BM, first = mask_BL, 0
-    else:
-      first = cache.used
-      cache = cache.append(mask_BL)
-      mask_BM = cache.mask_BM
-    positions_BM = jnp.maximum(jnp.cumsum(mask_BM, axis=1) - 1, 0)
-    positions_BL = jax.lax.dynamic_slice_in_dim(
-      positions_BM, first, mask_BL.shape[1], axis=1
-    )
-    bias_B1LM = _causal_bias(mask_BM, mask_BL.shape[1], first)
+    if cache is not None:
+      if segments_BL is not None:
+        raise ValueError('documents that share a row cannot be read into a cache')
+      return self._read_on(ids_BL, mask_BL, keys_B, cache)
+    front = masks.InFront.of(mask_BL) if self.runtime.fused else None
+    if front is not None:
+      ids_BL, mask_BL = front(ids_BL), front(mask_BL)
+      segments_BL = None if segments_BL is None else front(segments_BL)
+    positions_BL = _positions(mask_BL)
     if segments_BL is not None:
       positions_BL = _inner_positions(segments_BL)
-      bias_B1LM = jnp.minimum(bias_B1LM, _segment_bias(segments_BL))
-    turn = rotary.rotation(self.config.rope, positions_BL, self.config.head_dim)
-    step = lambda layer, carry, index: layer(*carry, turn, bias_B1LM, keys_B, index)
-    start = (self.embed_tokens(batch['ids_BL']), cache)
-    x_BLD, cache = stack.run_blocks(self.layers, step, start, remat=self.remat)
+
+    def make_mask(reach: masks.Reach) -> Mask:
+      if front is not None:
+        return Mask(None, front.lengths_B, segments_BL, causal=True, reach=reach)
+      seen_BLM = _seen(mask_BL, positions_BL, positions_BL, 0, reach)
+      if segments_BL is not None:
+        seen_BLM &= masks.same_document(segments_BL)
+      return Mask(masks.bias_of(seen_BLM))
+
+    x_BLD, _ = self._run(ids_BL, positions_BL, make_mask, keys_B, None)
+    return x_BLD if front is None else front.back(x_BLD), None
+
+  def _read_on(
+    self,
+    ids_BL: jax.Array,
+    mask_BL: jax.Array,
+    keys_B: jax.Array | None,
+    cache: Cache,
+  ) -> tuple[jax.Array, Cache]:
+    """The same for tokens that follow those in a cache."""
+    first, length = cache.used, ids_BL.shape[1]
+    cache = cache.append(mask_BL)
+    positions_BM = _positions(cache.mask_BM)
+    positions_BL = jax.lax.dynamic_slice_in_dim(positions_BM, first, length, axis=1)
+
+    def make_mask(reach: masks.Reach) -> Mask:
+      seen = _seen(cache.mask_BM, positions_BL, positions_BM, first, reach)
+      return Mask(masks.bias_of(seen))
+
+    return self._run(ids_BL, positions_BL, make_mask, keys_B, cache)
+
+  def _run(
+    self,
+    ids_BL: jax.Array,
+    positions_BL: jax.Array,
+    make_mask: Callable[[masks.Reach], Mask],
+    keys_B: jax.Array | None,
+    cache: Cache | None,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Embeds the tokens and takes them through the layers and the last norm."""
+    config, kinds = self.config, self.config.layer_kinds
+    make_turn = lambda rope: rotary.rotation(rope, positions_BL, config.head_dim)
+    around = Surroundings(
+      turns=ByLayer.of([kind.rope for kind in kinds], make_turn),
+      masks=ByLayer.of([kind.reach for kind in kinds], make_mask),
+      keys_B=keys_B,
+    )
+    x_BLD = self.embed_tokens(ids_BL)
+    if config.embedding_scale:
+      # In 16 bits the root is rounded first, as the checkpoints were trained.
+      x_BLD *= jnp.asarray(config.hidden_size**0.5, x_BLD.dtype)
+    step = lambda layer, carry, index: layer(*carry, around, index)
+    x_BLD, cache = stack.run_blocks(
+      self.layers, step, (x_BLD, cache), remat=self.runtime.remat
+    )
     return self.norm(x_BLD), cache
 
   def empty_cache(self, rows: int, slots: int) -> Cache:
@@ -224,26 +254,52 @@ class Backbone(nnx.Module):
     config = self.config
     shape = (config.num_hidden_layers, rows, slots)
     shape += (config.num_key_value_heads, config.head_dim)
-    return Cache.empty(shape, self.dtype)
+    return Cache.empty(shape, self.runtime.dtype)
 
 
-def _causal_bias(mask_BM: jax.Array, length: int, first: int | jax.Array) -> jax.Array:
-  """(B, 1, L, M) bias: slot first + l sees the tokens in slots up to its own."""
-  query_L1 = first + jnp.arange(length)[:, None]
-  seen_LM = query_L1 >= jnp.arange(mask_BM.shape[1])[None]
-  floor = jnp.finfo(jnp.float32).min
-  return layers.mask_bias(mask_BM) + jnp.where(seen_LM, 0.0, floor)[None, None]
+class Nested(nnx.Module):
+  """A backbone under the name that it has in a model of text and images."""
+
+  def __init__(self, backbone: Backbone) -> None:
+    self.language_model = backbone
+
+  def __call__(self, *args: Any, **kwargs: Any) -> tuple[jax.Array, Cache | None]:
+    """As the backbone."""
+    return self.language_model(*args, **kwargs)
+
+  def empty_cache(self, rows: int, slots: int) -> Cache:
+    """As the backbone's."""
+    return self.language_model.empty_cache(rows, slots)
+
+  @property
+  def embed_tokens(self) -> nnx.Module:
+    """The backbone's table."""
+    return self.language_model.embed_tokens
 
 
-def _segment_bias(segments_BL: jax.Array) -> jax.Array:
-  """(B, 1, L, M) bias that keeps tokens of a document among themselves.
+def _positions(mask_BM: jax.Array) -> jax.Array:
+  """Numbers of the tokens before each slot."""
+  return jnp.maximum(jnp.cumsum(mask_BM, axis=1) - 1, 0)
 
-  Padding, number 0, may look at everything: a query with nothing to see is what
-  kernels of attention disagree about.
+
+def _seen(
+  mask_BM: jax.Array,
+  positions_BL: jax.Array,
+  positions_BM: jax.Array,
+  first: int | jax.Array,
+  reach: masks.Reach,
+) -> jax.Array:
+  """(B, L, M): slot first + l sees the tokens in slots up to its own, if near enough.
+
+  A window counts tokens, not slots: padding may stand between a prompt and what
+  follows it.
   """
-  query_BL1, key_B1M = segments_BL[:, :, None], segments_BL[:, None, :]
-  apart_BLM = (query_BL1 != key_B1M) & (query_BL1 > 0)
-  return jnp.where(apart_BLM, jnp.finfo(jnp.float32).min, 0.0)[:, None]
+  query_1L = first + jnp.arange(positions_BL.shape[1])[None]
+  place_1M = jnp.arange(mask_BM.shape[1])[None]
+  seen_BLM = masks.within(query_1L, place_1M, True, None) & (mask_BM[:, None] > 0)
+  if reach is not None:
+    seen_BLM &= masks.within(positions_BL, positions_BM, False, reach)
+  return seen_BLM
 
 
 def _inner_positions(segments_BL: jax.Array) -> jax.Array:
@@ -264,9 +320,10 @@ class DecoderModel(nnx.Module):
     self.head = head
     self.config = config
     backbone = Backbone(config, runtime, rngs)
+    backbone = Nested(backbone) if config.nested else backbone
     if head.kind == 'span':
-      # transformers has another name for the backbone under this head alone.
-      self.transformer = backbone
+      # transformers may have another name for the backbone under this head alone.
+      setattr(self, config.span_backbone, backbone)
       self.qa_outputs = layers.linear(config.hidden_size, head.outputs, rngs=rngs)
       return
     self.model = backbone
@@ -288,7 +345,8 @@ class DecoderModel(nnx.Module):
   ) -> Any:
     """Logits of a batch; see `Head` for their shapes."""
     if self.head.kind == 'span':
-      return span_logits(self.qa_outputs(self.transformer(batch, keys_B)[0]))
+      backbone = getattr(self, self.config.span_backbone)
+      return span_logits(self.qa_outputs(backbone(batch, keys_B)[0]))
     hidden_BLD, _ = self.model(batch, keys_B)
     if self.head.kind == 'lm':
       return self.token_logits(hidden_BLD)
@@ -316,82 +374,3 @@ def last_token(x_BLD: jax.Array, mask_BL: jax.Array) -> jax.Array:
   place_L = jnp.arange(mask_BL.shape[1])
   last_B = jnp.max(jnp.where(mask_BL > 0, place_L[None], 0), axis=1)
   return jnp.take_along_axis(x_BLD, last_B[:, None, None], axis=1)[:, 0]
-
-
-def _read(raw: Mapping[str, Any], **switches: Any) -> DecoderConfig:
-  """Picks the fields of config.json that a decoder has.
-
-  Raises:
-    ValueError: for a variant of the architecture that is not implemented, or as
-      `pick`.
-  """
-  kinds = convert(list, raw.get('layer_types') or [], 'layer_types in config.json')
-  if raw.get('use_sliding_window') or 'sliding_attention' in kinds:
-    raise ValueError(
-      'config.json asks for sliding-window attention; only full attention is'
-      ' implemented'
-    )
-  require(raw, 'num_attention_heads', 'hidden_size')
-  heads = size(raw, 'num_attention_heads')
-  derived = {
-    'num_key_value_heads': raw.get('num_key_value_heads') or heads,
-    'head_dim': raw.get('head_dim') or size(raw, 'hidden_size') // heads,
-    'rope': rotary.read_rotary(raw),
-    'attention_probs_dropout_prob': raw.get('attention_dropout') or 0.0,
-  }
-  config = pick(DecoderConfig, raw, **derived | switches)
-  if config.head_dim % 2:
-    raise ValueError(f'head_dim {config.head_dim} in config.json; only even ones turn')
-  return config
-
-
-def _read_qwen3(raw: Mapping[str, Any]) -> DecoderConfig:
-  """The same with what a config.json of Qwen3 means by leaving a size out."""
-  implied = {'num_key_value_heads': 32, 'head_dim': 128}
-  # Checkpoints of Qwen3 name no biases of the perceptron: it has none.
-  return _read(implied | dict(raw), qk_norm=True, mlp_bias=False)
-
-
-_LAYER = r'.*layers\.\d+\.'
-TARGETS = {
-  'q': _LAYER + r'self_attn\.q_proj',
-  'k': _LAYER + r'self_attn\.k_proj',
-  'v': _LAYER + r'self_attn\.v_proj',
-  'o': _LAYER + r'self_attn\.o_proj',
-  'gate': _LAYER + r'mlp\.gate_proj',
-  'up': _LAYER + r'mlp\.up_proj',
-  'down': _LAYER + r'mlp\.down_proj',
-}
-_HEAD_MODULES = {
-  'classification': ('score',),
-  'regression': ('score',),
-  'span': ('qa_outputs',),
-  'lm': (),
-}
-_SPLITS = (
-  (r'.*\.(q|k|v|gate|up)_proj\.kernel', -1),
-  (r'.*\.(o|down)_proj\.kernel', -2),
-  (r'.*\.embed_tokens\.embedding', -2),
-  (r'lm_head\.kernel', -1),
-)
-
-
-def _family(
-  name: str, read_config: Callable[[Mapping[str, Any]], DecoderConfig]
-) -> Family:
-  return Family(
-    name=name,
-    read_config=read_config,
-    build=DecoderModel,
-    heads=tuple(_HEAD_MODULES),
-    prefixes=('model', 'transformer'),
-    head_modules=lambda head: _HEAD_MODULES[head.kind],
-    targets=TARGETS,
-    renames=((r'^(model|transformer)\.', ''),),
-    ignorable=(r'.*rotary_emb\.inv_freq', r'(lm_head|score|qa_outputs)\..*'),
-    splits=_SPLITS,
-  )
-
-
-QWEN3 = _family('qwen3', _read_qwen3)
-LLAMA = _family('llama', functools.partial(_read, qk_norm=False))

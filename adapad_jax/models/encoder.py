@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from adapad_jax.models import layers, stack
+from adapad_jax.models import layers, masks, stack
+from adapad_jax.models.attention import attention
 from adapad_jax.models.config_fields import pick, require_multiple
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
+from adapad_jax.models.masks import Mask
 from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, Positive, Text
 
 
@@ -102,7 +104,7 @@ class SelfAttention(nnx.Module):
     self.fused = runtime.fused
 
   def __call__(
-    self, x_BLD: jax.Array, bias_B11M: jax.Array, keys_B: jax.Array | None, site: Any
+    self, x_BLD: jax.Array, mask: Mask, keys_B: jax.Array | None, site: Any
   ) -> jax.Array:
     """Mixed values (B, L, D), before their output projection."""
     heads = self.config.num_attention_heads
@@ -110,11 +112,11 @@ class SelfAttention(nnx.Module):
       layers.split_heads(project(x_BLD), heads)
       for project in (self.query, self.key, self.value)
     )
-    out_BLNH = layers.attention(
+    out_BLNH = attention(
       q_BLNH,
       k_BLNH,
       v_BLNH,
-      bias_B11M,
+      mask,
       scale=q_BLNH.shape[-1] ** -0.5,
       keys_B=keys_B,
       rate=self.config.attention_probs_dropout_prob,
@@ -175,11 +177,11 @@ class Layer(nnx.Module):
     self.output = Output(inner, config, runtime.dtype, rngs)
 
   def __call__(
-    self, x_BLD: jax.Array, bias_B11M: jax.Array, keys_B: jax.Array | None, index: Any
+    self, x_BLD: jax.Array, mask: Mask, keys_B: jax.Array | None, index: Any
   ) -> jax.Array:
     """Hidden states (B, L, D) after layer `index`."""
     site = _FIRST_LAYER_SITE + 4 * index
-    mixed_BLD = self.attention.self(x_BLD, bias_B11M, keys_B, site + _PROBS_SITE)
+    mixed_BLD = self.attention.self(x_BLD, mask, keys_B, site + _PROBS_SITE)
     x_BLD = self.attention.output(mixed_BLD, x_BLD, keys_B, site + _ATTENTION_SITE)
     return self.output(self.intermediate(x_BLD), x_BLD, keys_B, site + _OUTPUT_SITE)
 
@@ -190,15 +192,18 @@ class Encoder(nnx.Module):
   def __init__(self, config: EncoderConfig, runtime: Runtime, rngs: nnx.Rngs) -> None:
     make = lambda: Layer(config, runtime, rngs)
     self.layer = stack.make_blocks(make, config.num_hidden_layers, runtime.scan)
-    self.remat = runtime.remat
+    self.runtime = runtime
 
   def __call__(
     self, x_BLD: jax.Array, mask_BL: jax.Array, keys_B: jax.Array | None
   ) -> jax.Array:
     """Last hidden states (B, L, D); keys are tokens where the mask is 1."""
-    bias_B11M = layers.mask_bias(mask_BL)
-    step = lambda layer, x_BLD, index: layer(x_BLD, bias_B11M, keys_B, index)
-    return stack.run_blocks(self.layer, step, x_BLD, remat=self.remat)
+    front = masks.InFront.of(mask_BL) if self.runtime.fused else None
+    mask = masks.of_keys(mask_BL) if front is None else Mask(lengths_B=front.lengths_B)
+    step = lambda layer, x_BLD, index: layer(x_BLD, mask, keys_B, index)
+    x_BLD = x_BLD if front is None else front(x_BLD)
+    x_BLD = stack.run_blocks(self.layer, step, x_BLD, remat=self.runtime.remat)
+    return x_BLD if front is None else front.back(x_BLD)
 
 
 class Backbone(nnx.Module):

@@ -2,7 +2,7 @@
 
 import difflib
 
-from adapad_jax.models import deberta, decoder, encoder
+from adapad_jax.models import deberta, decoder_families, encoder, modernbert
 from adapad_jax.models.family import Family
 
 FAMILIES: dict[str, Family] = {
@@ -11,8 +11,8 @@ FAMILIES: dict[str, Family] = {
     encoder.BERT,
     encoder.ROBERTA,
     deberta.DEBERTA,
-    decoder.QWEN3,
-    decoder.LLAMA,
+    modernbert.MODERNBERT,
+    *decoder_families.DECODERS,
   )
 }
 

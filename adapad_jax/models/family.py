@@ -47,6 +47,9 @@ class Family:
       under its new name beside one counts instead.
     renames: (regex, replacement) pairs applied in turn to all tensor names.
     ignorable: regexes of tensors that may be left unread.
+    optional: regexes of tensors that a checkpoint may lack; they are drawn then.
+    absent: regexes of parameters of ours that no checkpoint has a tensor for; they
+      are drawn, and never written.
     splits: (regex of a parameter's path, axis counted from the end) of what several
       devices divide; see `models.split`.
   """
@@ -61,4 +64,6 @@ class Family:
   old_names: tuple[tuple[str, str], ...] = ()
   renames: tuple[tuple[str, str], ...] = ()
   ignorable: tuple[str, ...] = ()
+  optional: tuple[str, ...] = ()
+  absent: tuple[str, ...] = ()
   splits: tuple[tuple[str, int], ...] = ()

@@ -5,9 +5,7 @@ D hidden features, N attention heads, G key/value heads, H features of one head,
 V vocabulary, C classes.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -119,12 +117,13 @@ def embedding(
 class LayerNorm(nnx.Module):
   """Layer normalisation in float32, whatever the dtype of its input.
 
-  y = (x - mean(x)) / sqrt(var(x) + eps) * scale + bias, over the last axis.
+  y = (x - mean(x)) / sqrt(var(x) + eps) * scale + bias, over the last axis; the bias
+  may be absent.
   """
 
-  def __init__(self, features: int, eps: float) -> None:
+  def __init__(self, features: int, eps: float, bias: bool = True) -> None:
     self.scale = nnx.Param(jnp.ones(features, jnp.float32))
-    self.bias = nnx.Param(jnp.zeros(features, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(features, jnp.float32)) if bias else None
     self.eps = eps
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -133,7 +132,8 @@ class LayerNorm(nnx.Module):
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
     y = centred * jax.lax.rsqrt(variance + self.eps)
-    return (_rows(self.scale, y) * y + _rows(self.bias, y)).astype(x.dtype)
+    y = _rows(self.scale, y) * y
+    return (y if self.bias is None else y + _rows(self.bias, y)).astype(x.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -145,10 +145,28 @@ class RMSNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalises the last axis; keeps the dtype."""
-    wide = x.astype(jnp.float32)
-    power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-    y = wide * jax.lax.rsqrt(power + self.eps)
+    y = _over_rms(x, self.eps)
     return (_rows(self.scale, y) * y).astype(x.dtype)
+
+
+class ExcessRMSNorm(nnx.Module):
+  """The same whose scale is stored as what it exceeds one by: x / rms(x) (1 + w)."""
+
+  def __init__(self, features: int, eps: float) -> None:
+    self.excess = nnx.Param(jnp.zeros(features, jnp.float32))
+    self.eps = eps
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises the last axis; keeps the dtype."""
+    y = _over_rms(x, self.eps)
+    return ((1.0 + _rows(self.excess, y)) * y).astype(x.dtype)
+
+
+def _over_rms(x: jax.Array, eps: float) -> jax.Array:
+  """x / sqrt(mean(x^2) + eps) over the last axis, in float32."""
+  wide = x.astype(jnp.float32)
+  power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+  return wide * jax.lax.rsqrt(power + eps)
 
 
 def _rows(param: nnx.Param, like: jax.Array) -> jax.Array:
@@ -164,101 +182,3 @@ def split_heads(x_BLD: jax.Array, heads: int) -> jax.Array:
 def merge_heads(x_BLNH: jax.Array) -> jax.Array:
   """(B, L, N, H) -> (B, L, N * H)."""
   return x_BLNH.reshape(*x_BLNH.shape[:-2], -1)
-
-
-def mask_bias(mask_BM: jax.Array) -> jax.Array:
-  """(B, 1, 1, M) float32 bias that removes the keys whose mask is zero."""
-  floor = jnp.finfo(jnp.float32).min
-  return jnp.where(mask_BM[:, None, None, :] > 0, 0.0, floor).astype(jnp.float32)
-
-
-def attention(
-  q_BLNH: jax.Array,
-  k_BMGH: jax.Array,
-  v_BMGH: jax.Array,
-  bias: jax.Array,
-  *,
-  scale: float,
-  keys_B: jax.Array | None = None,
-  rate: float = 0.0,
-  site: int | jax.Array = 0,
-  fused: bool = False,
-) -> jax.Array:
-  """softmax(scale q k^T + bias) v with the softmax in float32.
-
-  Args:
-    q_BLNH: queries.
-    k_BMGH: keys; head n of N reads key/value head n // (N / G).
-    v_BMGH: values.
-    bias: added to the scaled scores, broadcastable to (B, N, L, M), all four axes
-      present; very negative where attention is not allowed.
-    scale: factor of the scores, usually H^-0.5.
-    keys_B: PRNG keys of the rows, None without dropout.
-    rate: dropout rate of the probabilities.
-    site: dropout site.
-    fused: use `jax.nn.dot_product_attention` if no probability is dropped.
-
-  Returns:
-    (B, L, N, H) in the dtype of the values.
-  """
-  if fused and (keys_B is None or rate == 0):
-    return _fused_attention(q_BLNH, k_BMGH, v_BMGH, bias, scale)
-  batch, length, heads, size = q_BLNH.shape
-  groups = k_BMGH.shape[2]
-  # Heads first: the products of the forward and the backward pass are then plain
-  # matrices in memory, a fifth faster on the CPU than einsum's own order.
-  q_BNLH, k_BGMH, v_BGMH = (
-    x.transpose(0, 2, 1, 3) for x in (q_BLNH * scale, k_BMGH, v_BMGH)
-  )
-  # The heads of a group share keys, so they are rows of one product.
-  q_BGLH = q_BNLH.reshape(batch, groups, -1, size)
-  scores_BGLM = jnp.einsum(
-    'BGLH,BGMH->BGLM', q_BGLH, k_BGMH, preferred_element_type=jnp.float32
-  )
-  scores_BNLM = scores_BGLM.reshape(batch, heads, length, -1) + bias
-  probs_BNLM = jax.nn.softmax(scores_BNLM, axis=-1).astype(v_BMGH.dtype)
-  probs_BNLM = dropout(probs_BNLM, keys_B, rate, site)
-  probs_BGLM = probs_BNLM.reshape(scores_BGLM.shape)
-  out_BGLH = jnp.einsum('BGLM,BGMH->BGLH', probs_BGLM, v_BGMH)
-  return out_BGLH.reshape(q_BNLH.shape).transpose(0, 2, 1, 3)
-
-
-def _fused_attention(
-  q_BLNH: jax.Array, k_BMGH: jax.Array, v_BMGH: jax.Array, bias: jax.Array, scale: float
-) -> jax.Array:
-  """The same by JAX's own function, which has a flash kernel on some devices.
-
-  A bias that all heads share only tells who sees whom, so it becomes a mask, and
-  cuDNN's kernel applies where it exists. A bias by head, DeBERTa's, carries gradients
-  and takes the path that every device has.
-  """
-  attend = functools.partial(
-    jax.nn.dot_product_attention, q_BLNH, k_BMGH, v_BMGH, scale=scale
-  )
-  if bias.shape[1] > 1 or q_BLNH.shape[2] == 1:
-    return attend(bias=bias, implementation='xla')
-  chosen = implementation(
-    jax.default_backend(),
-    q_BLNH.dtype,
-    lengths=(q_BLNH.shape[1], k_BMGH.shape[1]),
-    size=q_BLNH.shape[3],
-  )
-  return attend(mask=bias >= 0, implementation=chosen)
-
-
-def implementation(
-  backend: str, dtype: Any, lengths: tuple[int, int], size: int
-) -> str:
-  """'cudnn' where its kernel takes a mask of these shapes, elsewhere 'xla'.
-
-  JAX raises for what the kernel does not take: it needs even lengths, and heads of a
-  multiple of 8 features up to 128 (256 on newer cards alone).
-
-  Args:
-    backend: 'gpu', 'cpu' or 'tpu'.
-    dtype: of the queries.
-    lengths: of queries and keys.
-    size: features of one head.
-  """
-  fits = size % 8 == 0 and size <= 128 and not any(n % 2 for n in lengths)
-  return 'cudnn' if backend == 'gpu' and dtype == jnp.bfloat16 and fits else 'xla'

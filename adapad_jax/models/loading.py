@@ -267,8 +267,8 @@ def _fill(
         slots, stored, family, family.head_modules(head), fresh_head
       )
     model = weights.fill(module, slots, stored, seed, config.initializer_range, place)
-  drawn = sorted(n for slot in slots for n in slot.names if n not in stored)
-  return model, tuple(drawn)
+  drawn = weights.wanted_shapes(slots, family).keys() - stored.keys()
+  return model, tuple(sorted(drawn))
 
 
 def _no_tensors() -> contextlib.AbstractContextManager[dict]:

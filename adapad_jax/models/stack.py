@@ -43,15 +43,16 @@ def run_blocks(
 
   Args:
     blocks: from `make_blocks`.
-    step: pure function; what it closes over is shared by all blocks.
+    step: pure function; what it closes over is shared by all blocks. The index is a
+      number, traced where the blocks are scanned.
     x: what the first block receives; shape and dtype stay the same.
     remat: keep only each block's input for the backward pass.
   """
-  if remat:
-    step = jax.checkpoint(step)
   if isinstance(blocks, Stacked):
+    step = jax.checkpoint(step) if remat else step
     body = lambda x, item: (step(item[0], x, item[1]), None)
     return jax.lax.scan(body, x, (blocks.stacked, jnp.arange(blocks.size)))[0]
+  step = jax.checkpoint(step, static_argnums=2) if remat else step
   for index, block in enumerate(blocks):
     x = step(block, x, index)
   return x

@@ -17,7 +17,7 @@ from adapad_jax.models.family import Family
 from adapad_jax.models.split import dotted
 
 # Last part of a module path -> what torch calls the tensor.
-_TORCH_LEAF = {'kernel': 'weight', 'scale': 'weight', 'embedding': 'weight'}
+_TORCH_LEAF = dict.fromkeys(('kernel', 'scale', 'excess', 'embedding'), 'weight')
 _ALIGNMENT = 64  # bytes, as XLA wants it
 _SHOWN = 12  # names in a warning
 
@@ -34,7 +34,8 @@ class Slot:
     names: torch's names; several if the leaf stacks several layers.
     shape: torch's shape of each tensor.
     leaf: shape and dtype of the leaf.
-    kind: last part of the path: 'kernel', 'bias', 'scale', 'embedding' or other.
+    kind: last part of the path: 'kernel', 'bias', 'scale', 'excess', 'embedding' or
+      other.
   """
 
   path: tuple
@@ -81,14 +82,17 @@ def match(
   Raises:
     ValueError: one error with every missing, unexpected and mis-shaped tensor.
   """
-  wanted = {name: slot.shape for slot in slots for name in slot.names}
+  wanted = wanted_shapes(slots, family)
   found = by_canonical_name(stored, family, wanted)
   of_head = lambda name: name.startswith(tuple(f'{m}.' for m in head_modules))
   if fresh_head:
     found = {name: t for name, t in found.items() if not of_head(name)}
-  ignorable = re.compile('|'.join(family.ignorable) or r'(?!)')
-  missing = sorted(n for n in wanted if n not in found and not of_head(n))
-  others = sorted(n for n in found if n not in wanted and not ignorable.fullmatch(n))
+  ignorable = matcher(family.ignorable)
+  may_lack = matcher(family.optional)
+  missing = sorted(
+    n for n in wanted if n not in found and not of_head(n) and not may_lack(n)
+  )
+  others = sorted(n for n in found if n not in wanted and not ignorable(n))
   parts = {_part(n, family) for n in wanted if not of_head(n)}
   unexpected = [n for n in others if _part(n, family) in parts]
   _tell_left_out([n for n in others if n not in unexpected])
@@ -99,6 +103,18 @@ def match(
   )
   _refuse(missing, unexpected, misshaped, head_modules)
   return {name: found[name] for name in wanted if name in found}
+
+
+def wanted_shapes(slots: Iterable[Slot], family: Family) -> dict[str, tuple[int, ...]]:
+  """The tensors that fill a module, by torch's names, with their shapes."""
+  absent = matcher(family.absent)
+  return {n: slot.shape for slot in slots for n in slot.names if not absent(n)}
+
+
+def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+  """Whether one of the patterns matches a whole name."""
+  compiled = re.compile('|'.join(patterns) or r'(?!)')
+  return lambda name: compiled.fullmatch(name) is not None
 
 
 def by_canonical_name(
@@ -119,8 +135,9 @@ def by_canonical_name(
 
 def _part(name: str, family: Family) -> str:
   """Which part of a model a tensor is of: 'encoder', 'layers', 'lm_predictions', ..."""
-  first, _, rest = name.partition('.')
-  return rest.partition('.')[0] if first in family.prefixes else first
+  for prefix in family.prefixes:
+    name = name.removeprefix(f'{prefix}.')
+  return name.partition('.')[0]
 
 
 def _tell_left_out(names: list[str]) -> None:
@@ -202,7 +219,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def _draw(name: str, slot: Slot, seed: int, std: float) -> np.ndarray:
   if slot.kind == 'scale':
     return np.ones(slot.shape, np.float32)
-  if slot.kind == 'bias':
+  if slot.kind in ('bias', 'excess'):
     return np.zeros(slot.shape, np.float32)
   rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
   return rng.standard_normal(slot.shape, np.float32) * np.float32(std)

@@ -12,7 +12,7 @@ import sentencepiece
 import tokenizers
 import yaml
 
-from adapad_jax.models import Head, outline, weights
+from adapad_jax.models import Head, family_of, outline, weights
 
 WORDS = ('good', 'fine', 'great', 'bad', 'poor', 'awful', 'film', 'plot', 'cast')
 
@@ -129,11 +129,10 @@ def draw(folder, head=None):
   """Tensors of a model under torch's names, those of the head only if it is given."""
   outlined = outline(str(folder), head or Head('span'))
   heads = () if head else tuple(f'{name}.' for name in outlined.head_modules)
-  rng = np.random.default_rng(0)
+  rng, slots = np.random.default_rng(0), weights.slots_of(outlined.model)
   return {
-    name: rng.normal(0, 0.2, slot.shape).astype(np.float32)
-    for slot in weights.slots_of(outlined.model)
-    for name in slot.names
+    name: rng.normal(0, 0.2, shape).astype(np.float32)
+    for name, shape in weights.wanted_shapes(slots, family_of(outlined.family)).items()
     if not heads or not name.startswith(heads)
   }
 

@@ -35,12 +35,33 @@ CONFIGS = {
   },
   'qwen3': {'num_key_value_heads': 1, 'head_dim': 4, 'rope_theta': 10000.0},
   'llama': {'num_key_value_heads': 1, 'rope_theta': 10000.0},
+  'qwen2': {'num_key_value_heads': 1},
+  'mistral': {'num_key_value_heads': 1, 'sliding_window': 4},
+  'smollm3': {'num_key_value_heads': 1},
+  'gemma3_text': {'num_key_value_heads': 1, 'head_dim': 4, 'sliding_window': 4},
+  'gemma3': {'text_config': SIZES | {'num_key_value_heads': 1, 'head_dim': 4}},
+  'modernbert': {},
 }
-BACKBONE = {'bert': 'bert', 'roberta': 'roberta', 'deberta-v2': 'deberta'}
+# A part of the backbone's first layer.
+INSIDE = {
+  'bert': 'bert.encoder.layer.0',
+  'roberta': 'roberta.encoder.layer.0',
+  'deberta-v2': 'deberta.encoder.layer.0',
+  'gemma3': 'model.language_model.layers.0.self_attn',
+  'modernbert': 'model.layers.0.attn',
+}
+DECODER = 'model.layers.0.self_attn'
+BACKBONE = r'^(bert|roberta|deberta|model\.language_model|model)\.'
+HEADS = dict.fromkeys(('gemma3', 'gemma3_text'), Head('classification'))
 
 
 def bare(name):
-  return re.sub(r'^(bert|roberta|deberta|model)\.', '', name)
+  return re.sub(BACKBONE, '', name)
+
+
+def within_whole(name):
+  """Gemma 3 with images, as transformers 4.50 wrote it."""
+  return name.replace('model.language_model.', 'language_model.model.')
 
 
 def aged(name):
@@ -82,6 +103,10 @@ ROBERTA_TOPS = (
   'roberta.embeddings.position_ids',
   'roberta.pooler.dense.weight',
 )
+IMAGES = (
+  'vision_tower.vision_model.post_layernorm.weight',
+  'multi_modal_projector.mm_input_projection_weight',
+)
 ROTARY = tuple(f'model.layers.{i}.self_attn.rotary_emb.inv_freq' for i in range(2))
 LAYOUTS = {
   'bert-base-uncased': ('bert', aged, (*BERT_TOPS, 'bert.pooler.dense.weight')),
@@ -103,6 +128,23 @@ LAYOUTS = {
   'Qwen3-Embedding': ('qwen3', bare, ()),
   'a Llama of 2023': ('llama', same, ('lm_head.weight', *ROTARY)),
   'a Llama classifier': ('llama', same, ('score.weight',)),
+  'Qwen2.5-0.5B': ('qwen2', same, ('lm_head.weight',)),
+  'Mistral-7B-v0.1': ('mistral', same, ('lm_head.weight',)),
+  'e5-mistral-7b': ('mistral', bare, ()),
+  'SmolLM3-3B': ('smollm3', same, ()),
+  'gemma-3-1b-it': ('gemma3_text', same, ('lm_head.weight',)),
+  'gemma-3-4b-it': (
+    'gemma3',
+    within_whole,
+    ('language_model.lm_head.weight', *IMAGES),
+  ),
+  'gemma 3, saved by transformers 5': (
+    'gemma3',
+    same,
+    ('lm_head.weight', *(f'model.{n}' for n in IMAGES)),
+  ),
+  'ModernBERT-base': ('modernbert', same, ('decoder.weight', 'decoder.bias')),
+  'gte-modernbert-base': ('modernbert', bare, ()),
 }
 
 
@@ -119,12 +161,13 @@ def write(folder, family, tensors):
 
 
 def parameters(folder):
-  model = load(str(folder), Head('span')).model
+  family = json.loads((folder / 'config.json').read_text())['model_type']
+  model = load(str(folder), HEADS.get(family, Head('span'))).model
   flat = jax.tree_util.tree_leaves_with_path(nnx.state(model, nnx.Param))
   return {
     jax.tree_util.keystr(path): np.asarray(x)
     for path, x in flat
-    if 'qa_outputs' not in jax.tree_util.keystr(path)
+    if not re.search('qa_outputs|score|classifier', jax.tree_util.keystr(path))
   }
 
 
@@ -132,7 +175,7 @@ def parameters(folder):
 def family(request, tmp_path_factory):
   """A family, its tensors under their own names, and its parameters as loaded."""
   folder = tmp_path_factory.mktemp(request.param) / 'own'
-  tensors = draw(write(folder, request.param, {}))
+  tensors = draw(write(folder, request.param, {}), HEADS.get(request.param))
   return request.param, tensors, parameters(write(folder, request.param, tensors))
 
 
@@ -162,11 +205,12 @@ def test_what_is_beside_the_backbone_is_named_and_what_is_inside_refused(
   (record,) = caplog.records
   assert 'v_head.0.weight, v_head.1.weight' in record.getMessage()
   assert record.getMessage().endswith('and 2 more')
-  part = 'layers.0.self_attn' if name in ('qwen3', 'llama') else 'encoder.layer.0'
-  for prefix in ('', f'{BACKBONE.get(name, "model")}.'):
-    extra = {f'{prefix}{part}.gate.weight': np.zeros(2, np.float32)}
+  part = INSIDE.get(name, DECODER)
+  for path in (part, bare(part)):
+    extra = {f'{path}.gate.weight': np.zeros(2, np.float32)}
     with pytest.raises(ValueError, match=r'unexpected \(1\): .*gate.weight'):
-      load(str(write(tmp_path / 'inside', name, tensors | extra)), Head('span'))
+      folder = str(write(tmp_path / 'inside', name, tensors | extra))
+      load(folder, HEADS.get(name, Head('span')))
 
 
 @pytest.mark.parametrize('old_first', [True, False])

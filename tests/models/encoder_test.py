@@ -71,7 +71,8 @@ def test_outputs_and_gradients_equal_torchs(family, kind, changes, shape, seed):
 @pytest.mark.parametrize('options', [{'scan': True}, {'remat': True}, {'fused': True}])
 def test_ways_to_compute_equal_torch_too(options):
   pair = make_pair(torch_config(), Head('span'), **options)
-  parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300))
+  left = 'fused' in options  # where rows are moved
+  parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300, left))
 
 
 @pytest.fixture(scope='module', params=['Bert', 'Roberta'])

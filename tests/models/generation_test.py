@@ -56,6 +56,24 @@ def test_padding_side_and_neighbours_do_not_matter(pair):
   np.testing.assert_array_equal(together[1:2], run(alone, keys_B[1:2]))
 
 
+@pytest.mark.parametrize('family', ['Qwen2', 'Mistral', 'SmolLM3', 'Gemma3Text'])
+def test_windows_and_layers_of_two_kinds_say_what_transformers_says(family):
+  """Prompts and continuations longer than the window, on either side of padding."""
+  tied = family == 'Gemma3Text'
+  config = torch_config(family, pad_token_id=0, tie_word_embeddings=tied)
+  pair = make_pair(config, Head('lm'), seed=8, scan=family != 'Mistral')
+  batch, budget = parity.draw_batch(4, [9, 2, 7], 9, 300, left=True), Budget(10)
+  expected = parity.generate_of_torch(pair.reference, batch, budget)
+  assert len(np.unique(expected)) > 8
+  said = generation.generate(pair.ours.model, batch, budget)
+  np.testing.assert_array_equal(said, expected)
+  for row, n in enumerate([9, 2, 7]):
+    for x in batch.values():
+      x[row] = np.roll(x[row], n - 9)
+  said = generation.generate(pair.ours.model, batch, budget)
+  np.testing.assert_array_equal(said, expected)
+
+
 class Counted(nnx.Module):
   """A decoder that tells when its layers run."""
 
