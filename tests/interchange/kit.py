@@ -75,25 +75,58 @@ def make_random(family, folder):
     'pad_token_id': 0,
   }
   torch.manual_seed(0)
-  if family == 'roberta':
-    config = transformers.RobertaConfig(**sizes)
-    model = transformers.RobertaForSequenceClassification(config)
-  elif family == 'qwen3':
-    heads = {'num_key_value_heads': 1, 'head_dim': 8}
-    config = transformers.Qwen3Config(**sizes, **heads)
-    model = transformers.Qwen3ForSequenceClassification(config)
-  else:
-    kinds = {'relative_attention': True, 'pos_att_type': ['p2c', 'c2p']}
-    kinds |= {'share_att_key': True, 'position_buckets': 4, 'type_vocab_size': 0}
-    config = transformers.DebertaV2Config(
-      **sizes, **kinds, norm_rel_ebd='layer_norm', position_biased_input=False
-    )
-    model = transformers.DebertaV2ForSequenceClassification(config)
+  name, changes = KINDS[family]
+  if family == 'gemma3':
+    sizes = {'text_config': sizes | changes, 'vision_config': EYE, 'pad_token_id': 0}
+    changes = {'mm_tokens_per_image': 1}
+  config = getattr(transformers, f'{name}Config')(**sizes | changes)
+  model = getattr(transformers, f'{name}ForSequenceClassification')(config)
+  with torch.no_grad():
+    for parameter in model.parameters():
+      parameter += 0.02 * torch.randn_like(parameter)
   model.save_pretrained(folder)
   return folder
 
 
-FAMILIES = ('deberta', 'roberta', 'qwen3')
+_HEADS = {'num_key_value_heads': 1, 'head_dim': 8}
+_TOKENS = ('bos_token_id', 'cls_token_id', 'eos_token_id', 'sep_token_id')
+# What transformers calls a family, and what a small model of it has beside its sizes.
+KINDS = {
+  'deberta': (
+    'DebertaV2',
+    {
+      'relative_attention': True,
+      'pos_att_type': ['p2c', 'c2p'],
+      'share_att_key': True,
+      'position_buckets': 4,
+      'type_vocab_size': 0,
+      'norm_rel_ebd': 'layer_norm',
+      'position_biased_input': False,
+    },
+  ),
+  'roberta': ('Roberta', {}),
+  'qwen3': ('Qwen3', _HEADS),
+  'qwen2': ('Qwen2', {'num_key_value_heads': 1}),
+  'mistral': ('Mistral', _HEADS | {'sliding_window': 4}),
+  'smollm3': ('SmolLM3', {'num_key_value_heads': 1, 'no_rope_layers': [1, 0]}),
+  'gemma3_text': (
+    'Gemma3Text',
+    _HEADS | {'sliding_window': 4, 'sliding_window_pattern': 2},
+  ),
+  'gemma3': ('Gemma3', _HEADS | {'sliding_window': 4, 'sliding_window_pattern': 2}),
+  'modernbert': ('ModernBert', {'local_attention': 4} | dict.fromkeys(_TOKENS, 1)),
+}
+# The smallest part that reads images; nothing here does.
+EYE = {
+  'model_type': 'siglip_vision_model',
+  'hidden_size': 8,
+  'intermediate_size': 8,
+  'num_hidden_layers': 1,
+  'num_attention_heads': 1,
+  'image_size': 4,
+  'patch_size': 4,
+}
+FAMILIES = tuple(KINDS)
 
 
 def torch_logits(model, batch):

@@ -158,6 +158,21 @@ def test_random_models_with_two_classes(family, tmp_path):
   kit.assert_close(ours, kit.torch_logits(bare, batch), batch)
 
 
+def test_an_adapter_of_the_part_that_reads_text(tmp_path):
+  """peft finds its modules inside the model of text and images."""
+  from transformers import AutoModelForCausalLM
+
+  source, out = kit.make_random('gemma3', tmp_path / 'base'), tmp_path / 'out'
+  release = kit.draw_release(source, Head('lm'), seed=3)
+  batch = kit.random_batch(50)
+  write_peft(release, out, batch)
+  base = AutoModelForCausalLM.from_pretrained(str(source))
+  assert type(base).__name__ == 'Gemma3ForConditionalGeneration'
+  model = peft.PeftModel.from_pretrained(base, str(out))
+  ours = outputs(release.base, release.adapter, batch)
+  kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+
+
 @pytest.mark.parametrize('writer', ['peft', 'merged'])
 def test_other_logits_are_not_written(writer, release, batch, tmp_path, monkeypatch):
   """What is read back has equal weights, but the model gives other outputs."""

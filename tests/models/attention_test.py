@@ -131,14 +131,14 @@ def test_jax_is_told_the_form(monkeypatch):
   assert 'mask' not in asked[0] and 'bias' not in asked[0]
 
 
-@pytest.mark.parametrize('form', ['window', 'both ways', 'documents'])
+@pytest.mark.parametrize('form', ['window', 'documents'])
 def test_the_kernel_of_a_tpu_gives_the_same(form):
   """Interpreted, on this machine."""
-  lengths, length = [256, 130], 256
+  lengths, length = [200], 256
   arrays, cotangent, real_BL = draw(lengths, length, 128, heads=2, groups=1)
   mask = Mask(lengths_B=jnp.array(lengths, jnp.int32), **FORMS.get(form, {}))
   if form == 'documents':
-    places = np.arange(length)[None] // np.array([[100], [60]]) + 1
+    places = np.arange(length)[None] // 90 + 1
     segments_BL = jnp.asarray(np.where(real_BL, places, 0), jnp.int32)
     mask = Mask(lengths_B=mask.lengths_B, segments_BL=segments_BL, causal=True)
   kernel = lambda *qkv: splash.attend(*qkv, mask, 0.1, interpret=True)

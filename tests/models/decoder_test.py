@@ -171,8 +171,14 @@ def test_ways_to_compute_equal_torch_too(family, options, left):
   parity.assert_same(pair, parity.draw_batch(3, [30, 11], 30, 300, left))
 
 
-@pytest.mark.parametrize('family', ['Mistral', 'SmolLM3', 'Gemma3Text'])
-@pytest.mark.parametrize('options', [{}, {'fused': True, 'scan': True}])
+@pytest.mark.parametrize(
+  'family,options',
+  [
+    ('Mistral', {}),
+    ('SmolLM3', {'fused': True}),
+    ('Gemma3Text', {'fused': True, 'scan': True}),
+  ],
+)
 def test_documents_that_share_a_row_are_those_that_torch_reads_alone(family, options):
   pair = make_pair(torch_config(family), Head('lm'), seed=3, **options)
   rng, lengths, width = np.random.default_rng(0), [[9, 2, 7], [14]], 20

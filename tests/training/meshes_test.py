@@ -39,6 +39,14 @@ DECODER = {
   'tie_word_embeddings': True,
 }
 
+# Layers of two kinds, told apart inside the scan.
+GEMMA = DECODER | {
+  'model_type': 'gemma3_text',
+  'sliding_window': 3,
+  'sliding_window_pattern': 2,
+}
+DECODERS = {'decoder': DECODER, 'gemma': GEMMA}
+
 
 def values_of(folder, family, mesh, **groups):
   """A config of the tiny encoder, or of a scanned decoder beside it."""
@@ -46,11 +54,11 @@ def values_of(folder, family, mesh, **groups):
   values = tiny.values(folder, mesh=axes, **groups)
   values['train'] |= {'steps': ROUNDS}
   values['adapad'] |= {'start': 1, 'interval': 1, 'grants_per_event': 6}
-  if family == 'decoder':
+  if family in DECODERS:
     encoder = pathlib.Path(values['model']['source'])
-    source = encoder.with_name('decoder')
+    source = encoder.with_name(family)
     tiny.make_model(source)
-    (source / 'config.json').write_text(json.dumps(DECODER))
+    (source / 'config.json').write_text(json.dumps(DECODERS[family]))
     values['model'] |= {'source': str(source), 'scan': True}
   return values
 
@@ -118,7 +126,7 @@ CASES = [
   ('encoder', (1, 1, 4)),
   ('encoder', (2, 1, 2)),
   ('decoder', (1, 2, 2)),
-  ('decoder', (2, 1, 2)),
+  ('gemma', (2, 1, 2)),
 ]
 
 
@@ -158,7 +166,7 @@ def test_only_weights_travel_along_the_model_axis(run, family, mesh):
   along = {key[:2]: count for key, count in found.items() if key[2] == ('model',)}
   sums = along.pop(('all-reduce', 0), 0)
   assert sums == (rows == ('model',))
-  if family == 'decoder':
+  if family in DECODERS:
     # The table once; a layer's seven kernels on the way there and again on the way
     # back, inside the loops over layers: none is kept whole.
     assert along == {('all-gather', 0): 1, ('all-gather', 1): 14}
