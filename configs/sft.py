@@ -8,9 +8,10 @@ trains Qwen3-0.6B in bfloat16, from the hub, on a file whose layout is found by 
   python -m adapad_jax.main --config=configs/sft.py:smollm2 \\
       --config.data.train=gsm8k-train.jsonl --config.data.holdout=0.05
 
-trains SmolLM2-135M-Instruct in float32, which fits two CPU cores. Without the hub,
-give a folder: --config.model.source=FOLDER. `quick` besides cuts rows and steps to a
-few minutes.
+trains SmolLM2-135M-Instruct in float32, which fits two CPU cores. `qwen25` takes
+Qwen2.5-0.5B-Instruct and `gemma3` Gemma 3 270M, which its owner has to grant. Without
+the hub, give a folder: --config.model.source=FOLDER. `quick` besides cuts rows and
+steps to a few minutes.
 """
 
 import ml_collections
@@ -19,8 +20,13 @@ from configs.common import defaults, parse, published
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
-  """Options: `smollm2`, `quick`, and `published`, see configs/glue.py."""
-  options = parse(arg, smollm2=False, quick=False, published=False)
+  """Options: one of `smollm2`, `qwen25` and `gemma3`; `quick`, and `published`.
+
+  For the last see configs/glue.py.
+  """
+  options = parse(
+    arg, smollm2=False, qwen25=False, gemma3=False, quick=False, published=False
+  )
   config = defaults()
   if options.published:
     published(config)
@@ -29,14 +35,18 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.train.batch, config.train.eval_batch = 16, 16
   config.train.epochs = 2.0
   config.train.evaluations = 4
-  (_smollm2 if options.smollm2 else _qwen3)(config)
+  (_smollm2 if options.smollm2 else _on_an_accelerator)(config)
+  if options.qwen25:
+    config.model.source = 'Qwen/Qwen2.5-0.5B-Instruct'
+  if options.gemma3:
+    config.model.source = 'google/gemma-3-270m-it'
   if options.quick:
     _quick(config)
   return config
 
 
-def _qwen3(config: ml_collections.ConfigDict) -> None:
-  """Qwen3-0.6B; rows of up to 1,024 tokens."""
+def _on_an_accelerator(config: ml_collections.ConfigDict) -> None:
+  """Qwen3-0.6B, or a model of that size; rows of up to 1,024 tokens."""
   config.model.source = 'Qwen/Qwen3-0.6B'
   config.model.dtype = 'bfloat16'
   config.model.scan = config.model.remat = True

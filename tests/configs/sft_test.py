@@ -10,6 +10,8 @@ from configs import sft
   ('arg', 'source', 'dtype', 'length', 'rows'),
   [
     ('', 'Qwen/Qwen3-0.6B', 'bfloat16', 1024, 0),
+    ('qwen25', 'Qwen/Qwen2.5-0.5B-Instruct', 'bfloat16', 1024, 0),
+    ('gemma3,quick', 'google/gemma-3-270m-it', 'bfloat16', 192, 256),
     ('smollm2', 'HuggingFaceTB/SmolLM2-135M-Instruct', 'float32', 512, 0),
     ('smollm2,quick', 'HuggingFaceTB/SmolLM2-135M-Instruct', 'float32', 192, 256),
   ],

@@ -187,7 +187,7 @@ def test_impossible_options_are_refused_by_name(folder, options, match):
     (None, 'no config.json'),
     ('{', 'is not JSON'),
     ('[1]', r'config.json must be a JSON object, got \[1\]'),
-    ('{"model_type": "qwen2"}', "'qwen2' is not implemented.*did you mean 'qwen3'"),
+    ('{"model_type": "robert"}', "'robert' is not implemented.*did you mean 'roberta'"),
   ],
 )
 def test_folders_that_are_no_model_are_refused_by_name(tmp_path, config, match):
