@@ -4,9 +4,10 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import strategies as st
 
-from adapad_jax.models import Head, rotary
+from adapad_jax.models import Head, load, rotary, weights
 from tests.models import parity
 
 transformers = pytest.importorskip('transformers')
@@ -226,6 +227,27 @@ def test_older_layouts_of_the_rotary_fields_mean_the_same():
   new = {'rope_type': 'linear', 'rope_theta': 1000.0, 'factor': 2.0}
   assert rotary.read_rotary(old) == rotary.read_rotary({'rope_parameters': new})
   assert rotary.read_rotary({'rope_theta': 5e5, 'rope_scaling': None}).rope_theta == 5e5
+
+
+@pytest.mark.parametrize('family,tied', [('Qwen2', False), ('Gemma3Text', True)])
+def test_shards_of_sixteen_bits_are_read(family, tied, tmp_path):
+  import torch
+
+  name = family.removesuffix('Text') + HEADS['lm']
+  config = torch_config(family, tie_word_embeddings=tied)
+  reference = getattr(transformers, name)(config).to(torch.bfloat16)
+  reference.save_pretrained(tmp_path, max_shard_size='10KB')
+  assert len(list(tmp_path.glob('model-*.safetensors'))) > 2
+  ours = load(str(tmp_path), Head('lm'), dtype='bfloat16', scan=True)
+  assert ours.initialised == () and hasattr(ours.model, 'lm_head') != tied
+  state = dict(nnx.to_flat_state(nnx.state(ours.model)))
+  theirs = reference.state_dict()
+  for slot in weights.slots_of(ours.model):
+    leaf = np.asarray(state[slot.path][...], np.float32)
+    leaf = leaf if 'stacked' in slot.path else leaf[None]
+    for part, tensor in zip(leaf, slot.names, strict=True):
+      part = part.T if slot.kind == 'kernel' else part
+      np.testing.assert_array_equal(part, theirs[tensor].float().numpy())
 
 
 @pytest.fixture(scope='module', params=['Qwen3', 'Gemma3Text'])

@@ -113,6 +113,7 @@ def test_dropout_is_the_same_however_the_layers_are_run():
   plain = run()
   np.testing.assert_allclose(plain, run(scan=True), atol=1e-5)
   np.testing.assert_allclose(plain, run(remat=True), atol=1e-5)
+  np.testing.assert_allclose(plain, run(fused=True), atol=1e-5)
 
 
 @pytest.mark.parametrize(
