@@ -1,4 +1,4 @@
-"""What a program says when it fails: one line for what its user can mend.
+"""What a program says when it fails: one line for what its user can put right.
 
 Such are a value, a file, a disk and the memory. What is left is a bug, and keeps its
 traceback.
@@ -61,7 +61,7 @@ def doing(what: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str | None:
-  """What the user can mend, in one line; None for a bug."""
+  """What the user can put right, in one line; None for a bug."""
   # tensorstore raises ValueError for what the system refuses.
   code = re.search(r"\[os_error_code='(\d+)'\]", str(error))
   if isinstance(error, OSError):

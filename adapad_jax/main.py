@@ -26,7 +26,7 @@ for _name, _flag in FLAGS.items():
 
 
 def main(argv: list[str]) -> None:
-  """Runs one mode; what the user can mend ends in one line, not in a traceback."""
+  """Runs one mode; what the user can put right ends in one line, not in a traceback."""
   if len(argv) > 1:
     sys.exit(f'error: unexpected arguments {argv[1:]}; --help lists all flags')
   # transformers advises to install torch, which nothing here needs.

@@ -34,7 +34,7 @@ class Cluster:
     processes, process_id: how many there are, and which one this is.
     detect: leave what is not given to jax, which knows SLURM, Open MPI, Kubernetes and
       TPU pods.
-    heartbeat: seconds of silence after which a process counts as dead.
+    heartbeat: seconds without a sign of life after which a process counts as dead.
   """
 
   coordinator: Text = ''

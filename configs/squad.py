@@ -10,8 +10,8 @@ cuts data and steps to a minute or two.
   python -m adapad_jax.main --config=configs/squad.py:v1
   python -m adapad_jax.main --config=configs/squad.py:v2
 
-train the paper's decoder, Qwen3-0.6B, to say the answer; in v2.0 it says
-'unanswerable' where the passage has none. The same with `,encoder` trains
+train the paper's decoder, Qwen3-0.6B, to generate the answer, in v2.0 'unanswerable'
+where the passage has none. The same with `,encoder` trains
 DeBERTaV3-base to mark it. Both need the hub and an accelerator. `,decoder,span` puts
 the span head on the decoder instead.
 

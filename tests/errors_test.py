@@ -1,4 +1,4 @@
-"""Tests ../adapad_jax/errors.py: what a user can mend is said in one line."""
+"""Tests ../adapad_jax/errors.py: what a user can put right is said in one line."""
 
 import errno
 import os

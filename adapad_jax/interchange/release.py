@@ -1,4 +1,4 @@
-"""What leaves the house: an adapter and all that its reader has to know."""
+"""What an export holds: an adapter and all that its reader has to know."""
 
 import dataclasses
 import hashlib

@@ -26,7 +26,7 @@ def cut_to_rank(adapter: Adapter, max_rank: int) -> Adapter:
 def cut_to_budget(adapter: Adapter, budget: int) -> Adapter:
   """The `budget` components that matter most over all modules, kept as prefixes.
 
-  What a component matters is the square of its Frobenius norm; of all choices of one
+  The weight of a component is the square of its Frobenius norm; of all choices of one
   prefix per module with `budget` components in total, the one that keeps most wins.
 
   Raises:

@@ -1,4 +1,4 @@
-"""The one door through which pretrained models come in."""
+"""Loads pretrained models, whatever their family and source."""
 
 import contextlib
 import dataclasses

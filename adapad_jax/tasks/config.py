@@ -34,14 +34,15 @@ class QaConfig:
   """How questions about passages are laid out and answered.
 
   Attributes:
-    answer: 'span' marks the answer in the passage, 'generate' has a decoder say it.
+    answer: 'span' marks the answer in the passage, 'generate' lets a decoder generate
+      it.
     overlap: tokens that neighbouring windows of a long passage share; 128 is
       run_qa.py's.
     max_question: tokens kept of a question.
     max_answer: longest answer in tokens; 30 is run_qa.py's.
     n_best: candidate answers that are kept for each question; 20 is run_qa.py's.
     null_threshold: v2.0 gives no answer where the no-answer score is above this.
-    no_answer: what a decoder says, in v2.0, where the passage has no answer.
+    no_answer: what a decoder generates, in v2.0, where the passage has no answer.
 
   Raises:
     ValueError: for an unknown way to answer, a size below one, or a blank reply.

@@ -32,7 +32,7 @@ class Labels:
   Attributes:
     label_N: int32 class numbers or float32 values; zero where there is none.
     weight_N: float32, 1 for a row that has a label and 0 for one that has not.
-    fault: why labels that are not required count for nothing; '' if they count.
+    fault: why labels that are not required are not used; '' if they are.
   """
 
   label_N: np.ndarray

@@ -101,21 +101,21 @@ class Splits(Mapping[str, Split]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Spoken:
-  """What a model is asked to say where a task is validated, beside its own outputs.
+class Generated:
+  """What a model generates where a task is validated, beside the task's outputs.
 
   Attributes:
     prompts: rows to answer by split, with columns 'ids_BL' and 'mask_BL'; made when
       first asked for, and possibly none.
-    say: (model, batch) -> arrays with one row per row of the batch.
-    evaluate: (split, outputs of say) -> metrics.
-    samples: (split, outputs of say) -> a few rows to be read: 'prompt', 'reference',
-      'answer' and, where that is known, whether it is 'right'.
+    generate: (model, batch) -> arrays with one row per row of the batch.
+    evaluate: (split, outputs of generate) -> metrics.
+    samples: (split, outputs of generate) -> a few rows to be read: 'prompt',
+      'reference', 'answer' and, where that is known, whether it is 'right'.
     most: rows of a split that are answered at most; 0 where all are.
   """
 
   prompts: Splits
-  say: Callable[[Any, Batch], dict[str, jax.Array]]
+  generate: Callable[[Any, Batch], dict[str, jax.Array]]
   evaluate: Callable[[Split, Outputs], dict[str, float]]
   samples: Callable[[Split, Outputs], Sequence[dict[str, Any]]]
   most: int = 0
@@ -153,7 +153,7 @@ class Task:
       without the others, and a split of them; see `sample_rows`.
     pack: the same task with several documents in a training row; None if its rows
       cannot share one.
-    spoken: what is said at evaluations; None for nothing.
+    generated: what is generated at evaluations; None for nothing.
     chat: how its decoder is asked for text; None for tasks that do not.
   """
 
@@ -175,7 +175,7 @@ class Task:
   by_row: Callable[[Split, Outputs], Mapping[str, np.ndarray]] = lambda *_: {}
   sample: Callable[[Split, int, int], tuple[np.ndarray, Split]] = sample_rows
   pack: 'Callable[[], Task] | None' = None
-  spoken: Spoken | None = None
+  generated: Generated | None = None
   chat: 'Chat | None' = None
 
   def score(self, metrics: Mapping[str, float | None]) -> float:

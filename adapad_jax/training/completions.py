@@ -14,8 +14,8 @@ from adapad_jax.tasks.config import GenerationConfig
 from adapad_jax.tasks.sft.chat import Chat, Prompt, count_of, until
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
 from adapad_jax.tasks.sft.final import FinalAnswer
+from adapad_jax.tasks.sft.generated import generate, prompt_columns
 from adapad_jax.tasks.sft.rows import columns_of, documents
-from adapad_jax.tasks.sft.spoken import prompt_columns, say
 from adapad_jax.tasks.sft.store import in_memory
 from adapad_jax.tasks.task import Outputs, Split
 from adapad_jax.training.evaluate import Program, make_program
@@ -168,7 +168,7 @@ def _program(run: Answering, decoding: Decoding, rows: int) -> Program:
   if (decoding, rows) not in run.programs:
     end = Budget(decoding.max_new_tokens, chat.stop_ids, chat.fill)
     run.programs[decoding, rows] = make_program(
-      functools.partial(say, end, decoding.sampling, decoding.seed),
+      functools.partial(generate, end, decoding.sampling, decoding.seed),
       plan.attachment,
       plan.modules,
       plan.mesh,

@@ -64,7 +64,7 @@ def truncation_curve(
       answers = Validation(known.metrics)
     else:
       outputs = session.evaluator.outputs(params, deployed, part, k)
-      answers = session.evaluator.spoken(params, deployed, split.name, k)
+      answers = session.evaluator.generated(params, deployed, split.name, k)
     metrics = answers.metrics | task.evaluate(part, outputs)
     return Validation(metrics, {split.name: outputs}, answers.samples)
 

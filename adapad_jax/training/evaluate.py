@@ -75,7 +75,7 @@ class Validation:
   Attributes:
     metrics: by name.
     outputs: of the task's `predict`, by split.
-    samples: of what it says, see `tasks.task.Spoken`.
+    samples: of what it generates, see `tasks.task.Generated`.
   """
 
   metrics: dict[str, float]
@@ -90,12 +90,12 @@ class Evaluator:
   Attributes:
     task: what predicts and scores.
     program: predicts.
-    speech: says what `task.spoken` asks for; None if nothing is asked.
+    generator: generates what `task.generated` asks for; None if that is nothing.
   """
 
   task: Task
   program: Program
-  speech: Program | None = None
+  generator: Program | None = None
 
   @property
   def watchdog(self) -> Watchdog:
@@ -108,15 +108,15 @@ class Evaluator:
     """Outputs of every row of a split, in its order."""
     return self.program.outputs(params, deployed, split, prefix)
 
-  def spoken(
+  def generated(
     self, params: Any, deployed: Deployed, name: str, prefix: int
   ) -> Validation:
-    """What is said of a split, by its name, and its metrics; nothing if none is."""
-    spoken = self.task.spoken
-    if spoken is None or not len(split := spoken.prompts[name]):
+    """Metrics and samples of what is generated for a split, if anything is."""
+    asked = self.task.generated
+    if asked is None or not len(split := asked.prompts[name]):
       return Validation({})
-    said = self.speech.outputs(params, deployed, split, prefix)
-    metrics, samples = spoken.evaluate(split, said), spoken.samples(split, said)
+    found = self.generator.outputs(params, deployed, split, prefix)
+    metrics, samples = asked.evaluate(split, found), asked.samples(split, found)
     return Validation(metrics, samples=samples)
 
   def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
@@ -134,9 +134,9 @@ class Evaluator:
     for name in validation_names(self.task.splits):
       split = self.task.splits[name]
       outputs[name] = self.outputs(params, deployed, split, prefix)
-      said = self.spoken(params, deployed, name, prefix)
-      metrics |= self.task.evaluate(split, outputs[name]) | said.metrics
-      samples += said.samples
+      answers = self.generated(params, deployed, name, prefix)
+      metrics |= self.task.evaluate(split, outputs[name]) | answers.metrics
+      samples += answers.samples
     if self.task.metric not in metrics:
       raise ValueError(
         f'task {self.task.name!r} chooses its best state by {self.task.metric!r}, but'
@@ -177,13 +177,13 @@ def make_evaluator(
   program = make_program(
     task.predict, attachment, modules, mesh, batch, buckets, watchdog
   )
-  if task.spoken is None:
+  if task.generated is None:
     return Evaluator(task, program)
-  few = min(batch, task.spoken.most or batch)
-  speech = make_program(
-    task.spoken.say, attachment, modules, mesh, few, buckets, watchdog
+  few = min(batch, task.generated.most or batch)
+  generator = make_program(
+    task.generated.generate, attachment, modules, mesh, few, buckets, watchdog
   )
-  return Evaluator(task, program, speech)
+  return Evaluator(task, program, generator)
 
 
 def make_program(

@@ -87,7 +87,7 @@ def batches(
     mesh: the devices.
     columns: the training data.
     order: which rows a batch has.
-    buckets: see `batches.cut`.
+    buckets: see `batches.cut_to_bucket`.
   """
   rows = method.rows(mesh)
 

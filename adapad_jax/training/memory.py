@@ -98,14 +98,14 @@ def estimate(plan: Plan) -> Memory:
     once = plan.method.make_round(plan.mesh).lower(of.state, of.params, of.batch)
     prefix = laid(np.int32(0), jax.P(), plan.mesh)
     scored = evaluator.program.predict.lower(of.params, of.deployed, prefix, of.rows)
-    said = _said(plan, evaluator, of, prefix)
+    generation = _generation(plan, evaluator, of, prefix)
     update = on_a_device(of.deployed)
     found = Memory(
       weights=on_a_device(of.params),
       state=on_a_device(of.state),
       batches=2 * on_a_device(of.batch),
       round=_temporary(once),
-      evaluation=max(_temporary(scored) + on_a_device(of.rows), said) + update,
+      evaluation=max(_temporary(scored) + on_a_device(of.rows), generation) + update,
       update=update,
     )
   if jax.default_backend() != 'cpu':
@@ -115,15 +115,15 @@ def estimate(plan: Plan) -> Memory:
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
 
-def _said(plan: Plan, evaluator: Evaluator, of: Outlines, prefix: Any) -> int:
+def _generation(plan: Plan, evaluator: Evaluator, of: Outlines, prefix: Any) -> int:
   """Bytes that answering prompts of the validation data needs."""
-  if evaluator.speech is None:
+  if evaluator.generator is None:
     return 0
-  split = plan.task.spoken.prompts['validation']
-  rows = padded(trimmed(split.columns), 0, evaluator.speech.rows)
+  split = plan.task.generated.prompts['validation']
+  rows = padded(trimmed(split.columns), 0, evaluator.generator.rows)
   laid_rows = laid(rows, jax.tree.map(lambda _: SPREAD, rows), plan.mesh)
-  said = evaluator.speech.predict.lower(of.params, of.deployed, prefix, laid_rows)
-  return _temporary(said) + on_a_device(laid_rows)
+  program = evaluator.generator.predict.lower(of.params, of.deployed, prefix, laid_rows)
+  return _temporary(program) + on_a_device(laid_rows)
 
 
 def outlines(plan: Plan, rows: int) -> Outlines:

@@ -91,8 +91,8 @@ class SavedRun:
       deployed, prefix = self.cut(max_rank, budget)
       evaluator, params = self.session.evaluator, self.session.params
       if split:
-        said = evaluator.spoken(params, deployed, split, prefix)
-        return metrics | said.metrics
+        answers = evaluator.generated(params, deployed, split, prefix)
+        return metrics | answers.metrics
       return evaluator.validation(params, deployed, prefix).metrics
 
   def evaluate_file(

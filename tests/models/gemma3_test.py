@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.models import Head, generation, load, load_tokenizer
-from experiments.parity import gemma3
+from experiments.export import gemma3
 from tests.models import parity
 
 transformers = pytest.importorskip('transformers')

@@ -14,7 +14,7 @@ from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts, SourceFacts
 from adapad_jax.tasks.files import existing
 from adapad_jax.tasks.predictions import write_table
-from adapad_jax.tasks.sft import shown, spoken
+from adapad_jax.tasks.sft import generated, shown
 from adapad_jax.tasks.sft.loss import predict_tokens, token_loss
 from adapad_jax.tasks.sft.reading import Rows, read_all
 from adapad_jax.tasks.sft.rows import (
@@ -53,7 +53,7 @@ def build(
   if facts is None:
     facts = _facts(source)
   splits = {name: functools.partial(_one_each, source, name) for name in facts.splits}
-  said = spoken.make_spoken(source, tuple(splits), most_positions)
+  asked = generated.make_generated(source, tuple(splits), most_positions)
 
   def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
     return _split(source, 'input', source.read(read_all(str(path))))
@@ -75,9 +75,9 @@ def build(
     facts=facts,
     about=lambda: [
       *shown.describe(source),
-      *([spoken.describe(said, source)] if said else []),
+      *([generated.describe(asked, source)] if asked else []),
     ],
-    spoken=said,
+    generated=asked,
     chat=source.chat,
   )
   return dataclasses.replace(task, pack=lambda: _packed(source, task))

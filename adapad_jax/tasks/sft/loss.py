@@ -29,7 +29,7 @@ def chunk_size(vocabulary: int, positions: int) -> int:
   """Positions of a chunk, a power of two: few enough for memory, and for what is saved.
 
   The last chunk is computed whole, so with an eighth of the positions in each at most
-  that share of the work is for nothing.
+  that share of the work is wasted.
   """
   most = max(min(_LOGITS // vocabulary, positions // _PARTS), 1)
   return max(2 ** (most.bit_length() - 1), _LEAST)

@@ -177,9 +177,9 @@ def _answers(
   odds_N = no_answer_odds(outputs['null_B'])
   least_Q = np.full(len(questions), np.inf)
   np.minimum.at(least_Q, windows.question_N, odds_N)
-  silence = normalise(qa.no_answer)
+  no_answer = normalise(qa.no_answer)
   for number, text, odds in zip(numbers, texts, odds_N.tolist(), strict=True):
-    if normalise(text) != silence:
+    if normalise(text) != no_answer:
       found[number].append(Candidate(text, float(least_Q[number]) - odds))
   nulls = [Candidate('', least) for least in least_Q.tolist()]
   return choose(questions.ids, found, nulls, qa)

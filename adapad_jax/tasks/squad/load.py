@@ -223,7 +223,7 @@ def _baseline(asked: Mapping[str, Questions], *, unanswerable: bool) -> Baseline
     held = asked[split].golds
     answers = [common] * len(held)
     if unanswerable:
-      # The same score for every question: silence, or else the one answer, everywhere.
+      # One score for all questions: no answer, or else the one answer, everywhere.
       scores = score_v2(held, answers, answers, np.zeros(len(held)))
     else:
       scores = score_v1(held, answers)

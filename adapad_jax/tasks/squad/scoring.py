@@ -109,7 +109,7 @@ def best_threshold(
     odds_Q: no-answer scores.
   """
   order_Q = np.argsort(odds_Q, kind='stable')
-  # Answering an unanswerable question loses the point that silence had won.
+  # Answering an unanswerable question loses the point that no answer had won.
   gain_Q = np.where(has_Q, score_Q, -said_Q.astype(float))[order_Q]
   total_Q = np.sum(~has_Q) + np.cumsum(gain_Q)
   best = int(np.argmax(total_Q))

@@ -31,15 +31,15 @@ ROWS = [{'question': f'Hi {i}', 'answer': f'Yes\n#### {i}'} for i in range(20)]
 
 def test_a_sample_is_the_same_every_time_and_comes_from_the_files(tmp_path, tokens):
   task = task_of(tmp_path, tokens, ROWS, samples=3)
-  prompts = task.spoken.prompts['validation'].host.prompts
-  again = task_of(tmp_path, tokens, ROWS, samples=3).spoken.prompts['validation']
+  prompts = task.generated.prompts['validation'].host.prompts
+  again = task_of(tmp_path, tokens, ROWS, samples=3).generated.prompts['validation']
   assert prompts == again.host.prompts and len(set(prompts)) == 3
   for one in prompts:
     number = one.reference.split('#### ')[1]
     assert one.text == (
       f'<|im_start|>user\nHi {number}<|im_end|>\n<|im_start|>assistant\n'
     )
-  columns = task.spoken.prompts['validation'].columns
+  columns = task.generated.prompts['validation'].columns
   for one, ids, mask in zip(
     prompts, columns['ids_BL'], columns['mask_BL'], strict=True
   ):
@@ -60,13 +60,13 @@ def outputs_of(task, tokens, texts):
 
 def test_exact_match_is_the_share_of_right_final_answers(tmp_path, tokens):
   task = task_of(tmp_path, tokens, ROWS, samples=2, scored=4, answer='hashes')
-  split = task.spoken.prompts['validation']
-  assert len(split) == 4 and task.spoken.most == 4
+  split = task.generated.prompts['validation']
+  assert len(split) == 4 and task.generated.most == 4
   said = [one.reference for one in split.host.prompts]
   said[1], said[2] = 'Yes\n#### 99', 'Yes'
   outputs = outputs_of(task, tokens, said)
-  assert task.spoken.evaluate(split, outputs) == {'exact_match': 0.5}
-  first, second = task.spoken.samples(split, outputs)
+  assert task.generated.evaluate(split, outputs) == {'exact_match': 0.5}
+  first, second = task.generated.samples(split, outputs)
   assert (first['answer'], first['right']) == (said[0], True)
   assert (second['answer'], second['right']) == ('Yes\n#### 99', False)
   assert second['reference'] == split.host.prompts[1].reference
@@ -74,10 +74,10 @@ def test_exact_match_is_the_share_of_right_final_answers(tmp_path, tokens):
 
 def test_without_an_answer_nothing_is_scored_and_stop_texts_end_it(tmp_path, tokens):
   task = task_of(tmp_path, tokens, ROWS, samples=1, stop=('##',))
-  split = task.spoken.prompts['validation']
+  split = task.generated.prompts['validation']
   outputs = outputs_of(task, tokens, ['Yes ## No'])
-  assert task.spoken.evaluate(split, outputs) == {}
-  (one,) = task.spoken.samples(split, outputs)
+  assert task.generated.evaluate(split, outputs) == {}
+  (one,) = task.generated.samples(split, outputs)
   assert one['answer'] == 'Yes ' and 'right' not in one
 
 
@@ -92,7 +92,7 @@ def test_rows_that_cannot_be_answered_or_scored_are_left_out_and_counted(
   task = task_of(
     tmp_path, tokens, rows, 64, scored=0, answer='hashes', max_new_tokens=30
   )
-  split = task.spoken.prompts['validation']
+  split = task.generated.prompts['validation']
   assert [one.reference for one in split.host.prompts] == ['#### 1']
   assert split.host.out == {
     'no final answer': 1, 'longer than the model takes with an answer': 1
@@ -105,6 +105,6 @@ def test_rows_that_cannot_be_answered_or_scored_are_left_out_and_counted(
 
 def test_plain_text_has_nothing_to_answer(tmp_path, tokens):
   task = task_of(tmp_path, tokens, [{'text': 'Hi Hi'}] * 4)
-  assert len(task.spoken.prompts['validation']) == 0
+  assert len(task.generated.prompts['validation']) == 0
   assert '0 validation rows are answered' in task.about()[-1]
-  assert task_of(tmp_path, tokens, ROWS, samples=0).spoken is None
+  assert task_of(tmp_path, tokens, ROWS, samples=0).generated is None

@@ -1,20 +1,23 @@
-"""Every family against torch on random weights: a table of the largest errors.
+"""Every family against torch on random weights: the largest errors.
 
-  python -m experiments.parity.run
+  python -m experiments.export.parity
 
 Tiny models of random sizes, windows shorter than the rows, padding on either side. Of
 each, outputs at tokens and gradients of all parameters are compared with those of
 transformers, and of decoders the tokens that both generate greedily with a cache.
-Needs torch and transformers. Prints a Markdown table.
+A quarter each of the models is run plain, scanned, fused, and both. Needs torch.
 """
 
-import argparse
-from collections.abc import Callable
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
 from adapad_jax.models import Head, generation
+from experiments.harness import Experiment, Run, key_of_fields, main
+from experiments.results import Row, matching, row
+from experiments.tables import markdown
 from tests.models import parity
 
 _VOCABULARY, _LONGEST, _NEW = 300, 40, 12
@@ -38,6 +41,8 @@ _ROPES = (
   },
 )
 _FULL, _SLIDING = 'full_attention', 'sliding_attention'
+_OUTPUTS, _GRADIENTS = 'largest error of outputs', 'largest error of gradients'
+_TOKENS = 'equal greedy tokens'
 Draw = np.random.Generator
 Fields = dict[str, Any]
 
@@ -164,23 +169,64 @@ def compare(family: str, seed: int) -> tuple[float, float, int, int]:
   return outputs, max(gradients.values()), int((ours == theirs).sum()), ours.size
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--draws', type=int, default=8, help='models of each family')
-  parser.add_argument('--families', nargs='+', choices=FAMILIES, default=[*FAMILIES])
-  args = parser.parse_args()
-  print('| model_type | models | outputs | gradients | tokens equal |')
-  print('|---|---|---|---|---|')
-  for family in args.families:
-    found = [compare(family, seed) for seed in range(args.draws)]
-    outputs, gradients, equal, said = zip(*found, strict=True)
-    tokens = f'{sum(equal)} of {sum(said)}' if sum(said) else ''
-    print(
-      f'| {family} | {args.draws} | {max(outputs):.1e} | {max(gradients):.1e}'
-      f' | {tokens} |',
-      flush=True,
-    )
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is compared.
 
+  Attributes:
+    draws: models of each family.
+    families: by `model_type`.
+  """
+
+  draws: int = 8
+  families: tuple[Literal[*FAMILIES], ...] = tuple(FAMILIES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """Models of a family."""
+
+  family: str
+  draws: int
+
+
+def cases(run: Run) -> list[Case]:
+  """One a family."""
+  return [Case(family, run.options.draws) for family in run.options.families]
+
+
+def measure(run: Run, case: Case) -> Iterator[Row]:
+  """The largest errors over a family's models, and how many tokens are equal."""
+  import transformers
+
+  found = [compare(case.family, seed) for seed in range(case.draws)]
+  outputs, gradients, equal, said = zip(*found, strict=True)
+  about = dataclasses.asdict(case) | {'transformers': transformers.__version__}
+  yield row(_OUTPUTS, max(outputs), '', **about)
+  yield row(_GRADIENTS, max(gradients), '', **about)
+  if sum(said):
+    yield row(_TOKENS, sum(equal), 'tokens', **about, generated=sum(said))
+
+
+def table(run: Run) -> str:
+  """A row for every family."""
+  lines = []
+  for case in cases(run):
+    known = matching(run.results.rows(), dataclasses.asdict(case))
+    found = {one['figure']: one for one in known}
+    if found:
+      error = lambda figure, found=found: f'{found[figure]["value"]:.1e}'
+      said = found.get(_TOKENS)
+      tokens = f'{said["value"]} of {said["generated"]}' if said else ''
+      cells = error(_OUTPUTS), error(_GRADIENTS), tokens
+      lines.append([f'`{case.family}`', str(case.draws), *cells])
+  head = ['`model_type`', 'models', 'outputs', 'gradients', 'tokens equal']
+  return markdown(head, lines)
+
+
+EXPERIMENT = Experiment(
+  'export.parity', Options(), measure, cases, key_of_fields, table
+)
 
 if __name__ == '__main__':
-  main()
+  main(EXPERIMENT)

@@ -21,7 +21,7 @@ from adapad_jax.tasks.sft.conversation import BadRow
 from adapad_jax.tasks.sft.final import FinalAnswer
 from adapad_jax.tasks.sft.rows import drawn
 from adapad_jax.tasks.sft.source import Source
-from adapad_jax.tasks.task import Batch, Outputs, Split, Splits, Spoken
+from adapad_jax.tasks.task import Batch, Generated, Outputs, Split, Splits
 from adapad_jax.tasks.tokenise import pad_rows
 
 
@@ -38,7 +38,7 @@ class Asked:
   out: Mapping[str, int]
 
 
-def say(
+def generate(
   budget: Budget, sampling: Sampling, seed: int, model: Any, batch: Batch
 ) -> dict[str, jax.Array]:
   """New tokens 'tokens_BT' of prompts; a row's draws follow from 'number_B' alone."""
@@ -57,10 +57,10 @@ def prompt_columns(prompts: Sequence[Prompt], fill: int) -> dict[str, np.ndarray
   }
 
 
-def make_spoken(
+def make_generated(
   source: Source, names: Sequence[str], most_positions: int | None
-) -> Spoken | None:
-  """What the model says of a split; None where nothing is to be said.
+) -> Generated | None:
+  """What is generated for a split; None where that is nothing.
 
   Args:
     source: makes documents of a split.
@@ -73,9 +73,9 @@ def make_spoken(
   room = None if most_positions is None else most_positions - config.max_new_tokens
   make = lambda name: _split(source, name, room)
   budget = Budget(config.max_new_tokens, source.chat.stop_ids, source.chat.fill)
-  return Spoken(
+  return Generated(
     prompts=Splits({name: functools.partial(make, name) for name in names}),
-    say=functools.partial(say, budget, GREEDY, 0),
+    generate=functools.partial(generate, budget, GREEDY, 0),
     evaluate=functools.partial(_evaluate, source),
     samples=functools.partial(_samples, source),
     most=_wanted(source),
@@ -174,10 +174,10 @@ def _samples(source: Source, split: Split, outputs: Outputs) -> list[dict[str, A
   return found
 
 
-def describe(spoken: Spoken, source: Source) -> str:
+def describe(generated: Generated, source: Source) -> str:
   """'at each evaluation 64 validation rows are answered, ...'."""
   config = source.config.generation
-  asked: Asked = spoken.prompts['validation'].host
+  asked: Asked = generated.prompts['validation'].host
   scored = f', scored by exact match of {config.answer!r}' if config.answer else ''
   why = ', '.join(f'{count} {reason}' for reason, count in asked.out.items())
   return (

