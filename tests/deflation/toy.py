@@ -172,7 +172,7 @@ class Loop:
     return o.learning_rate * warm * min(1.0, (total - step) / span)
 
   def round(self, batch):
-    m, s, clip = self.m, self.m.settings, self.m.problem.optimizer.clip
+    m, s = self.m, self.m.settings
     H, scale = s.local_steps, m.problem.scale
     frozen = {key: (self.a[key], self.b[key]) for key in self.a}
     self.start_a, self.start_b = dict(self.a), dict(self.b)
@@ -218,23 +218,27 @@ class Loop:
             ga, gb = grad[name]
             total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
             impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
-        norm = optax.tree.norm(grad)
-        grad = jax.tree.map(lambda g: g * min(1.0, clip / norm), grad)  # noqa: B023
-        for name, g in grad.items():
-          key = name, k
-          if polishing and k >= self.rank[name]:
-            continue
-          step = self.t * H + h
-          rate = self.rate(m.problem.optimizer, self.age[key], step, m.rounds * H)
-          params = (self.a[key], self.b[key])
-          updates, self.opt[key] = self.tx.update(g, self.opt[key], params)
-          self.a[key], self.b[key] = (
-            p - rate * u for p, u in zip(params, updates, strict=True)
-          )
-          self.age[key] += 1
+        if polishing:
+          grad = {name: g for name, g in grad.items() if k < self.rank[name]}
+        self.step_worker(k, grad, self.t * H + h)
     self.step_head(head_grad, head_weight)
     self.discover(impact)
     self.t += 1
+
+  def step_worker(self, k, grad, step):
+    """Clips a worker's gradient, and steps its components, each at its own age."""
+    o, total = self.m.problem.optimizer, self.m.rounds * self.m.settings.local_steps
+    norm = optax.tree.norm(grad)
+    for name, g in grad.items():
+      key = name, k
+      g = jax.tree.map(lambda x: x * min(1.0, o.clip / norm), g)
+      rate = self.rate(o, self.age[key], step, total)
+      params = (self.a[key], self.b[key])
+      updates, self.opt[key] = self.tx.update(g, self.opt[key], params)
+      self.a[key], self.b[key] = (
+        p - rate * u for p, u in zip(params, updates, strict=True)
+      )
+      self.age[key] += 1
 
   def with_joint_rows(self, k, grad, rows, batch):
     """Worker k's mean gradient over its own rows and the joint ones, and the head's."""
