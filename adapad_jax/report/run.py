@@ -89,7 +89,7 @@ class Run:
     snapshots: at every evaluation.
     grants: the ledger, in order.
     spectra: by module; empty if the update is no adapter.
-    samples: of what the model said at the last evaluation, and after which round.
+    samples: what the model answered at the last evaluation, and after which round.
   """
 
   name: str

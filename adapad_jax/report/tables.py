@@ -132,14 +132,18 @@ def origin(config: Mapping[str, Any], versions: Mapping[str, str]) -> str:
 
 
 def samples(run: Run) -> str:
-  """What the model said at the last evaluation, and exact match by prefix."""
+  """What the model answered at the last evaluation, and exact match by prefix."""
   step, rows = run.samples
   metrics = run.result.get('prefix_metrics', [])
-  scores = [one['exact_match'] for one in metrics if 'exact_match' in one]
+  scores = {
+    k: one['exact_match']
+    for k, one in enumerate(metrics)
+    if one and 'exact_match' in one
+  }
   parts = []
   if scores:
-    header = ['components a module', *map(str, range(len(scores)))]
-    parts.append(table(header, [['exact match', *scores]]))
+    header = ['components a module', *map(str, scores)]
+    parts.append(table(header, [['exact match', *scores.values()]]))
   if rows:
     names = [
       'prompt',

@@ -15,7 +15,7 @@ pytest.importorskip('matplotlib', reason='the extra `report` is not installed')
 
 from adapad_jax.commands import Request  # noqa: E402
 from adapad_jax.commands.registry import run as run_mode  # noqa: E402
-from adapad_jax.report import curves, ranks, spectra, write  # noqa: E402
+from adapad_jax.report import curves, ranks, spectra, tables, write  # noqa: E402
 from adapad_jax.report.drawings import SECTIONS  # noqa: E402
 from adapad_jax.report.grid import OUTSIDE, Grid  # noqa: E402
 from adapad_jax.report.run import read_run  # noqa: E402
@@ -244,3 +244,15 @@ def test_what_cannot_be_reported_is_refused(workdir, tmp_path, monkeypatch, caps
   monkeypatch.setattr('adapad_jax.commands.train.can_draw', lambda: False)
   ask('train', workdir, tiny.values(workdir.parent))
   assert '--mode=report --workdir=' in capsys.readouterr().out
+
+
+def test_prefixes_that_were_not_scored_have_no_exact_match(tiny_run):
+  scored = [None, {'loss': 1.0, 'exact_match': 0.25}, {'loss': 0.9, 'exact_match': 0.5}]
+  run = dataclasses.replace(
+    tiny_run, result=tiny_run.result | {'prefix_metrics': scored}, samples=(0, ())
+  )
+  text = tables.samples(run)
+  cells = re.findall(r'<t[hd][^>]*>([^<]*)</t[hd]>', text)
+  assert cells == ['components a module', '1', '2', 'exact match', '0.25', '0.5']
+  plain = dataclasses.replace(run, result=run.result | {'prefix_metrics': [None, {}]})
+  assert tables.samples(plain) == ''

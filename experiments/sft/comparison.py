@@ -1,0 +1,253 @@
+"""SmolLM2-135M on questions with answers: AdaPaD beside LoRA at several ranks.
+
+  python -m experiments.export.smollm2 --out=MODEL
+  python -m experiments.sft.comparison --model=MODEL --data=FOLDER --tune
+  python -m experiments.sft.comparison --model=MODEL --data=FOLDER
+  python -m experiments.sft.comparison --table
+
+FOLDER has arc-easy-train.json, arc-easy-test.json, gsm8k-train.jsonl and
+gsm8k-test.jsonl. `--tune` trains one seed of its own at several rates and scores it on
+rows held out of the training set; without it runs take the rate with the lowest loss
+there, and are scored on rows of the test file, once, at the end.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+from scipy import stats
+
+from adapad_jax.training import FinetuneConfig, finetune_config, train
+from configs.sft import get_config
+from experiments.harness import Experiment, Run, main
+from experiments.results import Row, matching, row
+from experiments.tables import markdown, mean_sd
+
+_TUNING_SEED, _HOLDOUT = 1000, 0.1
+# Every method tries each of these times this rate.
+_RATE, _FACTORS = 1e-3, (0.25, 0.5, 1.0, 2.0)
+METHODS = ('adapad', 'lora-1', 'lora-2', 'lora-4', 'lora-8')
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A set of rows.
+
+  Attributes:
+    train, test: files.
+    length: tokens of a row.
+    answer: how its final answer is found, see `data.generation`.
+    new_tokens: of a generated answer.
+  """
+
+  train: str
+  test: str
+  length: int
+  answer: str
+  new_tokens: int
+
+
+TASKS = {
+  'arc': Task('arc-easy-train.json', 'arc-easy-test.json', 160, 'choice', 12),
+  'gsm8k': Task('gsm8k-train.jsonl', 'gsm8k-test.jsonl', 256, 'hashes', 160),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What is trained.
+
+  Attributes:
+    model: folder that `experiments.export.smollm2` has written.
+    data: folder of the rows.
+    tasks, methods, seeds: what is combined; 'lora-8' is LoRA of rank 8.
+    steps, batch: of a run.
+    rows: that a run is scored on.
+    answers: of these, how many are generated and scored; 0: none.
+    dtype: of the frozen weights.
+    tune: search rates instead.
+  """
+
+  model: str = ''
+  data: str = ''
+  tasks: tuple[Literal[*TASKS], ...] = tuple(TASKS)
+  methods: tuple[Literal[*METHODS], ...] = METHODS
+  seeds: tuple[int, ...] = (0, 1, 2)
+  steps: int = 100
+  batch: int = 16
+  rows: int = 512
+  answers: int = 64
+  dtype: str = 'float32'
+  tune: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """One run."""
+
+  kind: str
+  task: str
+  method: str
+  seed: int
+  rate: float
+  steps: int
+  batch: int
+  rows: int
+  dtype: str
+
+
+def cases(run: Run) -> Iterator[Case]:
+  """The runs of a search, or those at the rates that it has found."""
+  options = run.options
+  size = options.steps, options.batch, options.rows, options.dtype
+  for task, method in itertools.product(options.tasks, options.methods):
+    if options.tune:
+      for factor in _FACTORS:
+        rate = factor * _RATE
+        yield Case('tune', task, method, _TUNING_SEED, rate, *size)
+    else:
+      rate = best_rate(run, task, method)
+      for seed in options.seeds:
+        yield Case('run', task, method, seed, rate, *size)
+
+
+def best_rate(run: Run, task: str, method: str) -> float:
+  """The rate with the lowest loss on held-out rows; the middle one without a search."""
+  options = run.options
+  like = {'kind': 'tune', 'task': task, 'method': method, 'figure': 'held-out loss'}
+  like |= {'steps': options.steps, 'batch': options.batch, 'dtype': options.dtype}
+  tried = [one for one in matching(run.results.rows(), like) if one['value']]
+  return min(tried, key=lambda one: one['value'])['rate'] if tried else _RATE
+
+
+def key(run: Run, case: Case) -> dict[str, object]:
+  """A row that holds all fields of a case is one of it."""
+  return dataclasses.asdict(case)
+
+
+def config_of(options: Options, case: Case) -> FinetuneConfig:
+  """The recipe of configs/sft.py, evaluated once at the end: nothing is selected."""
+  task, folder = TASKS[case.task], pathlib.Path(options.data)
+  config = get_config('smollm2').to_dict()
+  name, _, rank = case.method.partition('-')
+  config |= {'method': name, 'seed': case.seed}
+  if rank:
+    config['lora'] |= {'rank': int(rank)}
+  config['model'] |= {'source': options.model, 'dtype': case.dtype}
+  is_search = case.kind == 'tune'
+  config['data'] |= {
+    'train': str(folder / task.train),
+    'validation': '' if is_search else str(folder / task.test),
+    'holdout': _HOLDOUT if is_search else 0.0,
+    'max_length': task.length,
+    'max_eval_rows': case.rows,
+  }
+  config['data']['generation'] |= {
+    'samples': 0,
+    'answer': '' if is_search or not options.answers else task.answer,
+    'scored': options.answers,
+    'max_new_tokens': task.new_tokens,
+  }
+  config['optimizer'] |= {'learning_rate': case.rate}
+  config['train'] |= {
+    'steps': case.steps,
+    'batch': case.batch,
+    'evaluations': 1,
+    'buckets': (task.length // 2,),
+    'curve_rows': 0,
+    'curve_from': 0 if case.method == 'adapad' and not is_search else 64,
+  }
+  return finetune_config(config)
+
+
+def measure(run: Run, case: Case) -> Iterator[Row]:
+  """Loss and share of right answers, of prefixes and of the model as it was too."""
+  with tempfile.TemporaryDirectory() as folder:
+    found = train(config_of(run.options, case), pathlib.Path(folder) / 'run')
+  metrics = found['last']['metrics']
+  prefixes = [one or {} for one in found['prefix_metrics']]
+  yield row(
+    'held-out loss',
+    metrics['loss'],
+    'nats a token',
+    **dataclasses.asdict(case),
+    exact_match=metrics.get('exact_match'),
+    token_accuracy=metrics['token_accuracy'],
+    prefixes=[one.get('loss') for one in prefixes],
+    prefix_matches=[one.get('exact_match') for one in prefixes],
+    adapter_parameters=found['adapter_parameters'],
+    seconds=round(found['seconds'], 1),
+    device=jax.devices()[0].device_kind,
+  )
+
+
+def table(run: Run) -> str:
+  """A table for each task: every method at its rate, and AdaPaD minus each LoRA."""
+  rows = matching(run.results.rows(), {'kind': 'run', 'steps': run.options.steps})
+  parts = [
+    f'{task}:\n\n{_of_task(own)}'
+    for task in run.options.tasks
+    if (own := [one for one in rows if one['task'] == task])
+  ]
+  return '\n\n'.join(parts) or 'no such runs yet'
+
+
+def _of_task(rows: Sequence[Row]) -> str:
+  losses = {
+    method: {one['seed']: one['value'] for one in rows if one['method'] == method}
+    for method in METHODS
+  }
+  lines = []
+  for method in METHODS:
+    own = [one for one in rows if one['method'] == method]
+    if not own:
+      continue
+    matches = [
+      100 * one['exact_match'] for one in own if one['exact_match'] is not None
+    ]
+    values = list(losses[method].values())
+    spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
+    lines.append(
+      [
+        method,
+        f'{own[0]["rate"]:g}',
+        f'{np.mean(values):.4f}{spread}',
+        mean_sd(matches) if matches else '',
+        difference(losses['adapad'], losses[method]) if method != 'adapad' else '',
+        f'{own[0]["adapter_parameters"]:,}',
+      ]
+    )
+  head = ['method', 'rate', 'held-out loss', 'exact match, %', 'adapad minus it']
+  return markdown([*head, 'parameters'], lines)
+
+
+def difference(first: dict[int, float], second: dict[int, float]) -> str:
+  """Mean over common seeds, with a 95 % Student t interval."""
+  seeds = sorted(first.keys() & second.keys())
+  if not seeds:
+    return ''
+  gaps = np.array([first[seed] - second[seed] for seed in seeds])
+  if len(gaps) < 2:
+    return f'{gaps[0]:+.4f}'
+  half = stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
+  return f'{gaps.mean():+.4f} [{gaps.mean() - half:+.4f}, {gaps.mean() + half:+.4f}]'
+
+
+EXPERIMENT = Experiment(
+  'sft.comparison',
+  Options(),
+  measure,
+  cases,
+  key,
+  table,
+  needs=('model', 'data'),
+  own_process=True,
+)
+
+if __name__ == '__main__':
+  main(EXPERIMENT)
