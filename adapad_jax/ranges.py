@@ -41,14 +41,14 @@ class Range:
 
   def limit(self, value: float) -> str:
     """What a number breaks by not fitting 32 bits: 'at most 2147483647', or ''."""
+    if self.above == 0 and 0 < value < SMALLEST_FLOAT:
+      return f'at least {SMALLEST_FLOAT:.2g}'
     if self.most is not None:  # It says itself how far numbers go.
       return ''
     if isinstance(value, int):
       return f'at most {LARGEST_INT}' if abs(value) > LARGEST_INT else ''
     if not abs(value) <= LARGEST_FLOAT:
       return f'finite, at most {LARGEST_FLOAT:.2g}'
-    if self.above == 0 and 0 < value < SMALLEST_FLOAT:
-      return f'at least {SMALLEST_FLOAT:.2g}'
     return ''
 
   def describe(self, kind: type) -> str:
