@@ -4,7 +4,6 @@ import json
 
 from adapad_jax.commands import Request
 from adapad_jax.files import finite
-from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.tasks.files import existing
 from adapad_jax.training.cutting import check_cut
 from adapad_jax.training.saved import restore
@@ -29,6 +28,9 @@ def run(request: Request) -> None:
   check_cut(options['max_rank'], options['budget'])
   if is_regression(workdir):
     _require_known(request)
+    # Only such a run needs that package and scipy.
+    from adapad_jax.regression.evaluate import evaluate
+
     say(json.dumps(finite(evaluate(workdir, options['max_rank']))))
     return
   if options['input'] and options['split']:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub.constants
 import jax
@@ -12,7 +12,6 @@ from flax import nnx
 
 from adapad_jax.commands import Request
 from adapad_jax.models import Head, Source, max_length, outline
-from adapad_jax.regression.config import RegressionConfig
 from adapad_jax.settings import build
 from adapad_jax.sharding import make_mesh
 from adapad_jax.training.claim import read_workdir
@@ -21,6 +20,9 @@ from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.plan import choose_mesh, devices_of_model, find_model, nbytes
 from adapad_jax.training.terminal import say
 from adapad_jax.workdir import config_of, is_regression, versions
+
+if TYPE_CHECKING:
+  from adapad_jax.regression.config import RegressionConfig
 
 
 def run(request: Request) -> None:
@@ -67,7 +69,7 @@ def caches() -> dict[str, Any]:
   }
 
 
-def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
+def _config(request: Request) -> 'FinetuneConfig | RegressionConfig | None':
   """Of --config, else of the run in --workdir, else none."""
   values = request.config
   workdir = request.workdir and request.run_folder()
@@ -78,14 +80,17 @@ def _config(request: Request) -> FinetuneConfig | RegressionConfig | None:
   if values is None:
     return None
   if values.get('program') == 'regression':
+    # Only such a config needs that package and scipy.
+    from adapad_jax.regression.config import RegressionConfig
+
     return build(RegressionConfig, values)
   return finetune_config(values)
 
 
 def _of_config(
-  config: FinetuneConfig | RegressionConfig, commits: Commits
+  config: 'FinetuneConfig | RegressionConfig', commits: Commits
 ) -> dict[str, Any]:
-  if isinstance(config, RegressionConfig):
+  if not isinstance(config, FinetuneConfig):
     return {'mesh': dict(make_mesh(config.devices).shape)}
   source = find_model(at_commits(config, commits))
   commits = Commits(commits.model or source.commit, commits.data)

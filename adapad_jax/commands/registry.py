@@ -1,36 +1,35 @@
 """The modes by name."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 
-from adapad_jax.commands import (
-  Request,
-  chat,
-  evaluate,
-  export,
-  import_adapter,
-  info,
-  predict,
-  push,
-  report,
-  rerank,
-  train,
-)
+from adapad_jax.commands import Request
 from adapad_jax.commands.flags import TOGETHER, expanded, require_read
 from adapad_jax.processes import require_one
 from adapad_jax.settings import did_you_mean
 
+
+def _of(file: str) -> Callable[[Request], None]:
+  """`run` of a file here, imported when it is called: no mode waits for another's."""
+
+  def run_mode(request: Request) -> None:
+    importlib.import_module(f'adapad_jax.commands.{file}').run(request)
+
+  return run_mode
+
+
 MODES: dict[str, Callable[[Request], None]] = {
-  'train': train.run,
-  'eval': evaluate.run,
-  'predict': predict.run,
-  'chat': chat.run,
-  'export': export.run,
-  'push': push.run,
-  'import': import_adapter.run,
-  'rerank': rerank.run,
-  'info': info.run,
-  'report': report.run,
+  'train': _of('train'),
+  'eval': _of('evaluate'),
+  'predict': _of('predict'),
+  'chat': _of('chat'),
+  'export': _of('export'),
+  'push': _of('push'),
+  'import': _of('import_adapter'),
+  'rerank': _of('rerank'),
+  'info': _of('info'),
+  'report': _of('report'),
 }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
-from scipy import stats
+import scipy.special
 
 from adapad_jax import sharding
 from adapad_jax.regression.convergence import warn_unless
@@ -104,7 +104,7 @@ def noise_floor(noise: float, inputs: float, outputs: int, level: float) -> floa
   tall, wide = max(inputs, outputs), min(inputs, outputs)
   root = np.sqrt(max(tall - 1, 0.5)) + np.sqrt(wide)
   spread = root * (1 / np.sqrt(max(tall - 1, 0.5)) + 1 / np.sqrt(wide)) ** (1 / 3)
-  quantile = stats.gamma.ppf(1 - level, a=46.446, scale=0.186054) - 9.84801
+  quantile = 0.186054 * scipy.special.gammaincinv(46.446, 1 - level) - 9.84801
   return float(noise**2 * (root**2 + spread * quantile))
 
 

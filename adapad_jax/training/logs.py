@@ -3,13 +3,15 @@
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapad_jax.errors import doing
 from adapad_jax.files import finite
-from adapad_jax.training.board import Board
 from adapad_jax.training.wandb_log import WandbLog
 from adapad_jax.workdir import METRICS, RANKS, SAMPLES, JsonLines
+
+if TYPE_CHECKING:
+  from adapad_jax.training.board import Board
 
 
 class RunLog:
@@ -33,14 +35,22 @@ class RunLog:
     self._samples = functools.cache(lambda: JsonLines(workdir / SAMPLES, resume_at))
     self._folder = workdir / 'tensorboard'
     with doing(f'writing to {self._folder}'):
-      self._board = Board(self._folder, resume_at + 1)
+      self._folder.mkdir(parents=True, exist_ok=True)
+    self._board = functools.cache(lambda: self._open_board(resume_at + 1))
+
+  def _open_board(self, first: int) -> 'Board':
+    # At the first scalars, which are there after the first round: it brings torch in
+    # where that is installed, and a run should begin before that.
+    from adapad_jax.training.board import Board
+
+    return Board(self._folder, first)
 
   def metrics(self, step: int, values: Mapping[str, float]) -> None:
     """Writes scalars, named like 'train/loss'."""
     self._metrics.write(step, values)
     scalars = {k: v for k, v in finite(dict(values)).items() if v is not None}
     with doing(f'writing to {self._folder}'):
-      self._board.write(step, scalars)
+      self._board().write(step, scalars)
     if self._wandb is not None:
       self._wandb.metrics(step, scalars)
 
@@ -54,7 +64,8 @@ class RunLog:
 
   def close(self) -> None:
     """Frees TensorBoard's file; ends the run at W&B."""
-    self._board.close()
+    if self._board.cache_info().currsize:
+      self._board().close()
     if self._wandb is not None:
       self._wandb.close()
 
