@@ -49,6 +49,20 @@ class Ended(SystemExit):
     return f'ended by {self.kind.name}'
 
 
+def leave_on_interrupt() -> None:
+  """Ends the process on SIGINT in one line, where nothing is there to be cleaned up.
+
+  For the imports of a program: the KeyboardInterrupt of Python's own handler comes out
+  of the middle of them as a traceback, or is lost in a callback.
+  """
+
+  def leave(number: int, frame: FrameType | None) -> None:
+    _tell('interrupted')
+    _leave(signal.Signals(number))
+
+  signal.signal(signal.SIGINT, leave)
+
+
 @contextlib.contextmanager
 def ending_at_once(what: str) -> Iterator[None]:
   """Ends the process on a signal, with its clean-up if that takes seconds at most.

@@ -3,6 +3,13 @@
 python -m adapad_jax.main --config=configs/glue.py:quickstart
 """
 
+# ruff: noqa: E402
+from adapad_jax import interrupt
+
+if __name__ == '__main__':
+  # Before the other imports, in the middle of which Ctrl-C would show a traceback.
+  interrupt.leave_on_interrupt()
+
 import os
 import pathlib
 import sys
@@ -35,7 +42,6 @@ def main(argv: list[str]) -> None:
   from adapad_jax import errors
   from adapad_jax.commands import Request, registry
   from adapad_jax.compilation import keep_compiled
-  from adapad_jax.interrupt import ending_at_once
   from adapad_jax.processes import Cluster, ending_together
   from adapad_jax.training import Diverged, Interrupted
   from adapad_jax.training.terminal import say
@@ -52,7 +58,7 @@ def main(argv: list[str]) -> None:
     options={name: values[name].value for name in OPTIONS},
     given=tuple(name for name in ('config', *FLAGS) if values[name].present),
   )
-  with ending_at_once(f'--mode={values.mode}'), ending_together():
+  with interrupt.ending_at_once(f'--mode={values.mode}'), ending_together():
     try:
       Cluster(
         values.coordinator,

@@ -159,6 +159,30 @@ def test_outside_the_main_thread_nothing_changes():
   assert found == [signal.SIG_DFL, False]
 
 
+IMPORTS = """
+import runpy, sys, time
+class Slow:
+  def find_spec(self, name, *rest):
+    if name == waited_for:
+      print('waits', flush=True)
+      time.sleep(100)
+waited_for, sys.argv[1:] = sys.argv[1], ['--mode=info']
+sys.meta_path.insert(0, Slow())
+runpy.run_module('adapad_jax.main', run_name='__main__')
+"""
+
+
+@pytest.mark.parametrize('module', ['absl', 'ml_collections', 'jax', 'flax'])
+def test_the_program_ends_in_one_line_while_it_imports(module):
+  with started(IMPORTS, module) as process:
+    read_until(process, 'waits')
+    time.sleep(0.2)
+    process.send_signal(INT)
+    said, _ = process.communicate(timeout=30)
+  assert process.returncode == 128 + INT
+  assert said == 'interrupted\n'
+
+
 MAIN = """
 import sys
 from absl import app

@@ -54,7 +54,7 @@ def _finetune(request: Request) -> None:
     there = request.workdir
     plan = make_plan(config, commits=begun_with(there) if there else LATEST)
     say(dry_run(plan))
-    say('compiling, to tell what it takes of memory ...')
+    say('compiling the round and the evaluation, to estimate the memory they take ...')
     say(str(estimate(plan)))
     return
   workdir = at(request.workdir or default_workdir(config))

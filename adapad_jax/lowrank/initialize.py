@@ -57,11 +57,19 @@ def init_updates(
   """
   if how not in INITIALIZERS:
     raise ValueError(f'unknown init {how!r}; choose from {sorted(INITIALIZERS)}')
-  draw = jax.jit(INITIALIZERS[how], static_argnums=1)
-  return {
-    name: LowRank(
-      draw(jax.random.fold_in(key, m), (workers, features_in)),
-      jnp.zeros((workers, features_out)),
+  a_RI = {}
+  for width in {features_in: None for features_in, _ in shapes.values()}:
+    # A loop, whose body is compiled once and not again for every module: that took
+    # seconds before the first step.
+    places = {name: m for m, name in enumerate(shapes) if shapes[name][0] == width}
+    drawn_MRI = jax.lax.map(
+      lambda m, width=width: INITIALIZERS[how](
+        jax.random.fold_in(key, m), (workers, width)
+      ),
+      jnp.array(list(places.values())),
     )
-    for m, (name, (features_in, features_out)) in enumerate(shapes.items())
+    a_RI |= dict(zip(places, drawn_MRI, strict=True))
+  return {
+    name: LowRank(a_RI[name], jnp.zeros((workers, features_out)))
+    for name, (_, features_out) in shapes.items()
   }

