@@ -150,9 +150,10 @@ def in_child(job, flags):
 def main():
   job = {'check': check, 'execute': execute}[sys.argv[1]]
   # All that children need is imported before they fork; no device is.
-  import adapad_jax.commands.registry  # noqa: F401
   import configs.glue  # noqa: F401
+  from tests.forked import import_modes
 
+  import_modes()
   print(json.dumps([in_child(job, flags) for flags in json.load(sys.stdin)]))
 
 

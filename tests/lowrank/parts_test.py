@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adapad_jax.lowrank import Delta, Deployed, LowRank, Packing, init_updates
+from adapad_jax.lowrank import (
+  INITIALIZERS,
+  Delta,
+  Deployed,
+  LowRank,
+  Packing,
+  init_updates,
+)
 
 
 def test_a_rows_term_and_its_gradients_follow_the_masks():
@@ -64,6 +71,18 @@ def test_the_deployed_update_is_a_prefix_of_the_active_components():
   for prefix, used in ((0, 0), (1, 1), (2, 2), (3, 2)):
     got = deployed.deltas(('m',), 2, prefix)['m'](x)
     np.testing.assert_allclose(got, x @ a[:used].T @ b[:used], atol=1e-5)
+
+
+@pytest.mark.parametrize('how', ['kaiming', 'gaussian', 'orthonormal'])
+def test_a_module_starts_as_its_place_among_all_says(how):
+  shapes = {'q': (8, 3), 'down': (12, 8), 'k': (8, 4), 'up': (12, 1)}
+  key = jax.random.key(11)
+  found = jax.jit(lambda key: init_updates(key, shapes, 3, how))(key)
+  assert set(found) == set(shapes)
+  for m, (name, (i, o)) in enumerate(shapes.items()):
+    alone = INITIALIZERS[how](jax.random.fold_in(key, m), (3, i))
+    np.testing.assert_allclose(found[name].a_RI, alone, rtol=1e-6, atol=1e-7)
+    assert found[name].b_RO.shape == (3, o) and not found[name].b_RO.any()
 
 
 @pytest.mark.parametrize('how', ['kaiming', 'gaussian', 'orthonormal'])

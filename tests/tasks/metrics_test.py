@@ -73,3 +73,43 @@ def test_regression_and_classification_equal_sklearn():
   f1 = np.mean(sklearn.metrics.f1_score(label, predicted, average=None))
   assert found['f1_macro'] == pytest.approx(f1)
   assert found['accuracy'] == pytest.approx(np.mean(label == predicted))
+
+
+LABELS = {
+  'two': ([0, 1, 1, 0, 1], [0, 1, 0, 1, 1]),
+  'four': ([0, 1, 2, 3, 3, 2, 1, 0, 2], [0, 1, 2, 2, 3, 2, 0, 0, 1]),
+  'one is never predicted': ([0, 1, 2, 2, 1, 0], [0, 1, 1, 0, 1, 0]),
+  'one is only predicted': ([0, 1, 1, 0, 1], [2, 1, 0, 0, 2]),
+  'with a gap': ([5, 9, 9, 5], [5, 5, 9, 5]),
+  'none right': ([0, 1, 0, 1, 2], [1, 0, 2, 2, 0]),
+}
+
+
+@pytest.mark.parametrize('case', LABELS)
+def test_counts_of_classes_equal_sklearn(case):
+  label, predicted = map(np.array, LABELS[case])
+  found = metrics.classification(label, predicted)
+  f1 = sklearn.metrics.f1_score(label, predicted, average='macro', zero_division=0)
+  matthews = sklearn.metrics.matthews_corrcoef(label, predicted)
+  assert found['f1_macro'] == pytest.approx(f1, abs=1e-12)
+  assert found['matthews_correlation'] == pytest.approx(matthews, abs=1e-12)
+  if max(*label, *predicted) == 1:
+    f1 = sklearn.metrics.f1_score(label, predicted)
+    assert metrics.accuracy_f1(label, predicted)['f1'] == pytest.approx(f1, abs=1e-12)
+
+
+def test_matthews_of_a_million_rows_does_not_overflow():
+  """Products of four counts are beyond 64 bits."""
+  label = np.arange(1_000_000, dtype=np.int32) % 2
+  predicted = np.where(np.arange(len(label)) % 10 == 0, 1 - label, label)
+  want = sklearn.metrics.matthews_corrcoef(label, predicted)
+  found = metrics.matthews(label, predicted)['matthews_correlation']
+  assert found == pytest.approx(want, abs=1e-12)
+
+
+def test_spearman_shares_ranks_among_equals():
+  label = np.array([1.0, 2, 2, 3, 3, 3, 5])
+  predicted = np.array([0.5, 0.5, 2, 1, 4, 4, 4])
+  want = scipy.stats.spearmanr(label, predicted).statistic
+  found = metrics.pearson_spearman(label, predicted)['spearmanr']
+  assert found == pytest.approx(want, abs=1e-12)
