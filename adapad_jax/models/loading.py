@@ -52,6 +52,18 @@ class Pretrained:
     return self.source.folder
 
 
+class _OneKey:
+  """Gives initialisers a key where nothing but their shapes is wanted.
+
+  The count in `nnx.Rngs` is a variable. Traced, each of its steps has jax look through
+  all that was traced before: most of the time that an outline took.
+  """
+
+  def params(self) -> jax.Array:
+    """Always the same key."""
+    return jax.random.key(0)
+
+
 def outline(
   source: str | Source,
   head: Head,
@@ -96,7 +108,7 @@ def outline(
   runtime = Runtime(DTYPES[dtype], scan, remat, fused)
   with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
-    module = nnx.eval_shape(lambda: family.build(config, head, runtime, nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: family.build(config, head, runtime, _OneKey()))
   return Pretrained(
     model=module,
     head=head,
