@@ -2,8 +2,8 @@
 
 Every function takes labels and predictions of a whole split, (N,) each, in any
 order that is the same for both, and returns metrics by name. None warns: constant
-predictions give a Matthews correlation of 0 and a Pearson correlation of NaN. Written
-in numpy, since scikit-learn and scipy.stats take more than a second to import.
+predictions give a Matthews correlation of 0 and a Pearson correlation of NaN. The
+libraries take seconds to import, so whoever needs one imports it.
 """
 
 from collections.abc import Callable
@@ -19,32 +19,32 @@ def accuracy(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
 
 
 def matthews(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
-  """Matthews correlation, the metric of CoLA.
-
-  For more classes than two it is the correlation R_K of Gorodkin (2004): of the
-  one-hot labels and the one-hot predictions, summed over the classes.
-  """
+  """Matthews correlation, the metric of CoLA."""
   if not np.ptp(label_N) or not np.ptp(predicted_N):
     return {'matthews_correlation': 0.0}
-  true_C, predicted_C, right_C = _counts(label_N, predicted_N)
-  rows = float(len(label_N))
-  together = right_C.sum() * rows - true_C @ predicted_C
-  spreads = (rows**2 - true_C @ true_C) * (rows**2 - predicted_C @ predicted_C)
-  return {'matthews_correlation': float(together / np.sqrt(spreads))}
+  import sklearn.metrics
+
+  value = sklearn.metrics.matthews_corrcoef(label_N, predicted_N)
+  return {'matthews_correlation': float(value)}
 
 
 def accuracy_f1(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Accuracy, F1 of class 1 and their mean, as for MRPC and QQP."""
+  import sklearn.metrics
+
   right = accuracy(label_N, predicted_N)['accuracy']
-  is_N, said_N = label_N == 1, predicted_N == 1
-  f1 = float(_f1(is_N.sum(), said_N.sum(), (is_N & said_N).sum()))
+  f1 = float(sklearn.metrics.f1_score(label_N, predicted_N, zero_division=0))
   return {'accuracy': right, 'f1': f1, 'combined_score': (right + f1) / 2}
 
 
 def pearson_spearman(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Pearson and Spearman correlation and their mean, as for STS-B."""
+  import scipy.stats
+
   pearson = correlation(label_N, predicted_N)
-  spearman = correlation(_ranks(label_N), _ranks(predicted_N))
+  spearman = correlation(
+    scipy.stats.rankdata(label_N), scipy.stats.rankdata(predicted_N)
+  )
   if not np.isfinite(predicted_N).all():
     spearman = float('nan')
   return {
@@ -56,9 +56,12 @@ def pearson_spearman(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, 
 
 def classification(label_N: np.ndarray, predicted_N: np.ndarray) -> dict[str, float]:
   """Accuracy, mean F1 over the classes and Matthews correlation."""
+  import sklearn.metrics
+
+  f1 = sklearn.metrics.f1_score(label_N, predicted_N, average='macro', zero_division=0)
   return {
     **accuracy(label_N, predicted_N),
-    'f1_macro': float(np.mean(_f1(*_counts(label_N, predicted_N)))),
+    'f1_macro': float(f1),
     **matthews(label_N, predicted_N),
   }
 
@@ -92,29 +95,3 @@ def correlation(x_N: np.ndarray, y_N: np.ndarray) -> float:
   if not scale:
     return float('nan')
   return float(np.clip(dx_N @ dy_N / scale, -1, 1))
-
-
-def _counts(
-  label_N: np.ndarray, predicted_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Rows of a class, rows predicted so, and both, for every class that occurs: (C,).
-
-  In float64, for products of counts are beyond 32 bits.
-  """
-  classes_C, index_2N = np.unique(
-    np.concatenate([label_N, predicted_N]), return_inverse=True
-  )
-  label_N, predicted_N = np.split(index_2N, 2)
-  count = lambda x_N: np.bincount(x_N, minlength=len(classes_C)).astype(np.float64)
-  return count(label_N), count(predicted_N), count(label_N[label_N == predicted_N])
-
-
-def _f1(true: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> np.ndarray:
-  """2 right / (true + predicted), the harmonic mean of precision and recall; or 0."""
-  return 2 * right / np.maximum(true + predicted, 1)
-
-
-def _ranks(x_N: np.ndarray) -> np.ndarray:
-  """Ranks counted from one; equal values share the mean of theirs."""
-  _, index_N, count_U = np.unique(x_N, return_inverse=True, return_counts=True)
-  return (np.cumsum(count_U) - (count_U - 1) / 2)[index_N]
