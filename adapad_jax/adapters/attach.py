@@ -14,6 +14,7 @@ from flax import nnx
 
 from adapad_jax.adapters.locate import linears, parent_of
 from adapad_jax.adapters.trained_head import HeadParams, TrainedLinear
+from adapad_jax.models.quantised import kernel_shape
 from adapad_jax.models.split import Division, gather_on_use
 from adapad_jax.sharding import MODEL
 
@@ -61,7 +62,7 @@ def attach(
       stacked.setdefault((id(parent), leaf), {})[layer] = delta
   for (key, leaf), by_layer in stacked.items():
     linear = getattr(parents[key], leaf)
-    delta = _stack(by_layer, linear.kernel.shape[0])
+    delta = _stack(by_layer, kernel_shape(linear)[0])
     setattr(parents[key], leaf, Adapted(linear, delta))
   for name, params in head.items():
     parent, leaf, _ = parent_of(model, name)

@@ -10,17 +10,18 @@ from typing import Any
 
 from flax import nnx
 
+from adapad_jax.models.quantised import Linear
 from adapad_jax.models.stack import STACKED, Stacked
 
 
-def linears(model: nnx.Module) -> dict[str, nnx.Linear]:
-  """Every `nnx.Linear` by dotted name, layers in their natural order.
+def linears(model: nnx.Module) -> dict[str, Linear]:
+  """Every linear layer by dotted name, layers in their natural order.
 
   The linear of a scanned stack appears under the name of each of its layers.
   """
-  found: dict[str, nnx.Linear] = {}
+  found: dict[str, Linear] = {}
   for path, module in nnx.iter_modules(model):
-    if isinstance(module, nnx.Linear):
+    if isinstance(module, Linear):
       for name in _names(model, path):
         found[name] = module
   return dict(sorted(found.items(), key=lambda item: _natural(item[0])))

@@ -5,17 +5,23 @@ from flax import nnx
 
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.lowrank import Adapter
+from adapad_jax.models.quantised import PackedLinear
 
 
 def merge(model: nnx.Module, adapter: Adapter) -> nnx.Module:
   """Adds the updates to the kernels of `model`, in place, in float32; sets the head.
 
   Raises:
-    ValueError: if an update has another shape than its kernel.
+    ValueError: if an update has another shape than its kernel, or that is quantised.
   """
   for name, update in adapter.modules.items():
     parent, leaf, layer = parent_of(model, name)
-    kernel = getattr(parent, leaf).kernel
+    if isinstance(linear := getattr(parent, leaf), PackedLinear):
+      raise ValueError(
+        f'the kernel of {name} is held as {linear.packing.form}, and a sum with its'
+        " update would have to be rounded again; load the model with weights=''"
+      )
+    kernel = linear.kernel
     value, delta_IO = kernel[...], jnp.asarray(update.weight())
     if value.shape[-2:] != delta_IO.shape:
       raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears
+from adapad_jax.models.quantised import kernel_shape
 from adapad_jax.ranges import Natural, Text
 from adapad_jax.settings import check
 
@@ -39,7 +40,7 @@ class Targets:
 
 def linear_shapes(model: nnx.Module) -> dict[str, tuple[int, int]]:
   """(in, out) features of every linear layer, by dotted name."""
-  return {name: module.kernel.shape[-2:] for name, module in linears(model).items()}
+  return {name: kernel_shape(layer)[-2:] for name, layer in linears(model).items()}
 
 
 def choose(

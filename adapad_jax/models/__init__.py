@@ -5,6 +5,7 @@ from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
 from adapad_jax.models.loading import (
   DTYPES,
+  WEIGHTS,
   Pretrained,
   fill,
   load,
@@ -23,6 +24,7 @@ from adapad_jax.models.tokenizer import load_tokenizer
 
 __all__ = [
   'DTYPES',
+  'WEIGHTS',
   'Division',
   'Family',
   'Head',

@@ -41,11 +41,16 @@ class StoredTensor:
     if not self.shape:
       out[...] = self.rows(0, 1)
       return
+    for rows, piece in self.pieces():
+      out[rows] = piece
+
+  def pieces(self) -> Iterator[tuple[slice, np.ndarray]]:
+    """All rows, some at a time; the tensor has at least one axis."""
     row_bytes = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
     step = max(1, _PIECE_BYTES // row_bytes)
     for start in range(0, self.shape[0], step):
       stop = min(start + step, self.shape[0])
-      out[start:stop] = self.rows(start, stop)
+      yield slice(start, stop), self.rows(start, stop)
 
 
 _PIECE_BYTES = 2**23

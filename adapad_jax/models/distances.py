@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from adapad_jax.models.quantised import Linear
+
 
 def rows(length: int, buckets: int, max_distance: int) -> np.ndarray:
   """Rows (R,) of the relative table that distances 1 - L ... L - 1 read.
@@ -38,12 +40,12 @@ def _bucket(distance_R: np.ndarray, middle: int, max_distance: int) -> np.ndarra
 def project(linear: nnx.Module, table_RD: jax.Array, batch: int) -> jax.Array:
   """Passes the table through a projection: (1, R, O), or (B, R, O) if rows differ.
 
-  A plain `nnx.Linear` treats every row of the batch alike. Anything else in its place
+  A plain linear layer treats every row of the batch alike. Anything else in its place
   may adapt each row in its own way: its method `broadcast(table_RD)` is used where it
   has one, and should return (B, R, O) or (1, R, O); otherwise it is called on a copy
   of the table per row.
   """
-  if isinstance(linear, nnx.Linear):
+  if isinstance(linear, Linear):
     return linear(table_RD)[None]
   if hasattr(linear, 'broadcast'):
     return linear.broadcast(table_RD)

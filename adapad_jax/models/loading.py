@@ -11,13 +11,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.files import read_json
-from adapad_jax.models import checkpoint_files, sources, weights
+from adapad_jax.models import checkpoint_files, quantised, sources, weights
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
 from adapad_jax.models.sources import Source
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+# What frozen kernels may be held in; '' is the model's dtype.
+WEIGHTS = ('', *quantised.FORMS)
+# Linear layers that are no part of the head and yet stay as they are.
+_WHOLE = ('lm_head',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +73,7 @@ def outline(
   head: Head,
   *,
   dtype: str = 'float32',
+  weights: str = '',
   hidden_dropout: float | None = None,
   attention_dropout: float | None = None,
   scan: bool = False,
@@ -85,6 +90,8 @@ def outline(
     head: what the model computes.
     dtype: 'float32' or 'bfloat16', of the frozen parameters and the activations;
       norms, softmax and the head stay in float32.
+    weights: what the kernels of frozen linear layers are held in, one of `WEIGHTS`;
+      they are widened to dtype where they are used. '' holds them in dtype.
     hidden_dropout: replaces the model's own rate, None keeps it.
     attention_dropout: likewise for the attention probabilities.
     scan: run the layers as one scanned layer.
@@ -93,11 +100,13 @@ def outline(
       acts on its probabilities.
 
   Raises:
-    ValueError: if the source, its model type, the head, dtype or a rate is not one
-      that works.
+    ValueError: if the source, its model type, the head, dtype, weights or a rate is
+      not one that works.
   """
   if dtype not in DTYPES:
     raise ValueError(f'unknown dtype {dtype!r}; choose from {sorted(DTYPES)}')
+  if weights not in WEIGHTS:
+    raise ValueError(f'unknown weights {weights!r}; choose from {WEIGHTS}')
   found = sources.find(source)
   raw = read_hf_config(found.folder)
   family = family_of(str(raw.get('model_type')))
@@ -108,7 +117,13 @@ def outline(
   runtime = Runtime(DTYPES[dtype], scan, remat, fused)
   with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
-    module = nnx.eval_shape(lambda: family.build(config, head, runtime, _OneKey()))
+    whole = (*family.head_modules(head), *_WHOLE)
+
+    def build() -> nnx.Module:
+      module = family.build(config, head, runtime, _OneKey())
+      return quantised.pack_linears(module, weights, whole) if weights else module
+
+    module = nnx.eval_shape(build)
   return Pretrained(
     model=module,
     head=head,
@@ -132,7 +147,8 @@ def fill(
 ) -> Pretrained:
   """Reads the weights of an outlined model, and downloads them if need be.
 
-  Needs memory for the parameters and a few megabytes more.
+  Needs memory for the parameters as they are held, and a few megabytes more: kernels
+  are quantised while they are read.
 
   Args:
     outlined: from `outline`.
@@ -165,6 +181,7 @@ def load(
   head: Head,
   *,
   dtype: str = 'float32',
+  weights: str = '',
   hidden_dropout: float | None = None,
   attention_dropout: float | None = None,
   seed: int = 0,
@@ -183,6 +200,7 @@ def load(
     source,
     head,
     dtype=dtype,
+    weights=weights,
     hidden_dropout=hidden_dropout,
     attention_dropout=attention_dropout,
     scan=scan,

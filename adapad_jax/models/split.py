@@ -34,7 +34,11 @@ def division(family: Family, params: Any, parts: int) -> Division:
   found = []
   for keys, param in nnx.to_flat_state(params):
     path = dotted(keys)
-    wanted = [axis for rule, axis in family.splits if re.fullmatch(rule, path)]
+    # What is packed has the axes of its kernel the other way round.
+    kernel = re.sub(r'\.(codes|scales)$', '.kernel', path)
+    turn = (lambda axis: axis) if kernel == path else (lambda axis: -3 - axis)
+    rules = family.splits
+    wanted = [turn(axis) for rule, axis in rules if re.fullmatch(rule, kernel)]
     # The other axis of a matrix, if the wanted one cannot be divided.
     fits = [a for w in wanted for a in (w, -3 - w) if param.shape[a] % parts == 0]
     found += [(path, fits[0])] if fits else []

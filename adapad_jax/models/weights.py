@@ -14,10 +14,13 @@ from flax import nnx
 from adapad_jax.models import stack
 from adapad_jax.models.checkpoint_files import StoredTensor
 from adapad_jax.models.family import Family
+from adapad_jax.models.quantised import Packing
 from adapad_jax.models.split import dotted
 
 # Last part of a module path -> what torch calls the tensor.
-_TORCH_LEAF = dict.fromkeys(('kernel', 'scale', 'excess', 'embedding'), 'weight')
+_TORCH_LEAF = dict.fromkeys(
+  ('kernel', 'codes', 'scale', 'excess', 'embedding'), 'weight'
+)
 _ALIGNMENT = 64  # bytes, as XLA wants it
 _SHOWN = 12  # names in a warning
 
@@ -34,8 +37,9 @@ class Slot:
     names: torch's names; several if the leaf stacks several layers.
     shape: torch's shape of each tensor.
     leaf: shape and dtype of the leaf.
-    kind: last part of the path: 'kernel', 'bias', 'scale', 'excess', 'embedding' or
-      other.
+    kind: last part of the path: 'kernel', 'codes', 'bias', 'scale', 'excess',
+      'embedding' or other.
+    packing: of codes, whose scales lie beside them; else None.
   """
 
   path: tuple
@@ -43,12 +47,21 @@ class Slot:
   shape: tuple[int, ...]
   leaf: jax.ShapeDtypeStruct
   kind: str
+  packing: Packing | None = None
+
+  @property
+  def beside(self) -> tuple:
+    """Path of the scales that go with codes."""
+    return (*self.path[:-1], 'scales')
 
 
 def slots_of(module: nnx.Module) -> list[Slot]:
-  """Lists the leaves of an abstract or filled module, the largest first."""
+  """Lists the leaves of an abstract or filled module, the largest first.
+
+  The scales of packed kernels have no slot of their own.
+  """
   state = nnx.to_flat_state(nnx.state(module, nnx.Param))
-  slots = [_slot(path, param) for path, param in state]
+  slots = [_slot(path, param) for path, param in state if path[-1] != 'scales']
   return sorted(slots, key=lambda s: -s.leaf.size * s.leaf.dtype.itemsize)
 
 
@@ -58,9 +71,12 @@ def _slot(path: tuple, param: nnx.Param) -> Slot:
   parts[-1] = _TORCH_LEAF.get(kind, kind)
   shape = param.shape[1:] if stack.STACKED in parts else param.shape
   shape = shape[::-1] if kind == 'kernel' else shape
+  packing = param.get_metadata().get('packing')
+  if packing is not None:
+    shape = (shape[0], packing.features)
   names = tuple(stack.unrolled_paths(parts, param.shape))
   leaf = jax.ShapeDtypeStruct(param.shape, param.dtype)
-  return Slot(path, names, tuple(shape), leaf, kind)
+  return Slot(path, names, tuple(shape), leaf, kind, packing)
 
 
 def match(
@@ -195,17 +211,51 @@ def fill(
   graph, state = nnx.split(module)
   flat = dict(nnx.to_flat_state(state))
   for slot in slots:
-    host = _aligned(slot.leaf.shape, slot.leaf.dtype)
-    parts = host if stack.STACKED in slot.path else [host]
-    for name, part in zip(slot.names, parts, strict=True):
-      out = part.T if slot.kind == 'kernel' else part
-      if name in stored:
-        stored[name].read_into(out)
-      else:
-        out[...] = _draw(name, slot, seed, std)
-    array = jax.block_until_ready(place(dotted(slot.path), host))
-    flat[slot.path] = flat[slot.path].replace(array)
+    draw = lambda name, slot=slot: _draw(name, slot, seed, std)
+    if slot.packing is None:
+      hosts = {slot.path: _read(slot, stored, draw)}
+    else:
+      hosts = _read_packed(slot, stored, draw)
+    for path, host in hosts.items():
+      array = jax.block_until_ready(place(dotted(path), host))
+      flat[path] = flat[path].replace(array)
   return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _read(
+  slot: Slot, stored: Mapping[str, StoredTensor], draw: Callable[[str], np.ndarray]
+) -> np.ndarray:
+  """The array of a leaf."""
+  host = _aligned(slot.leaf.shape, slot.leaf.dtype)
+  for name, part in zip(slot.names, _parts(slot, host), strict=True):
+    out = part.T if slot.kind == 'kernel' else part
+    if name in stored:
+      stored[name].read_into(out)
+    else:
+      out[...] = draw(name)
+  return host
+
+
+def _read_packed(
+  slot: Slot, stored: Mapping[str, StoredTensor], draw: Callable[[str], np.ndarray]
+) -> dict[tuple, np.ndarray]:
+  """The arrays of codes and scales, by path; a tensor is packed as it is read."""
+  packing = slot.packing
+  codes = _aligned(slot.leaf.shape, slot.leaf.dtype)
+  scales = _aligned((*codes.shape[:-1], packing.blocks), np.dtype('float32'))
+  parts = zip(slot.names, _parts(slot, codes), _parts(slot, scales), strict=True)
+  for name, codes_part, scales_part in parts:
+    whole = lambda name=name: [(slice(None), draw(name))]
+    for rows, piece in stored[name].pieces() if name in stored else whole():
+      codes_part[rows], found = packing.pack(piece)
+      if packing.scaled:
+        scales_part[rows] = found
+  return {slot.path: codes} | ({slot.beside: scales} if packing.scaled else {})
+
+
+def _parts(slot: Slot, host: np.ndarray) -> Iterable[np.ndarray]:
+  """The part of every torch tensor in an array."""
+  return host if stack.STACKED in slot.path else [host]
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
