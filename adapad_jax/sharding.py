@@ -73,7 +73,8 @@ def devices_for(weights: int, free: int, rows: int = 0) -> int:
     raise ValueError(
       f'weights of {weights / 2**30:.1f} GiB do not fit {most} device(s) of'
       f' {limit / 2**30:.1f} GiB with room for activations{sharing}; use more devices,'
-      ' model.dtype=bfloat16, or set mesh.model to try it all the same'
+      ' model.dtype=bfloat16 or model.weights=nf4, or set mesh.model to try it all the'
+      ' same'
     )
   return found
 

@@ -56,7 +56,7 @@ def mesh_of(config: FinetuneConfig, source: Source) -> jax.sharding.Mesh:
   model, rows = config.model, config.train.batch // config.train.accumulate
   # Which head it is makes no difference to how many devices hold the backbone.
   head = Head('classification')
-  outlined = outline(source, head, dtype=model.dtype)
+  outlined = outline(source, head, dtype=model.dtype, weights=model.weights)
   weights = nbytes(nnx.state(outlined.model))
   return choose_mesh(config.mesh, rows, devices_of_model(config.mesh, rows, weights))
 

@@ -49,6 +49,11 @@ def run(request: Request) -> None:
   _check(request)
   destination = Destination(options['out'], options['format'], options['base_name'])
   config = finetune_config(request.config)
+  if config.model.weights:
+    raise ValueError(
+      'rerank weighs an update by the kernels of its base as they are, so it needs'
+      f" model.weights='', not {config.model.weights!r}"
+    )
   # Activations are looked at layer by layer, on whole weights.
   unrolled = dataclasses.replace(config.model, scan=False)
   whole = MeshConfig(1, 1, 1)

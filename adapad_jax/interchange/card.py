@@ -5,7 +5,6 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-import jax
 from flax import nnx
 
 from adapad_jax.adapters.targets import layer_of
@@ -138,8 +137,12 @@ def snippet(release: Release, merged: bool) -> str:
 
 
 def dtype_of(base: Pretrained) -> str:
-  """The dtype that a model computes in: that of its largest parameter."""
-  leaves = jax.tree.leaves(nnx.state(base.model, nnx.Param))
+  """The dtype that a model computes in: that of its largest parameter.
+
+  Packed kernels do not count, as they are widened first.
+  """
+  state = nnx.to_flat_state(nnx.state(base.model, nnx.Param))
+  leaves = [param for path, param in state if path[-1] not in ('codes', 'scales')]
   return max(leaves, key=lambda leaf: leaf.size).dtype.name
 
 

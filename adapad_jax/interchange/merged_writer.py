@@ -1,5 +1,6 @@
 """Writes W + Delta W and the head as a complete Hugging Face checkpoint."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -23,6 +24,7 @@ from adapad_jax.interchange.verify import (
 from adapad_jax.models import Pretrained, load, load_tokenizer, stack, weights
 from adapad_jax.models.checkpoint_files import open_tensors
 from adapad_jax.models.families import family_of
+from adapad_jax.models.originals import with_originals
 from adapad_jax.tasks.task import Batch
 
 _WEIGHTS = 'model.safetensors'
@@ -59,7 +61,8 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
   """Writes the model, loads it back, and keeps the folder only if both agree.
 
   The sum is taken in float32 from the base model's own files and cast back to the
-  dtype that they have, so that it does not depend on how the base was loaded.
+  dtype that they have, so that it does not depend on how the base was loaded: a base
+  with packed kernels is read again for the comparison.
 
   Args:
     release: what to write.
@@ -69,9 +72,11 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
       report says how far they are apart.
 
   Raises:
-    ValueError: if `out` exists or cannot be written, or what is on disk differs.
+    ValueError: if `out` exists or cannot be written, what is on disk differs, or the
+      base has packed kernels of which no file has the original.
   """
-  base = release.base
+  base = with_originals(release.base)
+  release = dataclasses.replace(release, base=base)
   with new_folder(out) as folder:
     tensors = _of_text(base.family, merged_tensors(release))
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})

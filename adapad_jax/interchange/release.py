@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +11,8 @@ from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained
+from adapad_jax.models.originals import form_of, original_kernels
+from adapad_jax.models.quantised import widened_kernel
 from adapad_jax.origins import HubCommit
 
 
@@ -120,17 +122,28 @@ def head_names(base: Pretrained) -> list[str]:
 
 
 def kernel_of(base: Pretrained, name: str) -> np.ndarray:
-  """The kernel (I, O) of a linear layer, scanned or not, in its own dtype."""
+  """The kernel (I, O) of a linear layer, scanned or not, in its own dtype.
+
+  In float32, if it is packed.
+  """
   parent, leaf, layer = parent_of(base.model, name)
-  kernel = getattr(parent, leaf).kernel[...]
+  kernel = widened_kernel(getattr(parent, leaf))
   return np.asarray(kernel if layer is None else kernel[layer])
 
 
+def _kernels(base: Pretrained, modules: list[str]) -> Iterable[tuple[str, np.ndarray]]:
+  """The kernels by name; of packed ones those of the files, unless they were drawn."""
+  drawn = {f'{name}.weight' for name in modules} & set(base.initialised)
+  if form_of(base) and not drawn:
+    return original_kernels(base, modules)
+  return ((name, kernel_of(base, name)) for name in modules)
+
+
 def digest(base: Pretrained, modules: list[str]) -> str:
-  """A fingerprint of the layers under an adapter, the same in float32 and bfloat16."""
+  """A fingerprint of the layers under an adapter, whatever they are held in."""
   hasher = hashlib.blake2b(digest_size=16)
-  for name in modules:
-    rounded = kernel_of(base, name).astype(ml_dtypes.bfloat16)
+  for name, kernel_IO in _kernels(base, modules):
+    rounded = kernel_IO.astype(ml_dtypes.bfloat16)
     hasher.update(name.encode())
     hasher.update(np.ascontiguousarray(rounded).view(np.uint16))
   return hasher.hexdigest()

@@ -196,6 +196,14 @@ def kernel_shape(linear: Linear) -> tuple[int, ...]:
   return linear.kernel.shape
 
 
+def widened_kernel(linear: Linear) -> jax.Array:
+  """The kernel (..., I, O), whatever its form; of a packed one in float32."""
+  if not isinstance(linear, PackedLinear):
+    return linear.kernel[...]
+  scales = None if linear.scales is None else linear.scales[...]
+  return jnp.swapaxes(linear.packing.unpack(linear.codes[...], scales), -1, -2)
+
+
 def pack_linears(model: nnx.Module, form: str, whole: tuple[str, ...]) -> nnx.Module:
   """Puts packed layers, still to be filled, in the place of a model's linear ones.
 

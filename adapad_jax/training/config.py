@@ -9,7 +9,7 @@ from adapad_jax.adapters import Targets
 from adapad_jax.files import require_shape
 from adapad_jax.lowrank import INITIALIZERS
 from adapad_jax.methods import METHODS
-from adapad_jax.models import DTYPES
+from adapad_jax.models import DTYPES, WEIGHTS
 from adapad_jax.optim import Optimizer
 from adapad_jax.ranges import (
   LARGEST_INT,
@@ -36,7 +36,9 @@ class ModelConfig:
     source: 'package:NAME/FOLDER', a directory, or a hub id, ID or ID@REVISION; a
       directory wins over an id of the same name.
     revision: branch, tag or commit of a hub id; '' means its main branch.
-    dtype: of the frozen weights: 'float32' or 'bfloat16'.
+    dtype: of the frozen weights and the activations: 'float32' or 'bfloat16'.
+    weights: what the kernels of frozen linear layers are held in: '' (as dtype),
+      'bfloat16', 'int8' or 'nf4'; they are widened to dtype where they are used.
     hidden_dropout, attention_dropout, head_dropout: None keeps the model's own.
     scan: run equal layers as one scanned layer.
     remat: recompute activations in the backward pass.
@@ -48,6 +50,7 @@ class ModelConfig:
   source: Annotated[str, Free(blank=False)] = 'microsoft/deberta-v3-base'
   revision: Text = ''
   dtype: Annotated[str, OneOf(DTYPES)] = 'float32'
+  weights: Annotated[str, OneOf(WEIGHTS)] = ''
   hidden_dropout: Fraction | None = None
   attention_dropout: Fraction | None = None
   head_dropout: Fraction | None = None

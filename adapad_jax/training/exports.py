@@ -20,6 +20,7 @@ from adapad_jax.interchange import (
 )
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Source, weights
+from adapad_jax.models.originals import require_originals
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch
@@ -123,6 +124,8 @@ def export(
   with jax.set_mesh(run.plan.mesh):
     if destination.format == 'gguf':
       require_gguf(run.session.pretrained)
+    if destination.format == 'merged':
+      require_originals(run.session.pretrained)
     if run.deployed.changes is not None:
       _check_whole(destination, max_rank, budget)
       release = _whole_model(run, destination)

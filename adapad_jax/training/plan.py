@@ -82,6 +82,11 @@ def make_plan(
       for what does not depend on the data before these are.
   """
   commits = recorded(record) if record else commits
+  if config.method == 'full' and config.model.weights:
+    raise ValueError(
+      f'model.weights={config.model.weights!r} holds weights that stay frozen; method'
+      " full trains them all, so it needs model.weights=''"
+    )
   task, outlined, to_download = _read(at_commits(config, commits), record, check)
   params = nnx.state(outlined.model)
   # Every part of a batch is spread over the devices like a batch.
@@ -256,6 +261,7 @@ def _outline(config: FinetuneConfig, source: Source, head: Head) -> Pretrained:
     source,
     head,
     dtype=model.dtype,
+    weights=model.weights,
     hidden_dropout=model.hidden_dropout,
     attention_dropout=model.attention_dropout,
     scan=model.scan,

@@ -1,16 +1,19 @@
 """What a plan looks like before it runs: modules, parameters, timeline."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from flax import nnx
 
+from adapad_jax.models import weights
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import as_dict
 from adapad_jax.tasks.task import validation_names
-from adapad_jax.training.plan import Plan
+from adapad_jax.training.plan import Plan, nbytes
 from adapad_jax.training.terminal import kind_of, table
 
 _SHOWN_EVENTS = 6
@@ -22,7 +25,6 @@ def describe(plan: Plan) -> str:
   start, end = plan.method.timeline()[0][1], plan.method.timeline()[-1][1]
   train = plan.task.splits['train']
   config = plan.config
-  frozen = sum(x.size for x in jax.tree.leaves(plan.outlined.model))
   one = sum(i + o for i, o in plan.shapes.values())
   lines = [
     f'task {plan.task.name}: {len(train):,} training rows, '
@@ -31,7 +33,7 @@ def describe(plan: Plan) -> str:
       for name in validation_names(plan.task.splits)
     ),
     *_origin('data', plan.commits.data, config.data.path),
-    f'model {config.model.source} ({plan.outlined.family}): {frozen:,} parameters',
+    _model(plan),
     *_origin('model and tokenizer', plan.commits.model, config.model.source),
     *_to_download(plan.to_download),
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
@@ -52,6 +54,19 @@ def describe(plan: Plan) -> str:
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join([*lines, *plan.task.about()])
+
+
+def _model(plan: Plan) -> str:
+  """'model x/y (llama): 134,515,008 parameters in 146.4 MB, kernels in nf4'."""
+  model, outlined = plan.config.model, plan.outlined
+  slots = weights.slots_of(outlined.model)
+  parameters = sum(len(slot.names) * math.prod(slot.shape) for slot in slots)
+  held = nbytes(nnx.state(outlined.model)) / 1e6
+  form = f', kernels in {model.weights}' if model.weights else ''
+  return (
+    f'model {model.source} ({outlined.family}): {parameters:,} parameters in'
+    f' {held:,.1f} MB{form}'
+  )
 
 
 def _origin(what: str, commit: HubCommit | None, place: str) -> list[str]:

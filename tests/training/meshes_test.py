@@ -45,7 +45,7 @@ GEMMA = DECODER | {
   'sliding_window': 3,
   'sliding_window_pattern': 2,
 }
-DECODERS = {'decoder': DECODER, 'gemma': GEMMA}
+DECODERS = {'decoder': DECODER, 'gemma': GEMMA, 'packed': DECODER}
 
 
 def values_of(folder, family, mesh, **groups):
@@ -60,6 +60,8 @@ def values_of(folder, family, mesh, **groups):
     tiny.make_model(source)
     (source / 'config.json').write_text(json.dumps(DECODERS[family]))
     values['model'] |= {'source': str(source), 'scan': True}
+  if family == 'packed':
+    values['model'] |= {'weights': 'nf4', 'remat': True}
   return values
 
 
@@ -127,6 +129,7 @@ CASES = [
   ('encoder', (2, 1, 2)),
   ('decoder', (1, 2, 2)),
   ('gemma', (2, 1, 2)),
+  ('packed', (1, 2, 2)),
 ]
 
 
@@ -140,7 +143,7 @@ def test_the_same_numbers_come_out_on_every_mesh(run, family, mesh):
 @pytest.mark.parametrize('family, mesh', CASES)
 def test_a_device_holds_its_part_of_the_large_weights(run, family, mesh):
   got = run(family, mesh)
-  kernels = 6 * 2 if family == 'encoder' else 7
+  kernels = {'encoder': 6 * 2, 'packed': 2 * 7}.get(family, 7)
   # A vocabulary of 14 cannot be divided by four; the features of its table can.
   assert len(got.divided) == kernels + 1
   whole = run(family, (1, 1, 1))
@@ -168,8 +171,9 @@ def test_only_weights_travel_along_the_model_axis(run, family, mesh):
   assert sums == (rows == ('model',))
   if family in DECODERS:
     # The table once; a layer's seven kernels on the way there and again on the way
-    # back, inside the loops over layers: none is kept whole.
-    assert along == {('all-gather', 0): 1, ('all-gather', 1): 14}
+    # back, inside the loops over layers: none is kept whole. Packed ones are two arrays.
+    kernels = 28 if family == 'packed' else 14
+    assert along == {('all-gather', 0): 1, ('all-gather', 1): kernels}
   else:
     assert {kind for kind, _ in along} == {'all-gather'}
 
@@ -180,6 +184,12 @@ def test_lora_trains_on_divided_weights(data):
     for mesh in ((1, 1, 1), (1, 1, 4))
   ]
   np.testing.assert_allclose(losses[1], losses[0], rtol=2e-5)
+
+
+def test_full_fine_tuning_refuses_packed_weights(data):
+  values = values_of(data, 'packed', (1, 1, 1), method='full')
+  with pytest.raises(ValueError, match="weights='nf4' .*method full trains them all"):
+    make_plan(finetune_config(values))
 
 
 def test_full_fine_tuning_refuses_divided_weights(data):
