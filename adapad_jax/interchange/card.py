@@ -13,6 +13,7 @@ from adapad_jax.interchange.release import Release
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained
 from adapad_jax.models.decoder_families import DECODERS
+from adapad_jax.models.originals import form_of
 
 _AUTO = {
   'classification': 'AutoModelForSequenceClassification',
@@ -30,6 +31,7 @@ def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
     _front_matter(release, kind),
     f'# {_title(release, merged)}\n',
     _about(release, kind),
+    _form(release.base),
     _metrics(release.metrics),
     _labels(release.labels if release.base.head.kind != 'regression' else ()),
     _loading(release, kind),
@@ -90,6 +92,17 @@ def _metrics(metrics: Mapping[str, float]) -> str:
   shown = lambda x: f'{x:.6g}' if is_there(x) else 'n/a'
   rows = ''.join(f'| {name} | {shown(value)} |\n' for name, value in metrics.items())
   return f'## Validation metrics\n\n| metric | value |\n|---|---|\n{rows}'
+
+
+def _form(base: Pretrained) -> str:
+  """What the kernels of the base were held in, where its files have more."""
+  form = form_of(base)
+  if not form:
+    return ''
+  return (
+    f'Trained, and measured, with the kernels in {form} that the base has in more'
+    ' bits; on the base as it is, results are a little different.\n'
+  )
 
 
 def _labels(labels: tuple[str, ...]) -> str:

@@ -76,9 +76,9 @@ def write_merged(release: Release, out: str | pathlib.Path, batch: Batch) -> Rep
       base has packed kernels of which no file has the original.
   """
   base = with_originals(release.base)
-  release = dataclasses.replace(release, base=base)
   with new_folder(out) as folder:
-    tensors = _of_text(base.family, merged_tensors(release))
+    whole = dataclasses.replace(release, base=base)
+    tensors = _of_text(base.family, merged_tensors(whole))
     save_file(tensors, folder / _WEIGHTS, {'format': 'pt'})
     write_json(folder / 'config.json', _config(release, _dtype(tensors)))
     copy_beside(release, folder)

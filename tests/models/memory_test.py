@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Peak resident memory, mapped files included, which `clear_refs` sets back.
 PROGRAM = """
 import pathlib, sys
+FORMS = [('float32', ''), ('bfloat16', ''), ('bfloat16', 'int8'), ('bfloat16', 'nf4')]
 import jax
 from adapad_jax.models import Head, load
 
@@ -22,10 +23,10 @@ def resident(field):
 
 kept = [load(sys.argv[1], Head('lm'))]  # freed memory would serve the next load
 for folder in sys.argv[2:]:
-  for dtype in ('float32', 'bfloat16'):
+  for dtype, form in FORMS:
     pathlib.Path('/proc/self/clear_refs').write_text('5')
     before = resident('VmRSS')
-    model = load(folder, Head('lm'), dtype=dtype).model
+    model = load(folder, Head('lm'), dtype=dtype, weights=form, scan=bool(form)).model
     took = resident('VmHWM') - before
     print(took / sum(x.nbytes for x in jax.tree.leaves(model)))
     kept.append(model)
@@ -59,6 +60,6 @@ def test_peak_is_below_1_2_times_the_parameters(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   ratios = [float(line) for line in done.stdout.split()]
-  assert len(ratios) == 4
+  assert len(ratios) == 8
   assert max(ratios) < 1.2, ratios
   assert min(ratios) > 0.9, ratios  # the counters do see the parameters

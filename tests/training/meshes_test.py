@@ -171,7 +171,7 @@ def test_only_weights_travel_along_the_model_axis(run, family, mesh):
   assert sums == (rows == ('model',))
   if family in DECODERS:
     # The table once; a layer's seven kernels on the way there and again on the way
-    # back, inside the loops over layers: none is kept whole. Packed ones are two arrays.
+    # back, inside the loops over layers: none is kept whole. Packed, each is two.
     kernels = 28 if family == 'packed' else 14
     assert along == {('all-gather', 0): 1, ('all-gather', 1): kernels}
   else:
