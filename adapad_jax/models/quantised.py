@@ -43,6 +43,7 @@ NF4_LEVELS = (
 )
 _MIDPOINTS = np.convolve(np.array(NF4_LEVELS, np.float32), [0.5, 0.5], 'valid')
 _STEPS = 127  # of int8 on either side of zero
+_CACHED = 2**16  # weights that are packed at once: passes over more leave the cache
 # Name of a form -> what its codes are.
 FORMS: dict[str, Any] = {
   'bfloat16': ml_dtypes.bfloat16,
@@ -87,15 +88,25 @@ class Packing:
     """
     if not self.scaled:
       return weight_OI.astype(ml_dtypes.bfloat16), None
-    blocks = np.zeros((len(weight_OI), self.blocks * BLOCK), np.float32)
-    blocks[:, : self.features] = weight_OI
-    blocks = blocks.reshape(len(weight_OI), self.blocks, BLOCK)
+    outputs = len(weight_OI)
+    codes = np.empty((outputs, self.width), FORMS[self.form])
+    scales = np.empty((outputs, self.blocks), np.float32)
+    step = max(1, _CACHED // max(1, self.features))
+    for start in range(0, outputs, step):
+      rows = slice(start, start + step)
+      codes[rows], scales[rows] = self._pack_rows(weight_OI[rows])
+    return codes, scales
+
+  def _pack_rows(self, weight_RI: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    blocks = np.zeros((len(weight_RI), self.blocks * BLOCK), np.float32)
+    blocks[:, : self.features] = weight_RI
+    blocks = blocks.reshape(len(weight_RI), self.blocks, BLOCK)
     largest = np.max(np.abs(blocks), axis=-1, keepdims=True)
     with np.errstate(invalid='ignore', over='ignore'):
       blocks /= np.where(largest == 0, np.float32(1), largest)
       codes = _nearest_level(blocks) if self.form == 'nf4' else _nearest_step(blocks)
     scales = largest if self.form == 'nf4' else largest / np.float32(_STEPS)
-    return codes.reshape(len(weight_OI), -1), scales[..., 0]
+    return codes.reshape(len(weight_RI), -1), scales[..., 0]
 
   def unpack(self, codes: jax.Array, scales: jax.Array | None) -> jax.Array:
     """The weights (..., O, I) in float32, of codes and scales (..., O, -)."""
@@ -112,9 +123,9 @@ class Packing:
 
 def _nearest_level(x: np.ndarray) -> np.ndarray:
   """Pairs of nf4 codes, a byte each, of values from -1 to 1."""
-  codes = np.zeros(x.shape, np.uint8)
+  codes, above = np.zeros(x.shape, np.uint8), np.empty(x.shape, np.bool_)
   for midpoint in _MIDPOINTS:
-    codes += x > midpoint
+    codes += np.greater(x, midpoint, out=above).view(np.uint8)
   return codes[..., ::2] << 4 | codes[..., 1::2]
 
 
