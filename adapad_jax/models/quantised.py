@@ -44,9 +44,10 @@ NF4_LEVELS = (
 _MIDPOINTS = np.convolve(np.array(NF4_LEVELS, np.float32), [0.5, 0.5], 'valid')
 _STEPS = 127  # of int8 on either side of zero
 _CACHED = 2**16  # weights that are packed at once: passes over more leave the cache
-# Name of a form -> what its codes are.
+# Name of a form -> what its codes are. A bfloat16 is its bits: XLA's CPU compiler would
+# widen a whole stack of bfloat16 layers at once.
 FORMS: dict[str, Any] = {
-  'bfloat16': ml_dtypes.bfloat16,
+  'bfloat16': np.uint16,
   'int8': np.int8,
   'nf4': np.uint8,
 }
@@ -87,7 +88,7 @@ class Packing:
     What is not finite makes its whole block so.
     """
     if not self.scaled:
-      return weight_OI.astype(ml_dtypes.bfloat16), None
+      return weight_OI.astype(ml_dtypes.bfloat16).view(np.uint16), None
     outputs = len(weight_OI)
     codes = np.empty((outputs, self.width), FORMS[self.form])
     scales = np.empty((outputs, self.blocks), np.float32)
@@ -111,7 +112,7 @@ class Packing:
   def unpack(self, codes: jax.Array, scales: jax.Array | None) -> jax.Array:
     """The weights (..., O, I) in float32, of codes and scales (..., O, -)."""
     if scales is None:
-      return codes.astype(jnp.float32)
+      return jax.lax.bitcast_convert_type(codes.astype(jnp.uint32) << 16, jnp.float32)
     values = codes
     if self.form == 'nf4':
       halves = jnp.stack([codes >> 4, codes & 15], axis=-1)

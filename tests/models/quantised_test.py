@@ -127,7 +127,7 @@ def test_product_and_its_gradient_are_those_of_the_widened_kernel(form, dtype):
     np.testing.assert_allclose(found.astype('float32'), expected, rtol=close, atol=1e-5)
 
 
-@pytest.mark.parametrize('form', ['int8', 'nf4'])
+@pytest.mark.parametrize('form', REFERENCES)
 def test_no_pass_keeps_widened_kernels(form):
   """Neither from the forward to the backward pass, nor over the turns of a loop."""
   size, depth = 256, 8

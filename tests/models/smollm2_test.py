@@ -81,6 +81,19 @@ def test_logits_equal_torchs(folder, model, reference):
   assert 0 < theirs < 5e-4 and ours < 3 * theirs
 
 
+@pytest.mark.parametrize(
+  'form, most', [('bfloat16', 0.02), ('int8', 0.1), ('nf4', 1.0)]
+)
+def test_packed_kernels_change_logits_by_their_bits(folder, model, form, most):
+  """The root of the mean squared error, relative to the spread of the logits."""
+  _, batch = ask(folder)
+  real = batch['mask_BL'] > 0
+  packed = load(folder, Head('lm'), weights=form, scan=True).model
+  want, found = (np.asarray(parity.run(m, batch))[real] for m in (model, packed))
+  error = np.sqrt(np.mean((found - want) ** 2)) / np.std(want)
+  assert most / 10 < error < most
+
+
 def test_answers_equal_transformers(folder, model, reference):
   tokenizer, batch = ask(folder)
   budget = generation.Budget(12, stop_ids=(2,), pad_id=2)
