@@ -95,7 +95,13 @@ class Optimizer:
     return clipper.update(grads, clipper.init(grads))[0]
 
   def step(
-    self, rate: jax.Array, params: Any, grads: Any, moments: Any, gate: Any = None
+    self,
+    rate: jax.Array,
+    params: Any,
+    grads: Any,
+    moments: Any,
+    gate: Any = None,
+    factors: Any = None,
   ) -> tuple[Any, Any]:
     """One step of a whole tree; returns (params, moments).
 
@@ -103,10 +109,13 @@ class Optimizer:
       rate: of all of it.
       params, grads, moments: trees; gradients are taken as they are.
       gate: where it is false, nothing changes; None: it is always true.
+      factors: what the rate of each leaf is multiplied by, a tree of numbers; None: 1.
     """
     gate = jnp.ones((), bool) if gate is None else gate
     updates, new_moments = self.transform().update(grads, moments, params)
     keep = lambda new, old: jnp.where(gate, new, old)
+    if factors is not None:
+      updates = jax.tree.map(jnp.multiply, factors, updates)
     new_params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
     return (
       jax.tree.map(keep, new_params, params),

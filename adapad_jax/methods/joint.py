@@ -272,11 +272,21 @@ def _sums_of_rows(
   return loss, weight, grads
 
 
-def step_all(problem: Problem, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
-  """Clips, then steps every parameter at the run's rate; the auxiliary state stays."""
+def step_all(
+  problem: Problem, tuned: Tuned, grads: Any, step: jax.Array, factors: Any = None
+) -> Tuned:
+  """Clips, then steps every parameter; the auxiliary state stays.
+
+  Args:
+    problem: whose optimiser it is.
+    tuned: before the step.
+    grads: of the mean loss.
+    step: number of the step, which tells the run's rate.
+    factors: what that rate is multiplied by for each parameter; None: 1.
+  """
   optimizer = problem.optimizer
   rate = optimizer.rate_at(step, step, problem.steps)
   params, moments = optimizer.step(
-    rate, tuned.params, optimizer.clipped(grads), tuned.moments
+    rate, tuned.params, optimizer.clipped(grads), tuned.moments, factors=factors
   )
   return Tuned(params, moments, tuned.auxiliary)

@@ -1,6 +1,11 @@
-"""LoRA (arXiv:2106.09685): every module gets the same rank, all of it at once."""
+"""LoRA (arXiv:2106.09685): every module gets the same rank, all of it at once.
+
+Two settings make its best-known variants: `stabilized` is rsLoRA (arXiv:2312.03732),
+`b_rate_ratio` is LoRA+ (arXiv:2402.12354).
+"""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -11,7 +16,7 @@ from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
 from adapad_jax.problem import Problem
-from adapad_jax.ranges import Count
+from adapad_jax.ranges import Count, Positive
 from adapad_jax.settings import check
 
 
@@ -21,9 +26,15 @@ class LoRASettings:
 
   Attributes:
     rank: components of every module.
+    stabilized: scale updates by `adapter.scale` / sqrt(rank), as rsLoRA does; the scale
+      is then its alpha.
+    b_rate_ratio: the rate of output directions over that of input directions; LoRA+
+      takes 16, `optimizer.learning_rate` being that of the input directions.
   """
 
   rank: Count = 2
+  stabilized: bool = False
+  b_rate_ratio: Positive = 1.0
 
   def __post_init__(self) -> None:
     check(self, 'lora')
@@ -31,10 +42,21 @@ class LoRASettings:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoRA(Rule):
-  """Delta W = s a^T b with all components trained together; s does not vary with R."""
+  """Delta W = s a^T b with all components trained together."""
 
   problem: Problem
-  capacity: int
+  settings: LoRASettings
+
+  @property
+  def capacity(self) -> int:
+    """The rank."""
+    return self.settings.rank
+
+  @property
+  def scale(self) -> float:
+    """The s in front of every update."""
+    root = math.sqrt(self.capacity) if self.settings.stabilized else 1.0
+    return self.problem.scale / root
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
@@ -54,7 +76,7 @@ class LoRA(Rule):
   ) -> tuple[Any, dict[str, Delta]]:
     """Every row sees and trains every component."""
     all_BR = jnp.ones((rows, self.capacity))
-    scale = self.problem.scale
+    scale = self.scale
     deltas = {
       name: Delta(c.a_RI, scale * c.b_RO, all_BR, all_BR)
       for name, c in variables.items()
@@ -62,8 +84,10 @@ class LoRA(Rule):
     return model, deltas
 
   def update(self, tuned: Tuned, grads: Any, step: jax.Array) -> Tuned:
-    """Clips, then steps everything at the run's rate."""
-    return step_all(self.problem, tuned, grads, step)
+    """Clips, then steps everything at the run's rate, b at its multiple of that."""
+    ratio = self.settings.b_rate_ratio
+    factors = {name: LowRank(1.0, ratio) for name in tuned.params}
+    return step_all(self.problem, tuned, grads, step, factors)
 
   def ranks(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """The rank, everywhere."""
@@ -71,7 +95,7 @@ class LoRA(Rule):
 
   def deploy(self, tuned: Tuned, step: jax.Array, head: Any) -> Deployed:
     """By singular values, since the components have no order of their own."""
-    scaled = {name: u.scaled(self.problem.scale) for name, u in tuned.params.items()}
+    scaled = {name: u.scaled(self.scale) for name, u in tuned.params.items()}
     active_MS = jnp.ones((len(scaled), self.capacity))
     return Deployed(by_singular_values(scaled), active_MS, head)
 
@@ -87,4 +111,4 @@ def build(settings: LoRASettings, problem: Problem) -> Joint:
     ValueError: if a module has fewer dimensions than the rank.
   """
   check_rank(problem.shapes, settings.rank, 'lora.rank')
-  return Joint(problem, LoRA(problem, settings.rank))
+  return Joint(problem, LoRA(problem, settings))

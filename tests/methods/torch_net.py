@@ -31,22 +31,30 @@ class Net(torch.nn.Module):
 class Trainer:
   """AdamW for adapter and head, each with its own clipping, rates as in the problem."""
 
-  def __init__(self, peft_model, problem):
+  def __init__(self, peft_model, problem, b_rate_ratio=1.0):
     self.model, self.problem = peft_model, problem
     named = dict(peft_model.named_parameters())
     self.head = [p for name, p in named.items() if '.out.' in name]
     for p in self.head:
       p.requires_grad_(True)
     self.adapter = [p for name, p in named.items() if 'lora_' in name]
+    parts = lambda kind: [p for n, p in named.items() if 'lora_' in n and kind(n)]
+    by_factor = [
+      {'params': parts(lambda n: 'lora_B' not in n), 'factor': 1.0},
+      {'params': parts(lambda n: 'lora_B' in n), 'factor': b_rate_ratio},
+    ]
     self.groups = [
       (self.adapter, problem.optimizer),
       (self.head, problem.head_optimizer),
     ]
     self.steppers = [
       torch.optim.AdamW(
-        params, lr=0.0, betas=(o.beta1, o.beta2), eps=o.eps, weight_decay=o.weight_decay
+        groups, lr=0.0, betas=(o.beta1, o.beta2), eps=o.eps, weight_decay=o.weight_decay
       )
-      for params, o in self.groups
+      for groups, o in (
+        (by_factor, problem.optimizer),
+        ([{'params': self.head, 'factor': 1.0}], problem.head_optimizer),
+      )
     ]
 
   def step(self, t, batch):
@@ -60,7 +68,8 @@ class Trainer:
     for (params, optimizer), stepper in zip(self.groups, self.steppers, strict=True):
       torch.nn.utils.clip_grad_norm_(params, optimizer.clip)
       rate = optimizer.rate_at(np.float32(t), np.float32(t), self.problem.steps)
-      stepper.param_groups[0]['lr'] = float(rate)
+      for group in stepper.param_groups:
+        group['lr'] = group['factor'] * float(rate)
       stepper.step()
     return float(loss.detach())
 
