@@ -231,4 +231,5 @@ def by_singular_order(modules: tuple[str, ...], deployed: Deployed) -> Deployed:
     )
     for m, name in enumerate(modules)
   }
-  return dataclasses.replace(deployed, components=by_singular_values(active))
+  ordered = by_singular_values(active)
+  return dataclasses.replace(deployed, components=ordered, rescaled=False)

@@ -15,10 +15,13 @@ class Adapter:
     modules: by the name of the module in torch's model, 'bert.encoder.layer.0...';
       float32, every scale being part of b.
     head: 'kernel' (in, out) and 'bias' of each linear layer of the head, by name.
+    rescaled: whether an update that is cut from R to k components is multiplied by
+      R / k, as `Deployed.rescaled` says.
   """
 
   modules: dict[str, LowRank]
   head: dict[str, dict[str, np.ndarray]]
+  rescaled: bool = False
 
   @property
   def ranks(self) -> dict[str, int]:

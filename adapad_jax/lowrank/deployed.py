@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adapad_jax.lowrank.adapter import Adapter
 from adapad_jax.lowrank.masked import Delta
+from adapad_jax.lowrank.prefixes import cut_to_ranks
 from adapad_jax.lowrank.update import LowRank
 
 
@@ -23,12 +24,15 @@ class Deployed:
     head: the trained head.
     changes: what was added to the model's own parameters, a tree of their structure;
       None where they are frozen.
+    rescaled: whether a module's update that is cut to k of its S components is
+      multiplied by S / k, for methods that train it so.
   """
 
   components: dict[str, LowRank]
   active_MS: jax.Array
   head: dict[str, dict[str, jax.Array]]
   changes: Any = None
+  rescaled: bool = dataclasses.field(default=False, metadata={'static': True})
 
   def backbone(self, params: Any) -> Any:
     """The model's parameters with the changes."""
@@ -48,18 +52,17 @@ class Deployed:
     """
     if not self.active_MS.shape[1]:
       return {}
-    index_S = jnp.arange(self.active_MS.shape[1])
-    kept_S = (index_S < prefix).astype(jnp.float32)
-    nothing_BS = jnp.zeros((rows, self.active_MS.shape[1]))
-    return {
-      name: Delta(
-        self.components[name].a_RI,
-        self.components[name].b_RO,
-        jnp.broadcast_to(self.active_MS[m] * kept_S, nothing_BS.shape),
-        nothing_BS,
-      )
-      for m, name in enumerate(modules)
-    }
+    width = self.active_MS.shape[1]
+    kept_S = (jnp.arange(width) < prefix).astype(jnp.float32)
+    nothing_BS = jnp.zeros((rows, width))
+    found = {}
+    for m, name in enumerate(modules):
+      one, sees_S = self.components[name], self.active_MS[m] * kept_S
+      if self.rescaled:
+        one = one.scaled(width / jnp.maximum(jnp.sum(sees_S), 1))
+      sees_BS = jnp.broadcast_to(sees_S, nothing_BS.shape)
+      found[name] = Delta(one.a_RI, one.b_RO, sees_BS, nothing_BS)
+    return found
 
 
 def host_adapter(modules: tuple[str, ...], deployed: Deployed) -> Adapter:
@@ -75,5 +78,6 @@ def host_adapter(modules: tuple[str, ...], deployed: Deployed) -> Adapter:
     )
   host = jax.device_get(deployed)
   ranks = {name: int(host.active_MS[m].sum()) for m, name in enumerate(modules)}
-  updates = {name: host.components[name].cut(rank) for name, rank in ranks.items()}
-  return Adapter(updates, host.head)
+  # A dict that went through a compiled program is in the order of its keys.
+  updates = {name: host.components[name] for name in modules}
+  return cut_to_ranks(Adapter(updates, host.head, host.rescaled), ranks)

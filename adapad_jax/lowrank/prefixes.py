@@ -48,6 +48,11 @@ def budget_ranks(adapter: Adapter, budget: int) -> dict[str, int]:
 def cut_to_ranks(adapter: Adapter, ranks: Mapping[str, int]) -> Adapter:
   """The first `ranks[name]` components of every module; the head stays."""
   modules = {name: u.cut(ranks[name]) for name, u in adapter.modules.items()}
+  if adapter.rescaled:
+    modules = {
+      name: u.scaled(np.float32(adapter.modules[name].rank / max(u.rank, 1)))
+      for name, u in modules.items()
+    }
   return dataclasses.replace(adapter, modules=modules)
 
 

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-from adapad_jax.methods import adalora, adapad, full, head, increlora, lora, sequential
+from adapad_jax.methods import (
+  adalora,
+  adapad,
+  dylora,
+  full,
+  head,
+  increlora,
+  lora,
+  sequential,
+)
 from adapad_jax.methods.method import Method, Private, RankReport
 from adapad_jax.problem import Problem
 
@@ -14,6 +23,7 @@ METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'adalora': (adalora.AdaLoRASettings, adalora.build),
   'increlora': (increlora.IncreLoRASettings, increlora.build),
   'sequential': (sequential.SequentialSettings, sequential.build),
+  'dylora': (dylora.DyLoRASettings, dylora.build),
   'full': (full.FullSettings, full.build),
   'head': (head.HeadSettings, head.build),
 }

@@ -28,6 +28,7 @@ RATES = {
   'adalora': 2e-3,
   'increlora': 2e-3,
   'sequential': 2e-3,
+  'dylora': 2e-3,
   'full': 1e-4,
   'head': 2e-3,
 }
@@ -117,6 +118,7 @@ def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:
     'adalora': {'budget': budget},
     'increlora': {'budget': budget, 'r_max': 4 * average},
     'sequential': {'rank': average},
+    'dylora': {'rank': average},
     'full': {},
     'head': {},
   }[method]

@@ -104,10 +104,16 @@ def test_the_first_step_writes_where_the_placed_state_lies(name):
 @pytest.mark.parametrize('name', METHODS)
 def test_deployed_update_is_the_trained_one(name):
   """The loss of the last step, once before it by evaluation's forward pass."""
-  before = toy.deployed(method(name), run(name).states[toy.STEPS - 1])
+  state = run(name).states[toy.STEPS - 1]
+  before = toy.deployed(method(name), state)
   batch = {key: x[-1] for key, x in toy.batches().items()}
   want = run(name).history[-1]['loss']
-  assert toy.mean_loss(method(name), before, batch) == pytest.approx(want, rel=2e-5)
+  # A step of DyLoRA trains a prefix.
+  prefix = None
+  if name == 'dylora':
+    prefix = int(method(name).rule.width(state.tuned, state.step))
+  got = toy.mean_loss(method(name), before, batch, prefix)
+  assert got == pytest.approx(want, rel=2e-5)
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -182,6 +188,8 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('increlora', dict(r_max=2, budget=7), 'must be in 3..6'),
     ('increlora', dict(r_max=2, interval=20), 'is spent in step 60'),
     ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
+    ('lora', dict(b_rate_ratio=0.0), 'lora.b_rate_ratio must be > 0, got 0'),
+    ('dylora', dict(rank=7), 'dylora.rank is 7; must be in 1..6'),
     ('sequential', dict(rank=0), 'sequential.rank must be >= 1, got 0'),
     ('sequential', dict(alpha=-1.0), 'sequential.alpha must be >= 0, got -1.0'),
   ],

@@ -167,7 +167,7 @@ def _logits(model, found, x_BI, prefix):
   return logits(found.backbone(model), found.head, deltas, x_BI)
 
 
-def mean_loss(method, found, batch):
-  logits_BC = deployed_logits(method, found, batch['x'])
+def mean_loss(method, found, batch, prefix=None):
+  logits_BC = deployed_logits(method, found, batch['x'], prefix)
   loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch['y'])
   return float((loss_B * batch['weight']).sum() / batch['weight'].sum())
