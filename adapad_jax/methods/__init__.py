@@ -11,6 +11,7 @@ from adapad_jax.methods import (
   head,
   increlora,
   lora,
+  matryoshka,
   sequential,
 )
 from adapad_jax.methods.method import Method, Private, RankReport
@@ -24,6 +25,7 @@ METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'increlora': (increlora.IncreLoRASettings, increlora.build),
   'sequential': (sequential.SequentialSettings, sequential.build),
   'dylora': (dylora.DyLoRASettings, dylora.build),
+  'matryoshka': (matryoshka.MatryoshkaSettings, matryoshka.build),
   'full': (full.FullSettings, full.build),
   'head': (head.HeadSettings, head.build),
 }

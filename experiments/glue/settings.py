@@ -29,6 +29,7 @@ RATES = {
   'increlora': 2e-3,
   'sequential': 2e-3,
   'dylora': 2e-3,
+  'matryoshka': 2e-3,
   'full': 1e-4,
   'head': 2e-3,
 }
@@ -119,6 +120,7 @@ def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:
     'increlora': {'budget': budget, 'r_max': 4 * average},
     'sequential': {'rank': average},
     'dylora': {'rank': average},
+    'matryoshka': {'rank': average},
     'full': {},
     'head': {},
   }[method]

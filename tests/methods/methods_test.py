@@ -190,6 +190,7 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
     ('lora', dict(b_rate_ratio=0.0), 'lora.b_rate_ratio must be > 0, got 0'),
     ('dylora', dict(rank=7), 'dylora.rank is 7; must be in 1..6'),
+    ('matryoshka', dict(weight='log'), "unknown matryoshka.weight 'log'"),
     ('sequential', dict(rank=0), 'sequential.rank must be >= 1, got 0'),
     ('sequential', dict(alpha=-1.0), 'sequential.alpha must be >= 0, got -1.0'),
   ],
