@@ -140,9 +140,9 @@ def _train(
 ) -> Outcome:
   params, compiled = put(params), method.make_round(mesh)
   advance = lambda state, batch: compiled(state, params, batch)
-  progress = beginning(method, head, mesh)
   order = make_order(method.private, columns, recipe.batch, recipe.seed)
   batch_of = batches(method, mesh, columns, order)
+  progress = beginning(method, head, mesh, params, batch_of)
   watchdog, losses = Watchdog(recipe.watchdog), []
   with watchdog.over('the first round'):
     for _, metrics in rounds(advance, batch_of, progress, method.rounds, watchdog):

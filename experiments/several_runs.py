@@ -18,6 +18,7 @@ import numpy as np
 from adapad_jax.lowrank import Deployed, LowRank
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.methods import METHODS, Method
+from adapad_jax.methods.look import informed
 from adapad_jax.training.batches import Order, round_batch, trimmed
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.loop import rounds
@@ -163,6 +164,12 @@ def _rounds(
       batch_Z = {name: np.stack([b[name] for b in batches]) for name in columns}
       return jax.device_put(batch_Z, there)
 
+    if method.looks:
+      look_Z = jax.vmap(method.look(mesh), in_axes=(0, None, 0, None))
+      inform_Z = jax.jit(jax.vmap(method.inform))
+      progress.state = informed(
+        method.looks, look_Z, inform_Z, state_Z, params, batch_of
+      )
     advance = lambda state_Z, batch_Z: step_Z(state_Z, params, batch_Z, *rates_Z)
     watchdog, first = session.evaluator.watchdog, {1}.__contains__
     with watchdog.over('the first round'):

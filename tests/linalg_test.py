@@ -71,6 +71,15 @@ def test_a_batch_is_refused_and_under_vmap_becomes_a_loop(name):
   assert len(lapack.batched(jax.vmap(jnp.linalg.cholesky), POSITIVE[0])) == 1
 
 
+def _sums_of_looks(method, states):
+  """What a look of every run would give, in shapes."""
+  mesh, (model, _) = toy.mesh_of((1, 1)), toy.network()
+  batch = {name: x[:1] for name, x in toy.batches().items()}
+  look = jax.vmap(method.look(mesh), in_axes=(0, None, None, None))
+  with jax.set_mesh(mesh):
+    return jax.eval_shape(look, states, model, batch, np.int32(0))
+
+
 @pytest.mark.parametrize('name', sorted(METHODS))
 def test_no_program_of_a_method_factorises_a_batch(name):
   method = toy.build(name, SETTINGS.get(name), init='orthonormal')
@@ -81,6 +90,10 @@ def test_no_program_of_a_method_factorises_a_batch(name):
   # As experiments/several_runs draws many runs at once.
   heads = jax.tree.map(lambda x: np.stack([x, x]), head)
   assert lapack.batched(jax.vmap(method.init), heads) == []
+  if method.looks:
+    states = jax.vmap(method.init)(heads)
+    sums_Z = _sums_of_looks(method, states)
+    assert lapack.batched(jax.vmap(method.inform), states, sums_Z) == []
 
 
 # Four devices deploy on two cores, sixteen modules at once, lest XLA run the program in

@@ -11,6 +11,7 @@ from adapad_jax.methods import (
   head,
   increlora,
   lora,
+  lora_one,
   matryoshka,
   sequential,
 )
@@ -26,6 +27,7 @@ METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'sequential': (sequential.SequentialSettings, sequential.build),
   'dylora': (dylora.DyLoRASettings, dylora.build),
   'matryoshka': (matryoshka.MatryoshkaSettings, matryoshka.build),
+  'lora_one': (lora_one.LoRAOneSettings, lora_one.build),
   'full': (full.FullSettings, full.build),
   'head': (head.HeadSettings, head.build),
 }

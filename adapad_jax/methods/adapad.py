@@ -52,6 +52,11 @@ class AdaPaD:
     return self.settings.r_max
 
   @property
+  def looks(self) -> int:
+    """None: the start is drawn."""
+    return 0
+
+  @property
   def private(self) -> Private | None:
     """Every worker, if feeding is federated."""
     if not self.deflation.feeding.is_private:

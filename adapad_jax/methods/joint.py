@@ -29,6 +29,7 @@ from adapad_jax.sharding import (
   put_one,
   row_axes,
   rows_on,
+  specs_of,
   whole_specs,
 )
 from adapad_jax.train_step import TrainState
@@ -63,12 +64,24 @@ class Rule:
 
   Attributes:
     capacity: the most components that a module may have.
+    looks: batches that `observe` is given before the first round; then `inform` makes
+      the start of what it found.
   """
 
   capacity: int
+  # Batches that it is shown before the first round.
+  looks: int = 0
 
   def start(self, key: jax.Array) -> Tuned:
     """Parameters that change nothing yet, with their optimiser and statistics."""
+    raise NotImplementedError
+
+  def observe(self, model: Any, head: Any, batch: Any, keys_B: jax.Array) -> Any:
+    """Sums over rows of a batch, of which a start is made; see `look`."""
+    raise NotImplementedError
+
+  def inform(self, tuned: Tuned, sums: Any) -> Tuned:
+    """The start that the sums over all looks make of the one there is."""
     raise NotImplementedError
 
   def variables(self, tuned: Tuned) -> Any:
@@ -130,6 +143,11 @@ class Joint:
     """Components that a module may have."""
     return self.rule.capacity
 
+  @property
+  def looks(self) -> int:
+    """Batches that the start is made of."""
+    return self.rule.looks
+
   def init(self, head: Any) -> JointState:
     """The rule's start and fresh optimisers."""
     key = jax.random.key(self.problem.seed)
@@ -172,6 +190,28 @@ class Joint:
 
     return train_step.over_mesh(body, mesh, whole_specs, jax.P(None, spread))
 
+  def look(self, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
+    """The rule's sums over the rows of a batch, over all devices.
+
+    Raises:
+      ValueError: if the mesh has a worker axis.
+    """
+    _check_mesh(mesh)
+    spread = row_axes(mesh)
+    body = functools.partial(_device_look, self.problem, self.rule, spread)
+
+    def run(state: JointState, model: Any, batch: Any, number: jax.Array) -> Any:
+      specs = whole_specs(state), specs_of(model), jax.P(None, spread), jax.P()
+      return jax.shard_map(
+        body, mesh=mesh, in_specs=specs, out_specs=jax.P(), check_vma=False
+      )(state, model, batch, number)
+
+    return jax.jit(run)
+
+  def inform(self, state: JointState, sums: Any) -> JointState:
+    """The state with the start that the rule makes of the sums."""
+    return _inform(self.rule, state, sums)
+
   def live_rounds(
     self, mesh: jax.sharding.Mesh
   ) -> Callable[..., tuple[JointState, dict]]:
@@ -213,6 +253,39 @@ def _deploy(rule: Rule, state: JointState) -> Deployed:
   return rule.deploy(state.tuned, state.step, state.head)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _inform(rule: Rule, state: JointState, sums: Any) -> JointState:
+  return dataclasses.replace(state, tuned=rule.inform(state.tuned, sums))
+
+
+def _device_look(
+  problem: Problem,
+  rule: Rule,
+  spread: tuple[str, ...],
+  state: JointState,
+  model: Any,
+  batch: Any,
+  number: jax.Array,
+) -> Any:
+  """The sums of one look over this device's rows and then over the devices."""
+  rows = _rows(jax.random.fold_in(state.noise(), number), spread, batch)
+  observe = lambda part: rule.observe(model, state.head, *part)
+  return all_reduce(train_step.sum_by_parts(observe, rows, problem.accumulate), spread)
+
+
+def _rows(
+  noise: jax.Array, spread: tuple[str, ...], batch: Any
+) -> tuple[Any, jax.Array]:
+  """This device's rows of a batch, and the key of the noise of each."""
+  batch = jax.tree.map(lambda x: x[0], batch)
+  rows = len(jax.tree.leaves(batch)[0])
+  # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
+  # every mesh.
+  shards = jax.lax.axis_size(spread)
+  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
+  return batch, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(noise, row_g)
+
+
 def _device_step(
   problem: Problem,
   rule: Rule,
@@ -222,16 +295,9 @@ def _device_step(
   batch: Any,
 ) -> tuple[JointState, dict[str, jax.Array]]:
   """The step as one device sees it, with its shard of the rows."""
-  batch = jax.tree.map(lambda x: x[0], batch)
-  rows = len(jax.tree.leaves(batch)[0])
-  # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
-  # every mesh.
-  shards = jax.lax.axis_size(spread)
-  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
-  keys_B = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(state.noise(), row_g)
-
+  rows = _rows(state.noise(), spread, batch)
   of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
-  sums = train_step.sum_by_parts(of_rows, (batch, keys_B), problem.accumulate)
+  sums = train_step.sum_by_parts(of_rows, rows, problem.accumulate)
   loss, weight, grads = all_reduce(sums, spread)
   grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)

@@ -51,12 +51,14 @@ class Method(Protocol):
     local_steps: batches that a round consumes.
     capacity: the most components a module may have.
     private: who has data of its own; None where all see all of it.
+    looks: batches that the start is made of; above zero it is an `Informed` too.
   """
 
   rounds: int
   local_steps: int
   capacity: int
   private: Private | None
+  looks: int
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
     """How the rows of a batch lie on a mesh.
@@ -99,3 +101,13 @@ class Method(Protocol):
 
   def timeline(self) -> list[tuple[int, int]]:
     """(round, total rank after it) of every allocation that is planned."""
+
+
+class Informed(Protocol):
+  """What a method with `looks` above zero has beside; see `look.informed`."""
+
+  def look(self, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
+    """The jitted (state, params, batch, number of the look) -> sums over the rows."""
+
+  def inform(self, state: Any, sums: Any) -> Any:
+    """The state with the start made of the sums over all looks; may be traced."""

@@ -2,11 +2,13 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from adapad_jax.methods import Method
+from adapad_jax.methods.look import informed
 from adapad_jax.training.evaluate import Validation
 
 
@@ -54,6 +56,27 @@ class Progress:
     }
 
 
-def beginning(method: Method, head: Any, mesh: jax.sharding.Mesh) -> Progress:
-  """Before the first round: the method's own start, laid out on the mesh."""
-  return Progress(method.place(jax.jit(method.init)(head), mesh))
+def beginning(
+  method: Method,
+  head: Any,
+  mesh: jax.sharding.Mesh,
+  params: Any,
+  batch_of: Callable[[int], Any],
+) -> Progress:
+  """Before the first round: the method's own start, laid out on the mesh.
+
+  Args:
+    method: what will run.
+    head: before training.
+    mesh: the devices.
+    params: frozen parameters of the model, on the devices.
+    batch_of: the batches of the round after so many, which a start may be made of.
+  """
+  state = method.place(jax.jit(method.init)(head), mesh)
+  if method.looks:
+    state = informed(
+      method.looks, method.look(mesh), method.inform, state, params, batch_of
+    )
+    # As a state that comes from a checkpoint lies, for one program to serve both.
+    state = method.place(method.portable(state), mesh)
+  return Progress(state)

@@ -56,9 +56,10 @@ class Session:
       train.watchdog,
     )
 
-  def beginning(self) -> Progress:
-    """Before the first round."""
-    return beginning(self.plan.method, self.head, self.plan.mesh)
+  def beginning(self, batch_of: Callable[[int], Any]) -> Progress:
+    """Before the first round, whose start may be made of the first batches."""
+    plan = self.plan
+    return beginning(plan.method, self.head, plan.mesh, self.params, batch_of)
 
   def saved(self, checkpoints: Checkpoints, kind: str) -> Progress | None:
     """Where the run stood at its newest save of a kind; None if there is none.

@@ -108,7 +108,8 @@ def _start(
     checkpoints = stack.enter_context(
       contextlib.closing(Checkpoints(workdir / CHECKPOINTS))
     )
-    progress = _resumed(session, checkpoints)
+    batch_of = batches(plan.method, plan.mesh, columns, order, train.buckets)
+    progress = _resumed(session, checkpoints, batch_of)
     progress.started, progress.phases = started, added(progress.phases, phases)
     log = _open_log(plan.config, workdir, progress.step)
     stack.enter_context(contextlib.closing(log))
@@ -117,7 +118,7 @@ def _start(
     yield _Training(
       session=session,
       progress=progress,
-      batch_of=batches(plan.method, plan.mesh, columns, order, train.buckets),
+      batch_of=batch_of,
       checkpoints=checkpoints,
       log=log,
       display=stack.enter_context(display(plan.method.rounds, progress.step)),
@@ -126,11 +127,13 @@ def _start(
     )
 
 
-def _resumed(session: Session, checkpoints: Checkpoints) -> Progress:
+def _resumed(
+  session: Session, checkpoints: Checkpoints, batch_of: Callable[[int], Any]
+) -> Progress:
   """Where the run stands."""
   found = session.saved(checkpoints, 'latest')
   if found is None:
-    return session.beginning()
+    return session.beginning(batch_of)
   say(f'resuming after round {found.step} of {session.plan.method.rounds}')
   checkpoints.forget('best', after=found.step)
   return found

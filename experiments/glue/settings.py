@@ -30,6 +30,7 @@ RATES = {
   'sequential': 2e-3,
   'dylora': 2e-3,
   'matryoshka': 2e-3,
+  'lora_one': 2e-3,
   'full': 1e-4,
   'head': 2e-3,
 }
@@ -121,6 +122,7 @@ def method_settings(method: str, average: int, modules: int) -> dict[str, Any]:
     'sequential': {'rank': average},
     'dylora': {'rank': average},
     'matryoshka': {'rank': average},
+    'lora_one': {'rank': average},
     'full': {},
     'head': {},
   }[method]

@@ -11,7 +11,11 @@ from adapad_jax.methods import METHODS
 from tests.methods import toy
 
 # Every worker sees every row, so that adapad's loss is one of the whole batch too.
-SETTINGS = {'adapad': dict(feeding='replicate'), 'increlora': dict(r_max=4)}
+SETTINGS = {
+  'adapad': dict(feeding='replicate'),
+  'increlora': dict(r_max=4),
+  'lora_one': dict(batches=2),
+}
 JOINT = sorted(set(METHODS) - {'adapad'})
 HALF = toy.STEPS // 2
 TRAINED = sorted(METHODS)
@@ -38,13 +42,14 @@ def assert_same(got, want, **tolerance):
 
 @pytest.mark.parametrize('name', METHODS)
 def test_starts_as_the_model_itself(name):
-  start = toy.deployed(method(name), run(name).states[0])
+  m = method(name)
+  # LoRA-One starts a step further by what it is; lora_one_test.py holds that step.
+  fresh = jax.jit(m.init)(toy.network()[1]) if name == 'lora_one' else None
+  start = toy.deployed(m, fresh or run(name).states[0])
   model, head = toy.network()
   x = toy.batches()['x'][0]
   want = toy.logits(model, head, {}, x)
-  np.testing.assert_allclose(
-    toy.deployed_logits(method(name), start, x), want, rtol=1e-6
-  )
+  np.testing.assert_allclose(toy.deployed_logits(m, start, x), want, rtol=1e-6)
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -190,6 +195,8 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
     ('lora', dict(b_rate_ratio=0.0), 'lora.b_rate_ratio must be > 0, got 0'),
     ('dylora', dict(rank=7), 'dylora.rank is 7; must be in 1..6'),
+    ('lora_one', dict(rank=7), 'lora_one.rank is 7; must be in 1..6'),
+    ('lora_one', dict(gamma=0.0), 'lora_one.gamma must be > 0, got 0'),
     ('matryoshka', dict(weight='log'), "unknown matryoshka.weight 'log'"),
     ('sequential', dict(rank=0), 'sequential.rank must be >= 1, got 0'),
     ('sequential', dict(alpha=-1.0), 'sequential.alpha must be >= 0, got -1.0'),

@@ -11,6 +11,7 @@ import optax
 from adapad_jax.methods import METHODS, Problem
 from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import shard_order
+from adapad_jax.training.progress import beginning
 
 SHAPES = {'up': (6, 10), 'mid': (10, 10), 'down': (10, 8)}
 CLASSES, BATCH, STEPS = 3, 16, 30
@@ -122,13 +123,19 @@ def run(method, shape=(1, 1), start=None, first=0, keep=(), data=None):
     whole = jax.NamedSharding(mesh, jax.P())
     model = jax.device_put(model, whole)
     step = compiled(method, shape)
-    fresh = start or jax.jit(method.init)(jax.device_put(head, whole))
-    state = method.place(fresh, mesh)
+    rows = jax.NamedSharding(mesh, jax.P(None, 'data'))
+
+    def batch_of(t):
+      return jax.device_put({k: x[t][None][:, order] for k, x in data.items()}, rows)
+
+    if start is None:
+      head = jax.device_put(head, whole)
+      state = beginning(method, head, mesh, model, batch_of).state
+    else:
+      state = method.place(start, mesh)
     found = Run(method, {first: jax.device_get(method.portable(state))}, [], step)
     for t in range(first, len(data['x'])):
-      batch = {name: x[t][None][:, order] for name, x in data.items()}
-      rows = jax.NamedSharding(mesh, jax.P(None, 'data'))
-      batch = jax.device_put(batch, rows)
+      batch = batch_of(t)
       with jax.transfer_guard('disallow'):
         state, metrics = step(state, model, batch)
       found.history.append(jax.device_get(metrics))
