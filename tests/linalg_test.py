@@ -74,9 +74,10 @@ def test_a_batch_is_refused_and_under_vmap_becomes_a_loop(name):
 def _sums_of_looks(method, states):
   """What a look of every run would give, in shapes."""
   mesh, (model, _) = toy.mesh_of((1, 1)), toy.network()
-  batch = {name: x[:1] for name, x in toy.batches().items()}
   look = jax.vmap(method.look(mesh), in_axes=(0, None, None, None))
   with jax.set_mesh(mesh):
+    batch = {name: x[:1] for name, x in toy.batches().items()}
+    batch = jax.device_put(batch, jax.NamedSharding(mesh, jax.P(None, 'data')))
     return jax.eval_shape(look, states, model, batch, np.int32(0))
 
 

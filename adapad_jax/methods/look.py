@@ -79,3 +79,110 @@ def gradients(
     return jnp.sum(problem.loss(model, head, deltas, None, batch, keys_B)[0])
 
   return jax.grad(total)(zeros)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moments:
+  """Sums over the inputs x of a module.
+
+  Attributes:
+    square_II: of x x^T.
+    sum_I: of x.
+    count: of how many.
+  """
+
+  square_II: jax.Array
+  sum_I: jax.Array
+  count: jax.Array
+
+
+@jax.custom_vjp
+def recorded(
+  x_BNI: jax.Array, y_BNO: jax.Array, weight_BN: jax.Array, moments: Moments
+) -> jax.Array:
+  """y itself; the cotangent of `moments` is those of the inputs, weighted."""
+  return y_BNO
+
+
+def _forward(x_BNI, y_BNO, weight_BN, moments):  # noqa: ANN001, ANN202
+  return y_BNO, (x_BNI, weight_BN)
+
+
+def _backward(saved, dy_BNO):  # noqa: ANN001, ANN202
+  x_BNI, weight_BN = saved
+  wide_BNI = x_BNI.astype(jnp.float32)
+  found = Moments(
+    jnp.einsum('bn,bni,bnj->ij', weight_BN, wide_BNI, wide_BNI),
+    jnp.einsum('bn,bni->i', weight_BN, wide_BNI),
+    jnp.sum(weight_BN),
+  )
+  return jnp.zeros_like(x_BNI), dy_BNO, None, found
+
+
+recorded.defvjp(_forward, _backward)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Recorder:
+  """Stands where an update does and changes nothing; sees what a module is given.
+
+  Attributes:
+    weight_BL: of every token; where a module is given something else than tokens, every
+      row with a token counts.
+    moments: zeros, whose gradient is the moments of the inputs, whatever the loss.
+    outputs: features of the module's output.
+  """
+
+  weight_BL: jax.Array
+  moments: Moments
+  outputs: int = dataclasses.field(metadata={'static': True})
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns zeros of the output's shape."""
+    rows, length = self.weight_BL.shape
+    x_BNI = x.reshape(rows, -1, x.shape[-1])
+    weight_BN = self.weight_BL
+    if x_BNI.shape[1] != length:
+      weight_BN = jnp.max(self.weight_BL, axis=1, keepdims=True)
+    weight_BN = jnp.broadcast_to(weight_BN, x_BNI.shape[:2])
+    y_BNO = jnp.zeros((*x_BNI.shape[:2], self.outputs), x.dtype)
+    y_BNO = recorded(x_BNI, y_BNO, weight_BN, self.moments)
+    return y_BNO.reshape(*x.shape[:-1], self.outputs)
+
+  def broadcast(self, p_KI: jax.Array) -> jax.Array:
+    """The same for a table that all rows share, which counts once for every row."""
+    rows = self.weight_BL.shape[0]
+    return self(jnp.broadcast_to(p_KI, (rows, *p_KI.shape)))
+
+
+def token_weights(batch: Any, rows: int) -> jax.Array:
+  """1 for tokens that are no padding and, in answers, learned: (B, L).
+
+  A batch without `mask_BL` counts every input: (B, 1).
+  """
+  mask_BL = jnp.asarray(batch.get('mask_BL', np.ones((rows, 1)))) > 0
+  if 'learned_BL' in batch:
+    mask_BL &= batch['learned_BL'] > 0
+  return mask_BL.astype(jnp.float32)
+
+
+def input_moments(
+  problem: Problem, model: Any, head: Any, batch: Any, keys_B: jax.Array
+) -> dict[str, Moments]:
+  """Moments of the inputs of every adapted module, see `token_weights`."""
+  weight_BL = token_weights(batch, len(keys_B))
+  zeros = {
+    name: Moments(jnp.zeros((wide, wide)), jnp.zeros(wide), jnp.zeros(()))
+    for name, (wide, _) in problem.shapes.items()
+  }
+
+  def total(moments: dict[str, Moments]) -> jax.Array:
+    deltas = {
+      name: Recorder(weight_BL, one, problem.shapes[name][1])
+      for name, one in moments.items()
+    }
+    return jnp.sum(problem.loss(model, head, deltas, None, batch, keys_B)[0])
+
+  return jax.grad(total)(zeros)

@@ -14,6 +14,7 @@ from tests.methods import toy
 SETTINGS = {
   'adapad': dict(feeding='replicate'),
   'increlora': dict(r_max=4),
+  'eva': dict(batches=2),
   'lora_one': dict(batches=2),
 }
 JOINT = sorted(set(METHODS) - {'adapad'})
@@ -195,6 +196,7 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
     ('lora', dict(b_rate_ratio=0.0), 'lora.b_rate_ratio must be > 0, got 0'),
     ('dylora', dict(rank=7), 'dylora.rank is 7; must be in 1..6'),
+    ('eva', dict(rank=4), 'eva.rank x eva.rho is 8; must be in 1..6'),
     ('lora_one', dict(rank=7), 'lora_one.rank is 7; must be in 1..6'),
     ('lora_one', dict(gamma=0.0), 'lora_one.gamma must be > 0, got 0'),
     ('matryoshka', dict(weight='log'), "unknown matryoshka.weight 'log'"),
