@@ -19,7 +19,7 @@ def write_weights(folder):
   transformers.BertModel(config).save_pretrained(folder)
 
 
-@pytest.mark.parametrize('method', ['adapad', 'adalora', 'lora_one'])
+@pytest.mark.parametrize('method', ['adapad', 'adalora', 'eva', 'lora_one'])
 def test_every_run_comes_to_what_it_does_alone(tmp_path, method):
   tiny.make_data(tmp_path)
   values = tiny.values(tmp_path) | {'method': method}
