@@ -17,9 +17,10 @@ from adapad_jax.settings import as_dict, build
 from adapad_jax.tasks.facts import Facts, Unavailable
 from adapad_jax.training import Interrupted, finetune_config, make_plan, train
 from adapad_jax.training.completions import Decoding, complete
-from adapad_jax.training.logs import RunLog, read_lines
+from adapad_jax.training.logs import RunLog
 from adapad_jax.training.saved import restore
 from adapad_jax.training.talk import Talker
+from adapad_jax.workdir import read_lines
 from tests import tiny_chat
 from tests.commands.exchange import DEFAULTS, call
 from tests.tasks.sft import toy
