@@ -7,9 +7,11 @@ be parsed once in a process. Prints what was wrong with each, '' if nothing.
 """
 
 import dataclasses
+import importlib
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import shlex
 import sys
@@ -151,9 +153,10 @@ def main():
   job = {'check': check, 'execute': execute}[sys.argv[1]]
   # All that children need is imported before they fork; no device is.
   import configs.glue  # noqa: F401
-  from tests.forked import import_modes
+  from adapad_jax import commands
 
-  import_modes()
+  for found in pkgutil.iter_modules(commands.__path__, 'adapad_jax.commands.'):
+    importlib.import_module(found.name)
   print(json.dumps([in_child(job, flags) for flags in json.load(sys.stdin)]))
 
 

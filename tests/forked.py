@@ -6,11 +6,9 @@ reads a list of lists of arguments and prints, as JSON, what each of them return
 wrote. The parent imports everything and asks for no device, so a fork is a clean start.
 """
 
-import importlib
 import json
 import os
 import pathlib
-import pkgutil
 import resource
 import signal
 import subprocess
@@ -36,14 +34,6 @@ def run_all(cases: Sequence[Sequence[str]], **environment: str) -> list[dict[str
     timeout=900,
   )
   return json.loads(done.stdout)
-
-
-def import_modes() -> None:
-  """Imports what the modes of the program import, for forks to find it there."""
-  from adapad_jax import commands
-
-  for found in pkgutil.iter_modules(commands.__path__, 'adapad_jax.commands.'):
-    importlib.import_module(found.name)
 
 
 def _in_fork(arguments: list[str]) -> dict[str, Any]:
@@ -111,8 +101,6 @@ _ERRORS = {
 
 
 if __name__ == '__main__':
-  import tensorboardX  # noqa: F401
   import transformers.models.auto.tokenization_auto  # noqa: F401
 
-  import_modes()
   print(json.dumps([_in_fork(case) for case in json.load(sys.stdin)]))
