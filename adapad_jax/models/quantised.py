@@ -7,8 +7,7 @@ scales are float32, and are not quantised again.
 
 Blocks run along a row of torch's (O, I), and rows are packed on the host as they are
 read from a file. qwix's QArray would want the whole kernel in floating point on a
-device, its nf4 with sixteen distances to a weight, and leaves to the compiler what the
-backward pass keeps.
+device, and its nf4 takes sixteen distances to a weight.
 """
 
 import dataclasses
