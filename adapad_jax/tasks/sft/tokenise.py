@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.tasks.sft.conversation import BadRow
+from adapad_jax.tasks.sft.counter import RowCounter
 from adapad_jax.tasks.sft.encode import Encoded, Encoder
 from adapad_jax.tasks.sft.layouts import Columns, Layout, find_layout
 from adapad_jax.tasks.sft.masks import mark
-from adapad_jax.tasks.sft.progress import Progress
 from adapad_jax.tasks.sft.reading import Rows
 from adapad_jax.tasks.sft.store import Store, Writer, cache_root, kept
 from adapad_jax.tasks.sft.template import Template
@@ -126,7 +126,7 @@ def _write(
   layouts, bad = [''] * len(files), [0] * len(files)
   first: list[tuple[int, int, str]] = []
   work = functools.partial(_work, tokenisation, encoder)
-  with Progress(f'tokenising {name}') as progress:
+  with RowCounter(f'tokenising {name}') as counter:
     for done in _in_order(work, _chunks(files, tokenisation.columns)):
       chunk = done.chunk
       layouts[chunk.file] = chunk.layout.name
@@ -137,7 +137,7 @@ def _write(
         first += [(chunk.file, number, reason)] if len(first) < _SHOWN else []
       if done.rows:
         writer.append(**_columns(done))
-      progress.advance(len(chunk.items), writer.tokens)
+      counter.advance(len(chunk.items), writer.tokens)
   return {'layouts': layouts, 'bad': bad, 'first': first}
 
 

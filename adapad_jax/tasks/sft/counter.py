@@ -1,4 +1,4 @@
-"""Progress of tokenising: a moving line on a terminal, a line now and then in a log."""
+"""How far tokenising is: a moving line on a terminal, a line now and then in a log."""
 
 import time
 from types import TracebackType
@@ -11,7 +11,7 @@ from adapad_jax.processes import is_first
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress:
+class RowCounter:
   """Shows rows, tokens and rows a second, once there has been something to wait for.
 
   Args:
@@ -24,7 +24,7 @@ class Progress:
     self._console = rich.console.Console(stderr=True)
     self._bar: rich.progress.Progress | None = None
 
-  def __enter__(self) -> 'Progress':
+  def __enter__(self) -> 'RowCounter':
     if self._console.is_terminal and is_first():
       columns = (
         rich.progress.SpinnerColumn(),
