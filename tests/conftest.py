@@ -1,5 +1,6 @@
 """Strict settings for every test: four devices, no silent rank promotion."""
 
+import gc
 import os
 import pathlib
 
@@ -19,7 +20,19 @@ import pytest  # noqa: E402
 jax.config.update('jax_num_cpu_devices', 4)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+# Linux lets a process map 65,530 pieces of memory, of which a compiled program takes
+# several; one more, and reading a program from the cache on disk ends the process.
+_MAPS, _MOST_MAPS = pathlib.Path('/proc/self/maps'), 20_000
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_programs():
+  """Lets compiled programs go after a module, where a process holds many of them."""
+  yield
+  if _MAPS.exists() and _MAPS.read_text().count('\n') > _MOST_MAPS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope='session')

@@ -27,7 +27,7 @@ with interrupt.ending_at_once('--mode=eval'):
     if sys.argv[1] == 'exit':
       sys.exit(3)
   finally:
-    print('cleans up')
+    sys.stdout.write('cleans up\\n')  # One write: another thread writes as well.
 """
 
 
