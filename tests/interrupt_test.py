@@ -11,6 +11,16 @@ from adapad_jax import interrupt
 from tests.endless import is_alive_after, read_until, started
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
+
+
+@pytest.fixture(autouse=True)
+def python_handles_interrupts():
+  """As it does, unless tests were started where SIGINT is ignored, as behind `&`."""
+  before = signal.signal(INT, signal.default_int_handler)
+  yield
+  signal.signal(INT, before)
+
+
 WAITS = """
 import sys, time
 import jax
