@@ -37,7 +37,7 @@ def run(folder, workdir, **groups):
 
 def config_of(method):
   """Settings with which six batches are enough."""
-  grown = {'r_max': 2, 'budget': 16, 'start': 1, 'interval': 1, 'grants': 2}
+  grown = {'r_max': 2, 'budget': 16, 'start': 1, 'interval': 1, 'grants_per_event': 2}
   return {
     'adapad': {'adapad': grown},
   }.get(method, {})
@@ -48,7 +48,7 @@ def config_of(method):
 def test_every_method_learns_answers(chat_folder, tmp_path, method):
   groups = {'train': SHORT | {'steps': 24}}
   if method == 'full':
-    groups['optimizer'] = {'rate': 5e-3, 'warmup': 0.0}
+    groups['optimizer'] = {'learning_rate': 5e-3, 'warmup': 0.0}
   groups |= config_of(method)
   result = run(chat_folder, tmp_path, method=method, **groups)
   metrics = result['last']['metrics']
