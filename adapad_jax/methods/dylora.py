@@ -20,9 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.update import check_rank
-from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
+from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
 from adapad_jax.problem import Problem
 from adapad_jax.ranges import Count
 from adapad_jax.settings import check
@@ -58,11 +58,8 @@ class DyLoRA(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
-    shapes = self.problem.shapes
-    components = init_updates(key, shapes, self.capacity, self.problem.init)
-    moments = self.problem.optimizer.transform().init(components)
-    widths = jax.random.key_data(jax.random.fold_in(key, len(shapes)))
-    return Tuned(components, moments, auxiliary=widths)
+    widths = jax.random.key_data(jax.random.fold_in(key, len(self.problem.shapes)))
+    return drawn_start(self.problem, self.capacity, key, widths)
 
   def width(self, tuned: Tuned, step: jax.Array) -> jax.Array:
     """The width of a step, uniform in 1..r; of the key and the step alone."""

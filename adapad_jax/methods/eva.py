@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from adapad_jax import linalg
-from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
-from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
+from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
 from adapad_jax.methods.look import Moments, input_moments
 from adapad_jax.problem import Problem
 from adapad_jax.ranges import Count, Range
@@ -70,10 +70,8 @@ class EVA(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Drawn input directions and equal ranks, which stay if nothing is looked at."""
-    shapes = self.problem.shapes
-    components = init_updates(key, shapes, self.capacity, self.problem.init)
-    moments = self.problem.optimizer.transform().init(components)
-    return Tuned(components, moments, jnp.full(len(shapes), self.settings.rank))
+    rank_M = jnp.full(len(self.problem.shapes), self.settings.rank)
+    return drawn_start(self.problem, self.capacity, key, rank_M)
 
   def observe(
     self, model: Any, head: Any, batch: Any, keys_B: jax.Array

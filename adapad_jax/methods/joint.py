@@ -19,7 +19,7 @@ import optax
 
 from adapad_jax import train_step
 from adapad_jax.collectives import all_reduce
-from adapad_jax.lowrank import Deployed
+from adapad_jax.lowrank import Deployed, init_updates
 from adapad_jax.methods.method import RankReport
 from adapad_jax.problem import Problem
 from adapad_jax.sharding import (
@@ -49,6 +49,15 @@ class Tuned:
   params: Any
   moments: Any
   auxiliary: Any
+
+
+def drawn_start(
+  problem: Problem, capacity: int, key: jax.Array, auxiliary: Any = ()
+) -> Tuned:
+  """Kaiming or other input directions, zero output directions, no moments yet."""
+  components = init_updates(key, problem.shapes, capacity, problem.init)
+  moments = problem.optimizer.transform().init(components)
+  return Tuned(components, moments, auxiliary)
 
 
 @jax.tree_util.register_dataclass

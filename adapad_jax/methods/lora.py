@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
-from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
+from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
 from adapad_jax.problem import Problem
 from adapad_jax.ranges import Count, Positive
 from adapad_jax.settings import check
@@ -60,11 +60,7 @@ class LoRA(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
-    components = init_updates(
-      key, self.problem.shapes, self.capacity, self.problem.init
-    )
-    transform = self.problem.optimizer.transform()
-    return Tuned(components, transform.init(components), auxiliary=())
+    return drawn_start(self.problem, self.capacity, key)
 
   def forward(
     self,

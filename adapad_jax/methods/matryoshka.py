@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.lowrank import Delta, Deployed, LowRank, init_updates
+from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.update import check_rank
-from adapad_jax.methods.joint import Joint, Rule, Tuned, step_all
+from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
 from adapad_jax.problem import Problem
 from adapad_jax.ranges import Count, OneOf
 from adapad_jax.settings import check
@@ -78,10 +78,7 @@ class Matryoshka(Rule):
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""
-    shapes = self.problem.shapes
-    components = init_updates(key, shapes, self.capacity, self.problem.init)
-    moments = self.problem.optimizer.transform().init(components)
-    return Tuned(components, moments, auxiliary=())
+    return drawn_start(self.problem, self.capacity, key)
 
   def weighted(self, components: dict[str, LowRank]) -> dict[str, LowRank]:
     """Components with s P as part of b."""
