@@ -44,17 +44,17 @@ def side_by_side(
       device work on a call while the host prepares the next.
 
   Returns:
-    medians 'ours' and 'theirs' of one call, and 'ratio', the median of the ratios of
-    neighbouring turns: what else the machine does weighs on both.
+    medians 'ours' and 'theirs' of one call, and of the ratios of neighbouring turns
+    the median 'ratio', the 'least' and the 'most': what else the machine does weighs
+    on both.
   """
   for call in (ours, theirs) * 2:
     seconds_of(call, group)
   turns = [(seconds_of(ours, group), seconds_of(theirs, group)) for _ in range(repeats)]
   pairs = np.array(turns)
-  ratio = np.median(pairs[:, 0] / pairs[:, 1])
-  return dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True)) | {
-    'ratio': ratio
-  }
+  ratios = pairs[:, 0] / pairs[:, 1]
+  spread = {'ratio': np.median(ratios), 'least': ratios.min(), 'most': ratios.max()}
+  return dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True)) | spread
 
 
 def alone(call: Call, seconds: float) -> np.ndarray:

@@ -120,6 +120,8 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
     '',
     ours_ms=1e3 * seconds['ours'],
     torch_ms=1e3 * seconds['theirs'],
+    least=seconds['least'],
+    most=seconds['most'],
     repeats=options.repeats,
     group=group,
     device=device.device_kind,

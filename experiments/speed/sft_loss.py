@@ -96,6 +96,7 @@ def times(repeats: int) -> Iterator[Row]:
       found = side_by_side(call('chunks'), call('plain'), repeats)
       plain_ms = round(1e3 * float(found['theirs']), 1)
       about |= {'share': share, 'plain_ms': plain_ms}
+      about |= {name: round(float(found[name]), 3) for name in ('least', 'most')}
       yield row('chunks over plain', round(float(found['ratio']), 3), '', **about)
 
 

@@ -127,6 +127,8 @@ def by_turns(options: Options, pair: Pair) -> Row:
     device=timing.device_kind(),
     ms=1e3 * found['ours'],
     other_ms=1e3 * found['theirs'],
+    least=found['least'],
+    most=found['most'],
     repeats=options.repeats,
     group=options.group,
   )

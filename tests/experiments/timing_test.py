@@ -41,7 +41,9 @@ def test_neighbouring_turns_are_compared(clock: list[float]) -> None:
   ours = FakeCall(clock, itertools.cycle([9.0, 9.0, 1.0, 10.0, 1.0]))
   theirs = FakeCall(clock, itertools.cycle([9.0, 9.0, 2.0, 20.0, 3.0]))
   found = timing.side_by_side(ours, theirs, repeats=3)
-  assert found == {'ours': 1.0, 'theirs': 3.0, 'ratio': 0.5}
+  assert found == {
+    'ours': 1.0, 'theirs': 3.0, 'ratio': 0.5, 'least': 1 / 3, 'most': 0.5
+  }  # fmt: skip
 
 
 def test_a_group_is_waited_for_once(clock: list[float]) -> None:
