@@ -31,6 +31,7 @@ from experiments.glue.settings import (
 )
 from experiments.harness import Experiment, Run, main, no_key
 from experiments.results import Row, matching
+from experiments.tables import markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,6 +223,8 @@ def table(run: Run) -> str:
   ]
   if held_out := [r for r in all_shown.tuned if r['budget'] == options.budget[0]]:
     parts.append(summary.held_out_table(held_out, methods, tasks))
+    parts.append(summary.held_out_differences(held_out, methods, tasks))
+    parts.append(rates_table(run, tasks))
   if len(options.budget) > 1:
     for make in (summary.budget_table, summary.growth_table):
       parts.append(make(asked, methods, tasks_of(run, asked)))
@@ -230,6 +233,22 @@ def table(run: Run) -> str:
   best = [f'{method} {budget}' for method, budget in summary.front(points)]
   parts.append(f'on the front of metric against parameters: {", ".join(best)}')
   return '\n\n'.join(parts)
+
+
+def rates_table(run: Run, tasks: Sequence[str]) -> str:
+  """The rate that every search chose, and whether it lies at an edge of the search."""
+  done, lines = run.results.rows(), []
+  for method in run.options.methods:
+    cells = []
+    for task in tasks:
+      tried = found(run, done, 'tune', task, method, run.options.budget[0])
+      rates = [rate for rate, _, _ in tried]
+      best = best_rate(tried) if tried else 0.0
+      edges = {min(rates): ' (lowest)', max(rates): ' (highest)'} if tried else {}
+      cells.append(f'{best:g}{edges.get(best, "")}' if tried else '')
+    if any(cells):
+      lines.append([method, *cells])
+  return markdown(['rate chosen', *tasks], lines)
 
 
 def draw(run: Run) -> None:

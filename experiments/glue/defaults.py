@@ -4,7 +4,7 @@
       --seeds=0,1 --rates=2e-3,4e-3
   python -m experiments.glue.defaults --tasks=stsb,cola --steps=400 --table
 
-FOLDER has GLUE tasks as published, FOLDER/STS-B and so on. Scores are on a fifth of the
+FOLDER has the official GLUE files, FOLDER/STS-B and so on. Scores are on a fifth of the
 training set: the development set decides nothing. Seeds and rates of a variant are one
 case, which trains them at once (`experiments.several_runs`).
 """
@@ -25,7 +25,8 @@ from experiments.glue.settings import FOLDERS
 from experiments.harness import Experiment, Run, main, no_key
 from experiments.results import Row, matching, row
 
-# Where all start: the method as published, every row deflating.
+# Where all start: every row deflates, on its worker's share of the batch. The paper's
+# setting shows every row to every worker (`replicate`).
 BASE = {'adapad.joint': 0.0, 'adapad.polish': 0.0, 'adapad.head_rows': 'last'}
 RECIPE = {'adapad.joint': 0.75, 'adapad.head_rows': 'all'}
 POLISHED = RECIPE | {'adapad.polish': 0.5}
@@ -34,7 +35,7 @@ EARLY = {'adapad.start': 0.05, 'adapad.interval': 0.02, 'adapad.grants_per_event
 # What is tried instead, as dotted fields of the config.
 VARIANTS: dict[str, dict[str, Any]] = {
   'LoRA of rank 2': {'method': 'lora'},
-  'as published': {},
+  'every row deflates': {},
   'replicate (4 x the compute)': {'adapad.feeding': 'replicate'},
   'four local steps': {'adapad.local_steps': 4},
   'head by all': {'adapad.head_rows': 'all'},

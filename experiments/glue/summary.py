@@ -100,6 +100,29 @@ def held_out_table(
   return markdown(['held-out rows (seeds)', *tasks, 'average'], lines)
 
 
+def held_out_differences(
+  rows: Sequence[Row], methods: Sequence[str], tasks: Sequence[str]
+) -> str:
+  """AdaPaD minus every peer in `held_out_table`.
+
+  Where two seeds or more are common, with a 95 % Student t interval over these.
+  """
+  mine, lines = of(rows, 'adapad'), []
+  for peer in methods:
+    pairs = [(scores(mine, task), scores(of(rows, peer), task)) for task in tasks]
+    if peer == 'adapad' or not all(first and second for first, second in pairs):
+      continue
+    gaps = [np.mean([*a.values()]) - np.mean([*b.values()]) for a, b in pairs]
+    cells = []
+    for gap, pair in zip(gaps, pairs, strict=True):
+      band = paired(*pair)
+      known = not np.isnan(band['low'])
+      shown = f' [{band["low"]:+.2f}, {band["high"]:+.2f}]' if known else ''
+      cells.append(f'{gap:+.2f}{shown}')
+    lines.append([peer, *cells, f'{np.mean(gaps):+.2f}'])
+  return markdown(['adapad minus, held-out rows', *tasks, 'average'], lines)
+
+
 def _cells(own: Sequence[Row], tasks: Sequence[str]) -> list[str]:
   """One method's mean and spread on every task and on average."""
   cells = []
