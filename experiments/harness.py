@@ -153,15 +153,20 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None
     SystemExit: for wrong flags, and at the end if cases have failed.
   """
   given = parse(experiment, sys.argv[1:] if arguments is None else arguments)
-  names = [field.name for field in dataclasses.fields(experiment.options)]
-  options = {name: getattr(given, name) for name in names}
-  there = pathlib.Path(given.out) if given.out else None
-  run = experiment.run(there, given.again, **options)
+  run = called(experiment, given)
   failed = 0 if given.table else measure(experiment, run, given)
   print(experiment.table(run))
   experiment.draw(run)
   if failed:
     sys.exit(f'{failed} cases failed; the same command tries them again')
+
+
+def called(experiment: Experiment, given: argparse.Namespace) -> Run:
+  """The call that flags stand for."""
+  names = [field.name for field in dataclasses.fields(experiment.options)]
+  options = {name: getattr(given, name) for name in names}
+  there = pathlib.Path(given.out) if given.out else None
+  return experiment.run(there, given.again, **options)
 
 
 def parse(experiment: Experiment, arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,0 +1,309 @@
+"""experiments/README.md."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from experiments.documented import glue_rows as glue
+from experiments.documented.claims import Claim, Table, says
+from experiments.documented.recorded import cells, one_row, rows, value
+from experiments.results import matching
+
+SETTINGS = (
+  r'2\.5 GHz Xeon',
+  r'1,399 held-out\s+snippets',
+  r'first 1, 2, 3, 4 components',
+  r'rank (1|2|8|16)\b',
+  r'a rate chosen after these seeds had been seen at 2e-3',
+  r'AdaPaD at 1e-3',
+  r'LoRA at 2e-3 alone',
+  r'44 training articles',
+  r'1,024 questions',
+  r'400 scored',
+  r'100 batches',
+  r'at 1, 2, 5, 10, 25 local steps',
+  r'seed [01]:',
+  r'below 1 ours',
+  r'\d+ x [\d,]+ (tokens|positions)',
+  r'MiniLM, 32 x 64 tokens',
+  r'8 and 32 rows of 64 tokens',
+  r'(32|8) rows',
+  r'ranks grow from 1 to 4',
+  r'a vocabulary of 151,936',
+  r'd = m = 1024, r = 64',
+  r'13,470 rows to validate on',
+  r'`\(1 - gap\)\^2`',
+  r'at rank 12',
+  r'after 64 rounds; sequential deflation with 4 rounds',
+  r'where 1 % was asked for',
+  r'gets to 1e-3',
+)
+
+
+def claims() -> Iterator[Claim | Table]:
+  """What it tells, from top to bottom."""
+  yield from quickstart()
+  yield from comparison()
+  yield from three_epochs()
+  yield from squad()
+  yield from elsewhere()
+  yield from times()
+  yield from memory()
+  yield from theory()
+
+
+def quickstart() -> Iterator[Claim]:
+  """The run that `export.metrics` has scored in torch too."""
+  baseline = rows('federated.sweeps')[-1]['baseline']
+  yield says('the majority class has {:.3f}', baseline)
+  accuracy = value('export.metrics', 'accuracy in JAX')
+  yield says('| quickstart | {:.3f} |', accuracy)
+  curve = value('export.metrics', 'accuracy at max_rank 0, 1, ...')[1:]
+  fields = ', '.join('{:.3f}' for _ in curve)
+  yield says(f'components a module | {fields} |', *curve)
+
+
+def comparison() -> Iterator[Claim]:
+  """Five tasks with searched rates."""
+  average = lambda method: glue.main_row(method)['average']
+  yield says('(H100, H200) | {} | {} |', average('adapad'), average('lora'))
+  middle, low, high = glue.apart('lora', 'average')
+  yield says(
+    "it is {:.1f} points ahead on average, which is within the seeds' noise"
+    ' ({:+.1f} to {:+.1f})',
+    middle,
+    low,
+    high,
+  )
+  gap = glue.held_out('lora')
+  led = sum(gap[task] < 0 for task in glue.TASKS)
+  text = 'LoRA leads on {} tasks of five, by {:.1f} points on average'
+  yield says(text, glue.word(led), -gap['average'])
+  yield says('LoRA is {:.1f} points ahead, three seeds', -gap['sst2'])
+  ahead = glue.gaps(glue.COMPONENTS)
+  there = [glue.held_out(peer)['average'] for peer in glue.COMPONENTS]
+  text = 'by {:.1f} to {:.1f} points on average on the development sets, and by {:.1f}'
+  text += ' to {:.1f} on the held-out fifths'
+  yield says(text, min(ahead), max(ahead), min(there), max(there))
+  tables = glue.searched('--methods=lora', '--budget=2,8')
+  more = cells('larger budget', tables, 'lora 8 minus 2')
+  yield says(
+    'LoRA of rank 8 is {:.1f} points ahead of rank 2 on CoLA, which is within the'
+    ' noise, and {:.1f} on RTE',
+    float(more['cola'].split()[0]),
+    float(more['rte'].split()[0]),
+  )
+
+
+def three_epochs() -> Iterator[Claim]:
+  """CoLA and STS-B by their recipes."""
+  adapad, lora = glue.epochs('cola', 'adapad', 1e-3), glue.epochs('cola', 'lora', 2e-3)
+  yield says('| {} | {} | [glue](glue/README.md#whole-tasks', adapad, lora)
+  yield says('at 2e-3, where it has {};', glue.epochs('cola', 'adapad', 2e-3))
+  both = [glue.epochs('stsb', method, 2e-3) for method in ('adapad', 'lora')]
+  yield says("the same: Pearson's correlation (H100) | {} | {} |", *both)
+
+
+def squad() -> Iterator[Claim]:
+  """Marked and generated answers."""
+  span = lambda figure, **about: value('squad.span', figure, **about)
+  v1 = [
+    span(figure, task='v1', method=method, steps=700)
+    for method in ('adapad', 'lora')
+    for figure in ('exact_match', 'f1')
+  ]
+  yield says('F1 (H100) | {:.1f}, {:.1f} | {:.1f}, {:.1f} |', *v1)
+  v2 = [span(figure, task='v2', steps=330) for figure in ('exact', 'f1')]
+  none, all_ = (span(f, task='v2', steps=330) for f in ('NoAns_total', 'total'))
+  text = 'F1 (EPYC); {:.1f} without any answer | {:.1f}, {:.1f} |'
+  yield says(text, 100 * none / all_, *v2)
+  made = lambda figure, **about: value('squad.generate', figure, **about)
+  before = [made(f'{name} before') for name in ('exact_match', 'f1')]
+  yield says('exact match, F1; {:.1f}, {:.1f} before', *before)
+  after = {
+    method: [
+      *(made(f'{name} after', method=method) for name in ('exact_match', 'f1')),
+      made('adapter size', method=method),
+    ]
+    for method in ('adapad', 'lora', 'lora-1')
+  }
+  yield says('| {:.1f}, {:.1f} with {:,} parameters |', *after['adapad'])
+  text = '| {:.1f}, {:.1f} with {:,} (rank 1: {:.1f}, {:.1f} with {:,}) |'
+  yield says(text, *after['lora'], *after['lora-1'])
+
+
+def elsewhere() -> Iterator[Claim]:
+  """Federated workers, and a LoRA that was cut."""
+  found = matching(rows('federated.sweeps'), {'steps': 100, 'workers': 4, 'skew': 0.0})
+  score = lambda **about: 100 * matching(found, about)[-1]['value']
+  fields = ', '.join(['{:.1f}'] * 5)
+  yield says(
+    f'seed 0: {fields}; seed 1: {fields}',
+    *(
+      score(feeding='federated', seed=seed, local_steps=steps)
+      for seed in (0, 1)
+      for steps in (1, 2, 5, 10, 25)
+    ),
+  )
+  both = [score(feeding='split', seed=seed) for seed in (0, 1)]
+  yield says('sees all data | {:.1f}; {:.1f} |', *both)
+  yield says(
+    '(SST-2, accuracy {:.1f})', value('export.rerank', 'accuracy, whole adapter')
+  )
+  cut = [
+    value('export.rerank', f'{figure}, {by}, shared budget', share=0.25)
+    for by in ('re-ranked', 'svd')
+    for figure in ('accuracy', 'logits kept')
+  ]
+  yield says('| {:.1f}, {:.4f}; {:.1f}, {:.4f} (one core) |', *cut)
+
+
+def times() -> Iterator[Claim]:
+  """Steps beside others, and start-up."""
+  epyc, xeon = rows('speed.backbones')[-1], rows('speed.backbones')[-2]
+  text = '| {:.2f} on an EPYC ({}), {:.2f} on the Xeon ({}) |'
+  yield says(text, *(one[key] for one in (epyc, xeon) for key in ('value', 'repeats')))
+  models = 'MiniLM', 'DeBERTa-v3-xsmall', 'SmolLM2-135M'
+  steps = [lora_steps(model) for model in models]
+  ends = [f(row['value'] for row in own) for own in steps for f in (min, max)]
+  repeats = [row['repeats'] for own in steps for row in own]
+  text = (
+    '| {:.2f} to {:.2f}, {:.2f} to {:.2f}, {:.2f} to {:.2f} over all runs and machines'
+  )
+  text += ' (two Xeons, an EPYC; {} to {}) |'
+  yield says(text, *ends, min(repeats), max(repeats))
+  yield from bfloat16()
+  card = 'r=4 step of DeBERTa-v3-base, 32 x 128 tokens, bfloat16'
+  ms = [value('speed.steps', f'{side} {card}') for side in ('split', 'lora', 'peft')]
+  yield says('| {:.1f} ms, {:.1f} ms, {:.1f} ms |', *ms)
+  yield from devices()
+  start = 'time to the first step of configs/glue.py:quickstart, {} compilation cache'
+  seconds = [value('speed.start', start.format(cache)) for cache in ('empty', 'warm')]
+  compiled = rows('speed.start')[-1]['compilations_of_the_round']
+  yield says('| {:.1f} s, {:.1f} s; {} (EPYC) |', *seconds, compiled)
+  search = value('squad.search', 'search, texts and choice')
+  yield says('one core | {:.2f} s |', search)
+  yield says(
+    '| {:.2f} times as fast |', value('speed.regression', 'speed-up of two devices')
+  )
+
+
+def lora_steps(model: str, dtype: str = 'float32') -> list[dict]:
+  """Every row of a LoRA step of ours beside PEFT's."""
+  found = matching(rows('speed.backbones'), {'dtype': dtype})
+  return [row for row in found if row['figure'].startswith(f'LoRA step of {model},')]
+
+
+def bfloat16() -> Iterator[Claim]:
+  """The newest rows of either number format, of one machine."""
+  mini = [lora_steps('MiniLM', dtype)[-1] for dtype in ('bfloat16', 'float32')]
+  smol = [lora_steps('SmolLM2-135M', dtype)[-1] for dtype in ('bfloat16', 'float32')]
+  ms = [row['ours_ms'] for row in (*mini, *smol)]
+  text = '| {:.0f} ms, {:.0f} ms; {:.0f} ms, {:.0f} ms (medians of {} and {}) |'
+  yield says(text, *ms, mini[0]['repeats'], smol[0]['repeats'])
+
+
+def devices() -> Iterator[Claim]:
+  """Two devices beside one, and how far the turns lie apart."""
+  found = [
+    one_row(
+      'speed.turns',
+      f'{feeding} r=2 step of MiniLM, 32 x 64 tokens, float32: two devices along {axis}'
+      ' beside one, a core each',
+    )
+    for feeding, axis in (
+      ('replicate', 'worker'),
+      ('split', 'worker'),
+      ('split', 'data'),
+    )
+  ]
+  turns = [np.divide(row['one_ms'], row['two_ms']) for row in found]
+  yield says(
+    '| {:.2f}, {:.2f}, {:.2f} times as fast (EPYC; medians of {} turns, which lie'
+    ' between {:.2f} and {:.2f}) |',
+    *(row['value'] for row in found),
+    glue.word(len(turns[0])),
+    np.min(turns),
+    np.max(turns),
+  )
+
+
+def memory() -> Iterator[Claim]:
+  """Of processes and of one function."""
+  peaks = [
+    value('speed.full_size', f'AdaPaD step of {model}: peak memory')
+    for model in ('DeBERTa-v3-base', 'Qwen3-0.6B')
+  ]
+  yield says('| {:.1f} GiB, {:.1f} GiB |', *peaks)
+  ratios = [row['value'] for row in rows('speed.memory')]
+  yield says('{} kinds of run | {:.2f} to {:.2f} |', 'seven', min(ratios), max(ratios))
+  loss = [
+    value('speed.sft_loss', f'memory of {form}', rows=8, positions=1024)
+    for form in ('chunks', 'plain')
+  ]
+  yield says('| {:.0f} MiB; {:,.0f} MiB |', *loss)
+
+
+def theory() -> Iterator[Claim]:
+  """One number or two of every experiment."""
+  cases = one_row(
+    'theory.self_correction',
+    'runs and components in which the bound held on unseen rounds',
+  )
+  held = round(cases['value'] * cases['cases'])
+  yield says('the bound held in {} of {} cases', held, cases['cases'])
+  pairs = [
+    value(
+      'theory.equal_pairs',
+      f'paired singular values, distance to the best fit, {by}',
+      rank=12,
+    )
+    for by in ('sequential', 'parallel')
+  ]
+  yield says('ahead by far, {:.1e} against {:.1e}', *pairs)
+  yield says('up to a gap of {}; all runs', power_iteration_up_to())
+  shares = [
+    value(
+      'theory.advance_learning',
+      'geometric mean of these shares',
+      gap=gap,
+      local_steps=4,
+    )
+    for gap in (0.05, 0.3)
+  ]
+  text = 'nothing with one local step; {:.0f} to {:.0f} % with {}'
+  yield says(text, *(100 * (1 - share) for share in shares), 'four')
+  about = {'noise': 0.1, 'examples': 10000}
+  left = value(
+    'theory.generalisation', 'algorithmic error, parallel', rounds=64, **about
+  )
+  kept = value(
+    'theory.generalisation', 'algorithmic error, sequential', rounds=4, **about
+  )
+  yield says('below {} after 64 rounds', '1e-12' if left < 1e-12 else f'{left:.1e}')
+  yield says('4 rounds a component keeps {:.3f}', kept)
+  found = rows('theory.rank_discovery')
+  runs = sum(row['seeds'] for row in found if 'true' in row)
+  yield says('never above the true rank in {} runs', runs)
+  false = value('theory.rank_discovery', 'share of runs that find a component in noise')
+  yield says('{:.1f} % alarms on noise alone', 100 * false)
+  yield says('{:.1f} to {:.1f} times fewer rounds', *eigengame())
+
+
+def power_iteration_up_to() -> float:
+  """The largest gap at which the fitted rate is that of power iteration, to 1 %."""
+  figure = 'rate m_k of the last component'
+  found = matching(rows('theory.spectral_gap'), {'figure': figure})
+  near = [r['gap'] for r in found if abs(r['value'] / (1 - r['gap']) ** 2 - 1) < 0.01]
+  return max(near)
+
+
+def eigengame() -> list[float]:
+  """Rounds of the better form of EigenGame over those of the better of ours."""
+  figure = 'rounds to an error of 0.001'
+  ratios = []
+  for data in ('power law', 'exponential', 'digits'):
+    of = lambda rule, data=data: value('theory.pca', figure, data=data, rule=rule)
+    theirs = [x for x in (of('alpha'), of('mu')) if x is not None]
+    ratios += [x / y for x in theirs for y in (of('power'), of('hebb'))]
+  return [min(ratios), max(ratios)]
