@@ -56,8 +56,8 @@ class Claim:
     pattern, wanted = self._parts()
     spans, problems, everywhere = [], [], list(pattern.finditer(page))
     for found in everywhere:
+      spans.append(found.span())
       for i, right in enumerate(wanted, 1):
-        spans.append(found.span(i))
         if found[i] != right:
           what = f'stands {found[i]}, the rows say {right}: {self.text!r}'
           problems.append(Problem(line_of(page, found.start(i)), what))
@@ -102,11 +102,10 @@ class Table:
   def check(self, page: str) -> tuple[list[Span], list[Problem]]:
     """The lines that it settles, and those that differ."""
     head, _, *fresh = self.fresh.splitlines()
-    start = page.find(self.after)
-    at = page.find(f'\n{head}\n', start) if start >= 0 else -1
+    at = self._start(page, cells_of(head))
     if at < 0:
       return [], [Problem(0, f'no table after {self.after!r} with the head {head}')]
-    spans = list(lines_of_table(page, at + 1))
+    spans = list(lines_of_table(page, at))
     there = [cells_of(page[slice(*span)]) for span in spans]
     lacking = [c for c in map(cells_of, fresh) if self._is_shown(c) and c not in there]
     right_ones, problems = list(map(cells_of, fresh)), []
@@ -117,10 +116,17 @@ class Table:
         what = f'stands {" | ".join(cells)}, the rows say {said}'
         problems.append(Problem(line_of(page, span[0]), what))
         lacking = [other for other in lacking if other != right]
-    first = line_of(page, at + 1)
+    first = line_of(page, at)
     for cells in lacking:
       problems.append(Problem(first, f'lacks the row {" | ".join(cells)}'))
     return spans, problems
+
+  def _start(self, page: str, head: list[str]) -> int:
+    """Where the table begins; -1 if it is not there."""
+    start = page.find(self.after)
+    lines = re.compile(r'^\|.*', re.M).finditer(page, max(start, 0))
+    heads = (line.start() for line in lines if cells_of(line[0]) == head)
+    return next(heads, -1) if start >= 0 else -1
 
   def _is_shown(self, cells: Sequence[str]) -> bool:
     return any(cells[1:]) and (not self.only or cells[0] in self.only)

@@ -10,7 +10,7 @@ import pathlib
 import sys
 import types
 
-from experiments.documented import concepts, faq, glue, overview, readme
+from experiments.documented import concepts, faq, glue, overview, readme, speed
 from experiments.documented.claims import Claim, Problem, Table, check
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,6 +21,7 @@ PAGES: dict[str, types.ModuleType] = {
   'docs/faq.md': faq,
   'experiments/README.md': overview,
   'experiments/glue/README.md': glue,
+  'experiments/speed/README.md': speed,
 }
 
 

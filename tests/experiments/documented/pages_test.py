@@ -26,4 +26,5 @@ def test_a_changed_number_is_found(name):
     at = max(i for i in range(end) if page[i].isdigit())
     other = page[:at] + str((int(page[at]) + 1) % 10) + page[at + 1 :]
     line = page.count('\n', 0, at) + 1
-    assert line in {one.line for one in pages.problems(name, other)}
+    # A claim that is nowhere any more, for its words have changed, has no line.
+    assert {line, 0} & {one.line for one in pages.problems(name, other)}
