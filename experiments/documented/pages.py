@@ -10,7 +10,18 @@ import pathlib
 import sys
 import types
 
-from experiments.documented import concepts, faq, glue, overview, readme, speed
+from experiments.documented import (
+  concepts,
+  export,
+  faq,
+  federated,
+  glue,
+  overview,
+  readme,
+  speed,
+  squad,
+  theory,
+)
 from experiments.documented.claims import Claim, Problem, Table, check
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -20,8 +31,12 @@ PAGES: dict[str, types.ModuleType] = {
   'docs/concepts.md': concepts,
   'docs/faq.md': faq,
   'experiments/README.md': overview,
+  'experiments/export/README.md': export,
+  'experiments/federated/README.md': federated,
   'experiments/glue/README.md': glue,
   'experiments/speed/README.md': speed,
+  'experiments/squad/README.md': squad,
+  'experiments/theory/README.md': theory,
 }
 
 
