@@ -13,6 +13,7 @@ from experiments.results import matching
 
 def claims() -> Iterator[Claim]:
   """What it says, from top to bottom."""
+  yield from of_a_step()
   yield from of_the_tables()
   yield from of_prefixes()
   yield from of_ranks()
@@ -36,6 +37,19 @@ def exact(
   own = of(glue.runs(targets).runs, method, budget)
   found = scores(own, task) if task else averages(own, glue.TASKS)
   return float(np.mean([*found.values()]))
+
+
+def of_a_step() -> Iterator[Claim]:
+  """Single timings, and turns."""
+  seconds = [float(glue.main_row(method)['s a step']) for method in ('adapad', 'lora')]
+  yield says('so {:.3f} beside {:.3f} s is no speed-up', *seconds)
+  found = [
+    row['value']
+    for row in rows('speed.turns')
+    if row['figure'].startswith('split') and 'beside lora' in row['figure']
+  ]
+  text = 'a `split` step takes {:.2f} to {:.2f} of the time'
+  yield says(text, min(found), max(found))
 
 
 def of_the_tables() -> Iterator[Claim]:
