@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import math
+import pathlib
+import platform
 import resource
 import time
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import jax
 import numpy as np
 
 from experiments import processes
+
+CPUINFO = pathlib.Path('/proc/cpuinfo')
 
 
 class Call(Protocol):
@@ -83,6 +87,13 @@ def device() -> str:
 def device_kind() -> str:
   """The name of JAX's device."""
   return jax.devices()[0].device_kind
+
+
+def processor() -> str:
+  """The name of the processor as the system tells it, '' where it does not."""
+  lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
+  names = [line.split(':', 1)[1].strip() for line in lines if 'model name' in line]
+  return names[0] if names else platform.processor()
 
 
 def peak_bytes() -> int:

@@ -87,17 +87,15 @@ def says(text: str, *values: object) -> Claim:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A table of a page that a command prints.
+  """A table of a page that a command prints; rows without figures are left out.
 
   Attributes:
     fresh: as the command prints it now.
     after: a piece of the page after which it is the first table with its head.
-    only: first cells of the rows that are shown; (): all that hold any figure.
   """
 
   fresh: str
   after: str
-  only: tuple[str, ...] = ()
 
   def check(self, page: str) -> tuple[list[Span], list[Problem]]:
     """The lines that it settles, and those that differ."""
@@ -107,8 +105,8 @@ class Table:
       return [], [Problem(0, f'no table after {self.after!r} with the head {head}')]
     spans = list(lines_of_table(page, at))
     there = [cells_of(page[slice(*span)]) for span in spans]
-    lacking = [c for c in map(cells_of, fresh) if self._is_shown(c) and c not in there]
     right_ones, problems = list(map(cells_of, fresh)), []
+    lacking = [c for c in right_ones if any(c[1:]) and c not in there]
     for span, cells in zip(spans, there, strict=True):
       if cells not in right_ones:
         right = max(lacking, key=lambda other: alike(cells, other), default=[])
@@ -127,9 +125,6 @@ class Table:
     lines = re.compile(r'^\|.*', re.M).finditer(page, max(start, 0))
     heads = (line.start() for line in lines if cells_of(line[0]) == head)
     return next(heads, -1) if start >= 0 else -1
-
-  def _is_shown(self, cells: Sequence[str]) -> bool:
-    return any(cells[1:]) and (not self.only or cells[0] in self.only)
 
 
 def alike(one: Sequence[str], other: Sequence[str]) -> tuple[bool, int]:

@@ -38,6 +38,8 @@ PAGES: dict[str, types.ModuleType] = {
   'experiments/squad/README.md': squad,
   'experiments/theory/README.md': theory,
 }
+# Pages of experiments without any number to hold.
+NOTHING_YET = ('experiments/sft/README.md',)
 
 
 @functools.cache

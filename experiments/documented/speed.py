@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.documented import speed_regression
 from experiments.documented.claims import Claim, Table, says
+from experiments.documented.overview import adapad_steps
 from experiments.documented.recorded import one_row, rows, value
 from experiments.results import Row, matching
 from experiments.tables import markdown
@@ -61,7 +62,8 @@ SETTINGS = (
   r'at d = 4096',
   r'2 x 256 positions, vocabulary\s+49,152',
 )
-# When backbones ran: on a Xeon, on an EPYC, on a Xeon with bfloat16 units.
+# When backbones ran: on a Xeon, on an EPYC, on a Xeon with bfloat16 units. The rows
+# have no name of a processor.
 DAYS = {'Xeon': '2026-11-22', 'EPYC': '2026-11-25', 'AMX': '2026-11-28'}
 
 
@@ -141,7 +143,7 @@ def bfloat16() -> Iterator[Claim | Table]:
 
 def adapad_step() -> Iterator[Claim]:
   """AdaPaD's step beside PEFT's."""
-  xeon, epyc = rows('speed.backbones')[-2:]
+  xeon, epyc = adapad_steps()
   text = '{:.2f} on two cores of an AMD EPYC ({} pairs, {:.0f} and {:.0f} ms)'
   ms = epyc['ours_ms'], epyc['torch_ms']
   yield says(text, epyc['value'], epyc['repeats'], *ms)

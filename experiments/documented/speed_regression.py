@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import rows, value
-from experiments.results import matching
+from experiments.results import Row, matching
 from experiments.speed.regression_race import LOCAL_STEPS
 from experiments.tables import markdown
 
@@ -70,8 +70,8 @@ def race() -> Iterator[Claim | Table]:
   yield from about_the_race(cells)
 
 
-def both(found: list[dict]) -> str:
-  """'0.025 / 0.026': seconds with three digits below 0.3, with two below ten."""
+def both(found: list[Row]) -> str:
+  """'0.025 / 0.026': seconds with three digits behind the point below 0.1, else two."""
   said = []
   for row in found:
     seconds = row['value']
@@ -82,7 +82,7 @@ def both(found: list[dict]) -> str:
   return ' / '.join(said)
 
 
-def about_the_race(cells: dict[tuple[int, int, str], list[dict]]) -> Iterator[Claim]:
+def about_the_race(cells: dict[tuple[int, int, str], list[Row]]) -> Iterator[Claim]:
   """What follows from the table."""
   most = max(row['value'] for row in named('speed-up over NumPy loop'))
   yield says('in every cell where it gets there, up to {:.1f} times', most)
@@ -116,7 +116,7 @@ def about_the_race(cells: dict[tuple[int, int, str], list[dict]]) -> Iterator[Cl
   yield says('stood at {:.0e} to {:.0e} when', min(ends[3:]), max(ends[3:]))
 
 
-def named(figure: str) -> list[dict]:
+def named(figure: str) -> list[Row]:
   """The rows of a ratio to the present targets."""
   found = matching(rows('speed.regression'), {'figure': figure})
   return [row for row in found if 'target' in row]

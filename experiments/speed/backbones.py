@@ -125,6 +125,7 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
     repeats=options.repeats,
     group=group,
     device=device.device_kind,
+    processor=timing.processor(),
     **made,
     ours_model_flop_utilisation=share('ours'),
     torch_model_flop_utilisation=share('theirs'),

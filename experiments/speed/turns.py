@@ -125,6 +125,7 @@ def by_turns(options: Options, pair: Pair) -> Row:
     found['ratio'],
     '',
     device=timing.device_kind(),
+    processor=timing.processor(),
     ms=1e3 * found['ours'],
     other_ms=1e3 * found['theirs'],
     least=found['least'],
@@ -167,7 +168,8 @@ def ratio_of(
   ms = np.array([[side['step_ms'] for side in turn] for turn in turns])
   value = np.median(ms[:, 0] / ms[:, 1])
   sides = dict(zip(names, ms.T, strict=True))
-  return row(pair.name, value, unit, **sides, **more, device=turns[0][0]['device'])
+  where = {'device': turns[0][0]['device'], 'processor': timing.processor()}
+  return row(pair.name, value, unit, **sides, **more, **where)
 
 
 def pinned_step(case: Case) -> dict[str, Any]:

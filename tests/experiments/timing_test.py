@@ -46,6 +46,20 @@ def test_neighbouring_turns_are_compared(clock: list[float]) -> None:
   }  # fmt: skip
 
 
+def test_a_processor_has_a_name_where_the_system_tells_it(
+  tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  told = tmp_path / 'cpuinfo'
+  told.write_text(
+    'processor : 0\nmodel name\t: A 9: B\nprocessor : 1\nmodel name : C\n'
+  )
+  monkeypatch.setattr(timing, 'CPUINFO', told)
+  assert timing.processor() == 'A 9: B'
+  told.unlink()
+  monkeypatch.setattr(timing.platform, 'processor', lambda: 'arm')
+  assert timing.processor() == 'arm'
+
+
 def test_a_group_is_waited_for_once(clock: list[float]) -> None:
   call = FakeCall(clock, itertools.cycle([1.0, 3.0]))
   assert timing.seconds_of(call, group=4) == 2.0

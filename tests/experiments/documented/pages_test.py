@@ -10,6 +10,12 @@ from experiments.documented import pages
 CHANGED = 25
 
 
+def test_every_page_of_experiments_is_held_to_its_rows():
+  for page in pages.ROOT.glob('experiments/*/README.md'):
+    name = str(page.relative_to(pages.ROOT))
+    assert (name in pages.PAGES) != (name in pages.NOTHING_YET), name
+
+
 @pytest.mark.parametrize('name', pages.PAGES)
 def test_a_page_tells_what_the_rows_say(name):
   found = [f'{name}:{one.line}: {one.what}' for one in pages.problems(name)]
