@@ -48,7 +48,8 @@ class Checkpoints:
     self._managers = {} if read_only else {kind: self._open(kind) for kind in KINDS}
 
   def _open(self, kind: str) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=_KEEP[kind], create=True)
+    newest = ocp.checkpoint_managers.LatestN(_KEEP[kind])
+    options = ocp.CheckpointManagerOptions(preservation_policy=newest, create=True)
     return ocp.CheckpointManager(self._root / kind, options=options)
 
   def save(self, kind: str, step: int, state: Any, meta: dict[str, Any]) -> None:
