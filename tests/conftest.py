@@ -1,6 +1,7 @@
 """Strict settings for every test: four devices, no silent rank promotion."""
 
 import gc
+import importlib.metadata
 import os
 import pathlib
 
@@ -24,6 +25,12 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # several; one more, and reading a program from the cache on disk ends the process.
 _MAPS, _MOST_MAPS = pathlib.Path('/proc/self/maps'), 20_000
 SHARED = pathlib.Path(__file__).parents[2] / 'shared'
+_STACK = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'transformers')
+
+
+def pytest_report_header() -> str:
+  """The releases that a log is about."""
+  return ', '.join(f'{name} {importlib.metadata.version(name)}' for name in _STACK)
 
 
 @pytest.fixture(scope='module', autouse=True)

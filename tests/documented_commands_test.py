@@ -79,7 +79,7 @@ def check_experiment(experiment, given):
 
 
 def check_make(words):
-  targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
+  targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)
   assert words[1] in targets, f'no target {words[1]}'
 
 
