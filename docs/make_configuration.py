@@ -4,6 +4,7 @@ python -m docs.make_configuration
 """
 
 import dataclasses
+import inspect
 import pathlib
 import re
 
@@ -74,8 +75,10 @@ def meanings(*kinds: type) -> dict[str, str]:
   """What the docstrings of dataclasses say of each field; the first one counts."""
   found: dict[str, str] = {}
   for kind in kinds:
-    text = (kind.__doc__ or '').partition('Attributes:')[2].partition('Raises:')[0]
-    entries = re.findall(r'\n    (\w[\w, ]*): ((?:.|\n(?!    \w[\w, ]*: |\n))+)', text)
+    # Python 3.13 stores docstrings without their indentation, earlier ones with it.
+    text = inspect.cleandoc(kind.__doc__ or '')
+    text = text.partition('Attributes:')[2].partition('Raises:')[0]
+    entries = re.findall(r'\n  (\w[\w, ]*): ((?:.|\n(?!  \w[\w, ]*: |\n))+)', text)
     for names, meaning in entries:
       for name in names.split(', '):
         found.setdefault(name, ' '.join(meaning.split()))
