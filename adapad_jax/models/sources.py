@@ -52,6 +52,13 @@ class Source:
   def __str__(self) -> str:
     return str(self.commit or f'folder {self.folder}')
 
+  def has_weights(self) -> bool:
+    """Whether there are weights; not so in a folder of config.json and a tokenizer."""
+    if self.snapshot is not None:
+      return True  # What the hub lacks, `to_download` refuses.
+    names = [path.name for path in self.folder.iterdir()]
+    return checkpoint_files.first_of(names) is not None
+
   def to_download(self) -> dict[str, int | None]:
     """Bytes of each weight file that is not here yet; None where unknown.
 

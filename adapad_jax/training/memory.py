@@ -12,6 +12,7 @@ import dataclasses
 import math
 import pathlib
 import resource
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from adapad_jax.adapters import split_model
 from adapad_jax.models.split import dotted
 from adapad_jax.sharding import laid
 from adapad_jax.training.batches import padded, trimmed
-from adapad_jax.training.evaluate import SPREAD, Evaluator, make_evaluator
+from adapad_jax.training.evaluate import SPREAD, make_evaluator
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.session import spec_of
 
@@ -89,25 +90,9 @@ def estimate(plan: Plan) -> Memory:
   A run that follows finds both in the compilation cache.
   """
   give_back()
-  train, before = plan.config.train, resident_bytes()
+  before = resident_bytes()
   with jax.set_mesh(plan.mesh):
-    evaluator = make_evaluator(
-      plan.task, plan.attachment, plan.modules, plan.mesh, train.eval_batch
-    )
-    of = outlines(plan, evaluator.program.rows)
-    once = plan.method.make_round(plan.mesh).lower(of.state, of.params, of.batch)
-    prefix = laid(np.int32(0), jax.P(), plan.mesh)
-    scored = evaluator.program.predict.lower(of.params, of.deployed, prefix, of.rows)
-    generation = _generation(plan, evaluator, of, prefix)
-    update = on_a_device(of.deployed)
-    found = Memory(
-      weights=on_a_device(of.params),
-      state=on_a_device(of.state),
-      batches=2 * on_a_device(of.batch),
-      round=_temporary(once),
-      evaluation=max(_temporary(scored) + on_a_device(of.rows), generation) + update,
-      update=update,
-    )
+    found = added_up(plan, _temporary)
   if jax.default_backend() != 'cpu':
     return found
   give_back()
@@ -115,15 +100,48 @@ def estimate(plan: Plan) -> Memory:
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
 
-def _generation(plan: Plan, evaluator: Evaluator, of: Outlines, prefix: Any) -> int:
-  """Bytes that answering prompts of the validation data needs."""
-  if evaluator.generator is None:
-    return 0
+def added_up(plan: Plan, held: Callable[[jax.stages.Traced], int]) -> Memory:
+  """What a run needs on the current mesh, for the longest batches.
+
+  Args:
+    plan: the run.
+    held: bytes that a program needs while it runs, beside arguments and donated
+      results.
+  """
+  evaluator = make_evaluator(
+    plan.task,
+    plan.attachment,
+    plan.modules,
+    plan.mesh,
+    plan.config.train.eval_batch,
+  )
+  of = outlines(plan, evaluator.program.rows)
+  once = plan.method.make_round(plan.mesh).trace(of.state, of.params, of.batch)
+  prefix = laid(np.int32(0), jax.P(), plan.mesh)
+  predict = evaluator.program.predict
+  scored = held(predict.trace(of.params, of.deployed, prefix, of.rows))
+  scored += on_a_device(of.rows)
+  if evaluator.generator is not None:
+    rows = _prompts(plan, evaluator.generator.rows)
+    answer = evaluator.generator.predict
+    answered = held(answer.trace(of.params, of.deployed, prefix, rows))
+    scored = max(scored, answered + on_a_device(rows))
+  update = on_a_device(of.deployed)
+  return Memory(
+    weights=on_a_device(of.params),
+    state=on_a_device(of.state),
+    batches=2 * on_a_device(of.batch),
+    round=held(once),
+    evaluation=scored + update,
+    update=update,
+  )
+
+
+def _prompts(plan: Plan, rows: int) -> Any:
+  """The longest prompts of the validation data that are answered at once."""
   split = plan.task.generated.prompts['validation']
-  rows = padded(trimmed(split.columns), 0, evaluator.generator.rows)
-  laid_rows = laid(rows, jax.tree.map(lambda _: SPREAD, rows), plan.mesh)
-  program = evaluator.generator.predict.lower(of.params, of.deployed, prefix, laid_rows)
-  return _temporary(program) + on_a_device(laid_rows)
+  columns = padded(trimmed(split.columns), 0, rows)
+  return laid(columns, jax.tree.map(lambda _: SPREAD, columns), plan.mesh)
 
 
 def outlines(plan: Plan, rows: int) -> Outlines:
@@ -166,9 +184,9 @@ def _longest(plan: Plan) -> dict[str, np.ndarray]:
   return max(columns, key=lambda one: one['mask_BL'].shape[1])
 
 
-def _temporary(lowered: Any) -> int:
-  """Bytes that a program needs while it runs, beside arguments and donated results."""
-  found = lowered.compile().memory_analysis()
+def _temporary(traced: jax.stages.Traced) -> int:
+  """Bytes that a program needs while it runs, as the compiler says."""
+  found = traced.lower().compile().memory_analysis()
   made = found.output_size_in_bytes - found.alias_size_in_bytes
   return found.temp_size_in_bytes + made
 

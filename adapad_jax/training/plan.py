@@ -67,6 +67,7 @@ def make_plan(
   record: Record | None = None,
   commits: Commits = LATEST,
   check: Callable[[Task], None] = lambda task: None,
+  needs_weights: bool = True,
 ) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
@@ -76,6 +77,7 @@ def make_plan(
       there, and data are read only where they are used.
     commits: of the hub to read for a run that has begun; those of a record come first.
     check: refuses a task, before the model is held against it.
+    needs_weights: whether a folder without weights is refused.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read or downloaded, and
@@ -87,36 +89,15 @@ def make_plan(
       f'model.weights={config.model.weights!r} holds weights that stay frozen; method'
       " full trains them all, so it needs model.weights=''"
     )
-  task, outlined, to_download = _read(at_commits(config, commits), record, check)
-  params = nnx.state(outlined.model)
+  task, outlined, to_download = _read(
+    at_commits(config, commits), record, check, needs_weights
+  )
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
-  parts = devices_of_model(config.mesh, rows, nbytes(params))
+  parts = devices_of_model(config.mesh, rows, nbytes(nnx.state(outlined.model)))
   shapes = choose_modules(config, outlined)
-  family = models.family_of(outlined.family)
-  divided = models.division(family, params, parts)
-  if divided and config.method == 'full':
-    raise ValueError(
-      'mesh.model divides weights that stay frozen; method full trains them all, so it'
-      ' needs mesh.model=1'
-    )
-  attachment = Attachment.of(outlined.model, divided)
   rows_in_all = record.train_rows if record else len(task.splits['train'])
-  problem = adapted_problem(
-    attachment,
-    outlined.model,
-    shapes,
-    task.loss,
-    optimizer=config.optimizer,
-    head_optimizer=config.head_optimizer,
-    steps=config.train.total_steps(rows_in_all),
-    batch=config.train.batch,
-    scale=config.adapter.scale,
-    init=config.adapter.init,
-    seed=config.seed,
-    accumulate=config.train.accumulate,
-  )
-  method = METHODS[config.method][1](config.settings, problem)
+  attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
   return Plan(
@@ -136,8 +117,57 @@ def make_plan(
   )
 
 
+def bind(
+  config: FinetuneConfig,
+  task: Task,
+  outlined: Pretrained,
+  shapes: dict[str, tuple[int, int]],
+  train_rows: int,
+  parts: int,
+) -> tuple[Attachment, Method]:
+  """What puts the model together, divided over devices, and the method for it.
+
+  Args:
+    config: the run.
+    task: its loss and data.
+    outlined: the model.
+    shapes: (in, out) features of the adapted modules.
+    train_rows: rows of the training split.
+    parts: devices that share the weights.
+
+  Raises:
+    ValueError: if the method trains what would be divided, or its settings do not fit.
+  """
+  family = models.family_of(outlined.family)
+  divided = models.division(family, nnx.state(outlined.model), parts)
+  if divided and config.method == 'full':
+    raise ValueError(
+      'mesh.model divides weights that stay frozen; method full trains them all, so it'
+      ' needs mesh.model=1'
+    )
+  attachment = Attachment.of(outlined.model, divided)
+  problem = adapted_problem(
+    attachment,
+    outlined.model,
+    shapes,
+    task.loss,
+    optimizer=config.optimizer,
+    head_optimizer=config.head_optimizer,
+    steps=config.train.total_steps(train_rows),
+    batch=config.train.batch,
+    scale=config.adapter.scale,
+    init=config.adapter.init,
+    seed=config.seed,
+    accumulate=config.train.accumulate,
+  )
+  return attachment, METHODS[config.method][1](config.settings, problem)
+
+
 def _read(
-  config: FinetuneConfig, record: Record | None, check: Callable[[Task], None]
+  config: FinetuneConfig,
+  record: Record | None,
+  check: Callable[[Task], None],
+  needs_weights: bool,
 ) -> tuple[Task, Pretrained, Mapping[str, int | None]]:
   """The task, the model's outline, and what is to be downloaded of its weights.
 
@@ -146,7 +176,10 @@ def _read(
   source, head = find_model(config), expected_head(config.data)
   outlined = _outline(config, source, head)
   choose_modules(config, outlined)
-  to_download = {} if config.model.random_weights else source.to_download()
+  reads_weights = not config.model.random_weights and (
+    needs_weights or source.has_weights()
+  )
+  to_download = source.to_download() if reads_weights else {}
   tokenizer = models.load_tokenizer(source)
   longest = models.max_length(source)
   task = load_task(config.data, tokenizer, longest, record and record.data)
@@ -156,7 +189,7 @@ def _read(
   if task.head != head:
     outlined = _outline(config, source, task.head)
   check_vocabulary(tokenizer, outlined.config)
-  if not config.model.random_weights:
+  if reads_weights:
     models.require_head(outlined)
   return task, outlined, to_download
 

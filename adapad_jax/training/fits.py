@@ -1,0 +1,78 @@
+"""On how many devices, of what size, a run would fit: from shapes alone.
+
+The devices need not be here. The run's programs are traced for them, the weights
+divided over all of them, and what they hold at once is followed through
+(`liveness.py`).
+"""
+
+import dataclasses
+
+import jax
+
+from adapad_jax.sharding import DATA, MODEL, WORKER
+from adapad_jax.training import liveness
+from adapad_jax.training.memory import Memory, added_up
+from adapad_jax.training.plan import Plan, bind
+from adapad_jax.training.terminal import table
+
+DEVICES = (1, 4, 8)
+# Of common cards, in GB that are 2**30 bytes.
+CARDS = (24, 80)
+# What JAX takes of a GPU's memory by default, and what it may be told to take.
+_BY_DEFAULT, _AT_MOST = 0.75, 0.95
+
+
+def needs(plan: Plan, devices: int) -> Memory:
+  """What one of so many devices would hold, which share weights and rows.
+
+  Where all weights are trained, every device has them whole.
+
+  Raises:
+    ValueError: if the rows cannot be shared by so many.
+  """
+  rows = plan.config.train.batch // plan.config.train.accumulate
+  if rows % devices:
+    raise ValueError(f'{devices} devices do not divide {rows} rows')
+  parts = 1 if plan.config.method == 'full' else devices
+  attachment, method = bind(
+    plan.config, plan.task, plan.outlined, plan.shapes, plan.train_rows, parts
+  )
+  mesh = jax.sharding.AbstractMesh(
+    (1, devices // parts, parts),
+    (WORKER, DATA, MODEL),
+    axis_types=plan.mesh.axis_types,
+  )
+  there = dataclasses.replace(plan, attachment=attachment, method=method, mesh=mesh)
+  with jax.sharding.use_abstract_mesh(mesh):
+    return added_up(there, lambda traced: liveness.peak(traced.jaxpr))
+
+
+def verdict(memory: Memory, card: int) -> str:
+  """Whether a device of so many GB holds that: 'yes', 'barely' or 'no'."""
+  share = memory.peak / (card * 2**30)
+  if share <= _BY_DEFAULT:
+    return 'yes'
+  return 'barely' if share <= _AT_MOST else 'no'
+
+
+def fits(plan: Plan) -> str:
+  """A table of what one device of several needs, and which cards have that much."""
+  gib = lambda size: f'{size / 2**30:.1f}'
+  rows = []
+  for devices in DEVICES:
+    try:
+      found = needs(plan, devices)
+    except ValueError as error:
+      rows.append([devices, *[''] * (4 + len(CARDS)), str(error)])
+      continue
+    parts = (found.weights, found.state, found.round, found.evaluation)
+    fit = [verdict(found, card) for card in CARDS]
+    rows.append([devices, *map(gib, parts), gib(found.peak), *fit])
+  header = ['devices', 'weights', 'state', 'round', 'evaluation', 'GiB at the peak']
+  cards = [f'{card} GB' for card in CARDS]
+  return (
+    'what a device would need if so many shared the weights (mesh.model), in GiB:\n'
+    f'{table([*header, *cards], rows)}\n'
+    '  yes: within the three quarters of a GPU that JAX takes by default; barely: with'
+    f' XLA_PYTHON_CLIENT_MEM_FRACTION={_AT_MOST}'
+  )
