@@ -19,13 +19,16 @@ from adapad_jax.problem import LossFn, Problem
 ModelLoss = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def adapted_loss(attachment: Attachment, loss: ModelLoss) -> LossFn:
+def adapted_loss(
+  attachment: Attachment, loss: ModelLoss, remat: bool = False
+) -> LossFn:
   """The loss as methods take it, of the model with their updates and head.
 
   Args:
     attachment: puts the model together; parameters that are divided over devices are
       gathered again in the backward pass, not kept.
     loss: of a model's rows.
+    remat: whether the model's layers are recomputed in the backward pass.
   """
 
   def of_updates(
@@ -34,7 +37,10 @@ def adapted_loss(attachment: Attachment, loss: ModelLoss) -> LossFn:
     model = attachment(params, deltas, head, head_weight_B)
     return loss(model, batch, keys_B)
 
-  return forgetful(of_updates) if attachment.divided else of_updates
+  # Layers that are recomputed gather again by themselves. `forgetful` around them would
+  # keep all else that they compute: the policy of the outer one holds inside.
+  wraps = attachment.divided and not remat
+  return forgetful(of_updates) if wraps else of_updates
 
 
 def adapted_problem(
@@ -51,6 +57,7 @@ def adapted_problem(
   init: str = 'kaiming',
   seed: int = 0,
   accumulate: int = 1,
+  remat: bool = False,
 ) -> Problem:
   """What methods train, for a model whose linear layers get updates.
 
@@ -62,11 +69,12 @@ def adapted_problem(
     optimizer: of the updates; a warm-up below one is a fraction of the run.
     head_optimizer: of the head, likewise.
     steps, batch, scale, init, seed, accumulate: see `Problem`.
+    remat: see `adapted_loss`.
   """
   return Problem(
     shapes=shapes,
     params=nnx.state(model),
-    loss=adapted_loss(attachment, loss),
+    loss=adapted_loss(attachment, loss, remat),
     optimizer=optimizer.resolve(steps),
     head_optimizer=head_optimizer.resolve(steps),
     steps=steps,

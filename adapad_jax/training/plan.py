@@ -159,6 +159,7 @@ def bind(
     init=config.adapter.init,
     seed=config.seed,
     accumulate=config.train.accumulate,
+    remat=config.model.remat,
   )
   return attachment, METHODS[config.method][1](config.settings, problem)
 

@@ -1,6 +1,7 @@
 """Tests ../../adapad_jax/training/fits.py against plans for devices that are here."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -39,6 +40,24 @@ def test_devices_that_are_not_here_share_weights_and_activations(data):
   few, many = needs(plan, 1), needs(plan, 16)
   assert many.weights < few.weights / 2 and many.round < few.round / 4
   assert many.state == few.state
+
+
+@pytest.mark.parametrize('scan', [True, False])
+def test_layers_that_are_recomputed_hold_little_where_weights_are_divided(
+  tmp_path, scan
+):
+  """What the layers hold is not kept for the sake of what they gather."""
+  folder = tiny_chat.make_folder(tmp_path)
+  path = folder / 'model/config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'num_hidden_layers': 12}))
+  held = {}
+  for remat in (True, False):
+    values = tiny_chat.values(folder, method='lora', train={'batch': 16})
+    values['model'] |= {'scan': scan, 'remat': remat}
+    plan = make_plan(finetune_config(values))
+    held[remat] = [needs(plan, devices).round for devices in (1, 4)]
+  assert held[True][0] < held[False][0] / 3
+  assert held[True][1] < held[False][1] / 2
 
 
 def test_rows_that_cannot_be_shared_are_told_in_the_table(data):
