@@ -21,19 +21,21 @@ _INLINED = frozenset(
 # matrices reads as it lies.
 _SAME = frozenset(
   'reshape squeeze expand_dims transpose copy copy_p name optimization_barrier pvary'
-  ' pcast sharding_constraint stop_gradient device_put'.split()
+  ' pcast reduced_vary_cast reshard relayout layout_constraint sharding_constraint'
+  ' stop_gradient device_put'.split()
 )
 _REDUCING = frozenset(
   'reduce_sum reduce_max reduce_min reduce_and reduce_or reduce_prod argmax argmin'
   ' reduce'.split()
 )
 _ELEMENTWISE = frozenset(
-  'abs add add_any and atan2 bitcast_convert_type broadcast_in_dim cbrt ceil clamp'
-  ' convert_element_type cos cosh div eq erf erf_inv exp exp2 expm1 floor ge gt'
-  ' integer_pow iota is_finite le log log1p logistic lt max min mul ne neg nextafter'
-  ' not or pad pow random_bits random_fold_in random_unwrap random_wrap rem rev round'
-  ' rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin sinh'
-  ' slice sqrt square sub tan tanh threefry2x32 xor'.split()
+  'abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type'
+  ' broadcast_in_dim cbrt ceil clamp convert_element_type cos cosh div eq erf erf_inv'
+  ' erfc exp exp2 expm1 floor ge gt integer_pow iota is_finite le log log1p log2'
+  ' logistic lt max min mul ne neg nextafter not one_minus_square or pad polynomial'
+  ' pow random_bits random_fold_in random_unwrap random_wrap reduce_precision rem rev'
+  ' round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign'
+  ' sin sinh slice sqrt square sub tan tanh threefry2x32 xor'.split()
 )
 # Results may take the place of operands that nothing reads any more.
 _IN_PLACE = _ELEMENTWISE | frozenset(
@@ -188,9 +190,11 @@ def _peak(jaxpr: Jaxpr, made: Sequence[Any] = ()) -> int:
 def _inside(eqn: Any) -> int:
   """What a loop holds in a pass, or a branch, beside operands and results."""
   if eqn.primitive.name == 'scan':
-    body = eqn.params['jaxpr'].jaxpr
-    first = eqn.params['num_consts'] + eqn.params['num_carry']
-    return _peak(body, body.invars[first:])
+    body = _inner(eqn)
+    given = zip(eqn.invars, body.invars, strict=True)
+    # Of what is scanned, a pass holds a slice, which has an axis less.
+    sliced = [own for whole, own in given if whole.aval.ndim > own.aval.ndim]
+    return _peak(body, sliced)
   if eqn.primitive.name == 'while':
     parts = ('cond_jaxpr', 'body_jaxpr')
     return max(_peak(eqn.params[part].jaxpr) for part in parts)
