@@ -34,6 +34,9 @@ class AdaPaDSettings:
       shows every worker all of them, 'federated' gives each worker rows of its own.
     skew: of `federated`: 0 gives every worker as many rows, by index; else labels are
       spread by a Dirichlet distribution with this parameter, small being uneven.
+    gradient_batches: components start along the leading singular directions of the
+      gradient summed over so many batches, those that training begins with, component k
+      along the k-th; 0 draws them. Not with `federated`, whose data stay apart.
     shares: of `split`: 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
       components, which all others build on, see more).
     joint: of `split`: fraction of a batch whose rows belong to no single worker: they
@@ -59,6 +62,7 @@ class AdaPaDSettings:
   advance: bool = True
   feeding: Annotated[str, OneOf(FEEDINGS)] = 'split'
   skew: NonNegative = 0.0
+  gradient_batches: Natural = 0
   shares: Annotated[str, OneOf(SHARES)] = 'equal'
   joint: Fraction | None = None
   polish: Fraction | None = None
@@ -75,6 +79,11 @@ class AdaPaDSettings:
           f"adapad.{field}={value} needs adapad.feeding='split': in {self.feeding!r}"
           ' the rows of a worker are set'
         )
+    if self.gradient_batches and self.feeding == 'federated':
+      raise ValueError(
+        f'adapad.gradient_batches={self.gradient_batches} sums gradients over the data'
+        " of all workers, which adapad.feeding='federated' keeps apart; must be 0"
+      )
     if self.skew and self.feeding != 'federated':
       raise ValueError(
         f"adapad.skew is {self.skew}; must be 0 unless adapad.feeding is 'federated'"

@@ -10,7 +10,11 @@ Imports jax and numpy alone.
 
 from adapad_jax.lowrank.adapter import Adapter
 from adapad_jax.lowrank.deployed import Deployed, host_adapter
-from adapad_jax.lowrank.initialize import INITIALIZERS, init_updates
+from adapad_jax.lowrank.initialize import (
+  INITIALIZERS,
+  along_gradient,
+  init_updates,
+)
 from adapad_jax.lowrank.masked import Delta
 from adapad_jax.lowrank.packing import Packing
 from adapad_jax.lowrank.update import LowRank
@@ -22,6 +26,7 @@ __all__ = [
   'Deployed',
   'LowRank',
   'Packing',
+  'along_gradient',
   'host_adapter',
   'init_updates',
 ]

@@ -38,6 +38,28 @@ def orthonormal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   return (q_IR * jnp.sign(jnp.diagonal(upper_RR))[None]).T / math.sqrt(3)
 
 
+def along_gradient(g_IO: jax.Array, drawn_RI: jax.Array) -> jax.Array:
+  """Rows along the leading left singular directions of a gradient, longest first.
+
+  The steepest descent of rank r in Delta W = a^T b from b = 0 has its a there. Rows
+  have the norm that `kaiming` has on average. Where G has no further direction, or is
+  not finite, the row stays as it was drawn.
+
+  Args:
+    g_IO: G = dL / dW of a module.
+    drawn_RI: the start without it.
+  """
+  u_IK, value_K, _ = linalg.svd(jnp.nan_to_num(g_IO))
+  found = min(len(value_K), len(drawn_RI))
+  u_RI, value_R = u_IK.T[:found], value_K[:found]
+  # A singular vector has no sign; without one chosen, meshes may differ.
+  peak_R1 = jnp.argmax(jnp.abs(u_RI), axis=1, keepdims=True)
+  u_RI *= jnp.sign(jnp.take_along_axis(u_RI, peak_R1, axis=1))
+  is_there_R1 = (value_R > 1e-6 * value_R[0])[:, None] & jnp.all(jnp.isfinite(g_IO))
+  start_RI = jnp.where(is_there_R1, u_RI / math.sqrt(3), drawn_RI[:found])
+  return jnp.concatenate([start_RI, drawn_RI[found:]])
+
+
 INITIALIZERS: dict[str, Callable[[jax.Array, tuple[int, int]], jax.Array]] = {
   'kaiming': kaiming,
   'gaussian': gaussian,

@@ -15,6 +15,7 @@ from adapad_jax.deflation.round import make_round
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.deflation.state import State, resize, state_specs
 from adapad_jax.lowrank import Deployed, init_updates
+from adapad_jax.methods.look import gradients, look_over, steepest
 from adapad_jax.methods.method import Private, RankReport
 from adapad_jax.problem import Problem
 from adapad_jax.sharding import WORKER, Rows, laid, put_one
@@ -53,8 +54,17 @@ class AdaPaD:
 
   @property
   def looks(self) -> int:
-    """None: the start is drawn."""
-    return 0
+    """Batches whose gradient the start is made of; 0: it is drawn."""
+    return self.settings.gradient_batches
+
+  def look(self, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
+    """G of every module, summed over the rows of a batch."""
+    observe = functools.partial(gradients, self.problem)
+    return look_over(mesh, self.problem, observe, state_specs)
+
+  def inform(self, state: State, sums: dict[str, jax.Array]) -> State:
+    """Component k starts along the k-th singular direction of each module's G."""
+    return _informed(self.deflation, self.portable(state), sums)
 
   @property
   def private(self) -> Private | None:
@@ -164,6 +174,13 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
 @functools.partial(jax.jit, static_argnums=0)
 def _portable(capacity: int, state: State) -> State:
   return resize(jax.reshard(state, jax.P()), capacity)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _informed(deflation: Deflation, state: State, sums: dict[str, jax.Array]) -> State:
+  packing = deflation.packing
+  started = steepest(packing.unpack(state.stack_RMP), sums)
+  return dataclasses.replace(state, stack_RMP=packing.pack(started))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,6 +1,7 @@
 """The head alone on the frozen model: the floor that adapters have to beat."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from adapad_jax.lowrank import Deployed
 from adapad_jax.lowrank.update import no_updates
-from adapad_jax.methods.joint import Joint, Rule, Tuned
+from adapad_jax.methods.joint import Joint, Rule, Tuned, one_step, replicated
 from adapad_jax.problem import Problem
 
 
@@ -50,6 +51,32 @@ class HeadOnly(Rule):
   def timeline(self) -> list[tuple[int, int]]:
     """Constant."""
     return [(0, 0)]
+
+
+def head_alone(
+  problem: Problem,
+  head: Any,
+  mesh: jax.sharding.Mesh,
+  model: Any,
+  batch_of: Callable[[int], Any],
+  steps: int,
+) -> Any:
+  """The head after so many steps on the frozen model, with the rates of the run.
+
+  Args:
+    problem: what will be trained.
+    head: before any training.
+    mesh: the devices.
+    model: frozen parameters.
+    batch_of: the batches of the round after so many.
+    steps: how many; the batches are those that training begins with.
+  """
+  rule = HeadOnly(problem)
+  state = replicated(jax.jit(Joint(problem, rule).init)(head), mesh)
+  step = one_step(problem, rule, mesh)
+  for number in range(steps):
+    state, _ = step(state, model, batch_of(number))
+  return jax.device_get(state.head)
 
 
 def build(settings: HeadSettings, problem: Problem) -> Joint:

@@ -20,6 +20,7 @@ import optax
 from adapad_jax import train_step
 from adapad_jax.collectives import all_reduce
 from adapad_jax.lowrank import Deployed, init_updates
+from adapad_jax.methods.look import look_over, rows_of_device
 from adapad_jax.methods.method import RankReport
 from adapad_jax.problem import Problem
 from adapad_jax.sharding import (
@@ -29,7 +30,6 @@ from adapad_jax.sharding import (
   put_one,
   row_axes,
   rows_on,
-  specs_of,
   whole_specs,
 )
 from adapad_jax.train_step import TrainState
@@ -170,11 +170,7 @@ class Joint:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
-    host = jax.device_get(state)
-    # A CPU device reads the host's memory where it can, and what it does not own it
-    # cannot donate: the first step would hold the state twice.
-    return _copy(jax.tree.map(put, host, whole_specs(host)))
+    return replicated(state, mesh)
 
   def outline(self, head: Any, mesh: jax.sharding.Mesh) -> JointState:
     """Shapes, dtypes and shardings of a placed state."""
@@ -194,10 +190,7 @@ class Joint:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    spread = row_axes(mesh)
-    body = functools.partial(_device_step, self.problem, self.rule, spread)
-
-    return train_step.over_mesh(body, mesh, whole_specs, jax.P(None, spread))
+    return one_step(self.problem, self.rule, mesh)
 
   def look(self, mesh: jax.sharding.Mesh) -> Callable[..., Any]:
     """The rule's sums over the rows of a batch, over all devices.
@@ -206,16 +199,7 @@ class Joint:
       ValueError: if the mesh has a worker axis.
     """
     _check_mesh(mesh)
-    spread = row_axes(mesh)
-    body = functools.partial(_device_look, self.problem, self.rule, spread)
-
-    def run(state: JointState, model: Any, batch: Any, number: jax.Array) -> Any:
-      specs = whole_specs(state), specs_of(model), jax.P(None, spread), jax.P()
-      return jax.shard_map(
-        body, mesh=mesh, in_specs=specs, out_specs=jax.P(), check_vma=False
-      )(state, model, batch, number)
-
-    return jax.jit(run)
+    return look_over(mesh, self.problem, self.rule.observe, whole_specs)
 
   def inform(self, state: JointState, sums: Any) -> JointState:
     """The state with the start that the rule makes of the sums."""
@@ -240,6 +224,24 @@ class Joint:
   def timeline(self) -> list[tuple[int, int]]:
     """The rule's plan."""
     return self.rule.timeline()
+
+
+def one_step(
+  problem: Problem, rule: Rule, mesh: jax.sharding.Mesh
+) -> Callable[..., tuple[JointState, dict]]:
+  """The compiled step of a rule, which every block of workers repeats."""
+  spread = row_axes(mesh)
+  body = functools.partial(_device_step, problem, rule, spread)
+  return train_step.over_mesh(body, mesh, whole_specs, jax.P(None, spread))
+
+
+def replicated(state: JointState, mesh: jax.sharding.Mesh) -> JointState:
+  """Copies a state to every device of a mesh."""
+  put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
+  host = jax.device_get(state)
+  # A CPU device reads the host's memory where it can, and what it does not own it
+  # cannot donate: the first step would hold the state twice.
+  return _copy(jax.tree.map(put, host, whole_specs(host)))
 
 
 def _check_mesh(mesh: jax.sharding.Mesh) -> None:
@@ -267,34 +269,6 @@ def _inform(rule: Rule, state: JointState, sums: Any) -> JointState:
   return dataclasses.replace(state, tuned=rule.inform(state.tuned, sums))
 
 
-def _device_look(
-  problem: Problem,
-  rule: Rule,
-  spread: tuple[str, ...],
-  state: JointState,
-  model: Any,
-  batch: Any,
-  number: jax.Array,
-) -> Any:
-  """The sums of one look over this device's rows and then over the devices."""
-  rows = _rows(jax.random.fold_in(state.noise(), number), spread, batch)
-  observe = lambda part: rule.observe(model, state.head, *part)
-  return all_reduce(train_step.sum_by_parts(observe, rows, problem.accumulate), spread)
-
-
-def _rows(
-  noise: jax.Array, spread: tuple[str, ...], batch: Any
-) -> tuple[Any, jax.Array]:
-  """This device's rows of a batch, and the key of the noise of each."""
-  batch = jax.tree.map(lambda x: x[0], batch)
-  rows = len(jax.tree.leaves(batch)[0])
-  # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
-  # every mesh.
-  shards = jax.lax.axis_size(spread)
-  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
-  return batch, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(noise, row_g)
-
-
 def _device_step(
   problem: Problem,
   rule: Rule,
@@ -304,7 +278,7 @@ def _device_step(
   batch: Any,
 ) -> tuple[JointState, dict[str, jax.Array]]:
   """The step as one device sees it, with its shard of the rows."""
-  rows = _rows(state.noise(), spread, batch)
+  rows = rows_of_device(state.noise(), spread, batch)
   of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
   sums = train_step.sum_by_parts(of_rows, rows, problem.accumulate)
   loss, weight, grads = all_reduce(sums, spread)

@@ -13,7 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.collectives import all_reduce
+from adapad_jax.lowrank import LowRank, along_gradient
 from adapad_jax.problem import Problem
+from adapad_jax.sharding import row_axes, specs_of
+from adapad_jax.train_step import sum_by_parts
 
 
 def informed(
@@ -40,6 +44,50 @@ def informed(
   for number in range(1, looks):
     total = _add(total, look(state, model, batch_of(number), np.int32(number)))
   return inform(state, total)
+
+
+def look_over(
+  mesh: jax.sharding.Mesh,
+  problem: Problem,
+  observe: Callable[..., Any],
+  state_specs: Callable[[Any], Any],
+) -> Callable[..., Any]:
+  """The jitted (state, model, batch, number of the look) -> sums over the batch's rows.
+
+  Args:
+    mesh: the devices; blocks of workers, if there are any, have the same rows.
+    problem: whose parts of a batch are computed one after the other.
+    observe: (model, head, rows, keys_B) -> sums over rows.
+    state_specs: partition specs of a state.
+  """
+  spread = row_axes(mesh)
+
+  def body(state: Any, model: Any, batch: Any, number: jax.Array) -> Any:
+    noise = jax.random.fold_in(state.noise(), number)
+    rows = rows_of_device(noise, spread, batch)
+    of_rows = lambda part: observe(model, state.head, *part)
+    return all_reduce(sum_by_parts(of_rows, rows, problem.accumulate), spread)
+
+  def run(state: Any, model: Any, batch: Any, number: jax.Array) -> Any:
+    specs = state_specs(state), specs_of(model), jax.P(None, spread), jax.P()
+    return jax.shard_map(
+      body, mesh=mesh, in_specs=specs, out_specs=jax.P(), check_vma=False
+    )(state, model, batch, number)
+
+  return jax.jit(run)
+
+
+def rows_of_device(
+  noise: jax.Array, spread: tuple[str, ...], batch: Any
+) -> tuple[Any, jax.Array]:
+  """This device's rows of a batch, and the key of the noise of each."""
+  batch = jax.tree.map(lambda x: x[0], batch)
+  rows = len(jax.tree.leaves(batch)[0])
+  # Row i of shard d is row g = i shards + d of the batch: noise by g is the same on
+  # every mesh.
+  shards = jax.lax.axis_size(spread)
+  row_g = jnp.arange(rows) * shards + jax.lax.axis_index(spread)
+  return batch, jax.vmap(jax.random.fold_in, in_axes=(None, 0))(noise, row_g)
 
 
 @jax.jit
@@ -79,6 +127,16 @@ def gradients(
     return jnp.sum(problem.loss(model, head, deltas, None, batch, keys_B)[0])
 
   return jax.grad(total)(zeros)
+
+
+def steepest(
+  updates: dict[str, LowRank], gradient_of: dict[str, jax.Array]
+) -> dict[str, LowRank]:
+  """The same updates with input directions along each module's gradient."""
+  return {
+    name: LowRank(along_gradient(gradient_of[name], update.a_RI), update.b_RO)
+    for name, update in updates.items()
+  }
 
 
 @jax.tree_util.register_dataclass

@@ -15,8 +15,9 @@ from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
+from adapad_jax.methods.look import gradients, steepest
 from adapad_jax.problem import Problem
-from adapad_jax.ranges import Count, Positive
+from adapad_jax.ranges import Count, Natural, Positive
 from adapad_jax.settings import check
 
 
@@ -26,6 +27,9 @@ class LoRASettings:
 
   Attributes:
     rank: components of every module.
+    gradient_batches: input directions are the leading singular directions of the
+      gradient summed over so many batches, those that training begins with; 0 draws
+      them.
     stabilized: scale updates by `adapter.scale` / sqrt(rank), as rsLoRA does; the scale
       is then its alpha.
     b_rate_ratio: the rate of output directions over that of input directions; LoRA+
@@ -33,6 +37,7 @@ class LoRASettings:
   """
 
   rank: Count = 2
+  gradient_batches: Natural = 0
   stabilized: bool = False
   b_rate_ratio: Positive = 1.0
 
@@ -57,6 +62,21 @@ class LoRA(Rule):
     """The s in front of every update."""
     root = math.sqrt(self.capacity) if self.settings.stabilized else 1.0
     return self.problem.scale / root
+
+  @property
+  def looks(self) -> int:
+    """Batches that the gradient is summed over."""
+    return self.settings.gradient_batches
+
+  def observe(
+    self, model: Any, head: Any, batch: Any, keys_B: jax.Array
+  ) -> dict[str, jax.Array]:
+    """G of every module, (I, O)."""
+    return gradients(self.problem, model, head, batch, keys_B)
+
+  def inform(self, tuned: Tuned, sums: dict[str, jax.Array]) -> Tuned:
+    """Input directions along the gradient."""
+    return dataclasses.replace(tuned, params=steepest(tuned.params, sums))
 
   def start(self, key: jax.Array) -> Tuned:
     """Kaiming or other input directions, zero output directions."""

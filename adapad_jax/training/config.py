@@ -104,6 +104,9 @@ class TrainConfig:
 
   Attributes:
     batch: rows of a batch.
+    head_steps: steps of the head alone before the first round, on the batches that
+      training begins with; a start that is made of gradients needs a head that means
+      something.
     accumulate: parts in which a batch is computed, one after the other, to save memory;
       numbers are those of the whole batch.
     epochs: passes over the training data.
@@ -128,6 +131,7 @@ class TrainConfig:
   """
 
   batch: Count = 32
+  head_steps: Natural = 0
   accumulate: Count = 1
   epochs: NonNegative = 3.0
   steps: Natural = 0

@@ -98,6 +98,7 @@ def make_plan(
   shapes = choose_modules(config, outlined)
   rows_in_all = record.train_rows if record else len(task.splits['train'])
   attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts)
+  _check_head_steps(config, outlined, method)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
   return Plan(
@@ -115,6 +116,22 @@ def make_plan(
     ),
     to_download=to_download,
   )
+
+
+def _check_head_steps(
+  config: FinetuneConfig, outlined: Pretrained, method: Method
+) -> None:
+  steps = config.train.head_steps
+  if steps and not outlined.head_modules:
+    raise ValueError(
+      f'train.head_steps={steps} trains a head that a task like'
+      f' {config.data.task!r} does not have; must be 0'
+    )
+  if steps and method.private:
+    raise ValueError(
+      f'train.head_steps={steps} trains the head on rows of all workers, which'
+      " adapad.feeding='federated' keeps apart; must be 0"
+    )
 
 
 def bind(

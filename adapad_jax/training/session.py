@@ -11,6 +11,7 @@ import numpy as np
 from adapad_jax import models
 from adapad_jax.adapters import split_model
 from adapad_jax.files import require_shape
+from adapad_jax.methods.head import head_alone
 from adapad_jax.sharding import MODEL, fetch, put_one
 from adapad_jax.training.checkpoints import Checkpoints, target_of
 from adapad_jax.training.evaluate import Evaluator, make_evaluator
@@ -58,8 +59,11 @@ class Session:
 
   def beginning(self, batch_of: Callable[[int], Any]) -> Progress:
     """Before the first round, whose start may be made of the first batches."""
-    plan = self.plan
-    return beginning(plan.method, self.head, plan.mesh, self.params, batch_of)
+    plan, head = self.plan, self.head
+    if steps := plan.config.train.head_steps:
+      problem = plan.method.problem
+      head = head_alone(problem, head, plan.mesh, self.params, batch_of, steps)
+    return beginning(plan.method, head, plan.mesh, self.params, batch_of)
 
   def saved(self, checkpoints: Checkpoints, kind: str) -> Progress | None:
     """Where the run stood at its newest save of a kind; None if there is none.
