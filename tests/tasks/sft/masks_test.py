@@ -297,24 +297,3 @@ def test_calls_of_tools_in_qwen3s_template(qwen, shared):
         calls += 1
       assert message['content'].strip() in part
   assert calls > 20
-
-
-def test_masks_equal_trls(shared, qwen):
-  """TRL's own functions, on the prompt and completion of real rows."""
-  trl = pytest.importorskip('trl.data_utils')
-  template = load_template('', qwen)
-  path = shared / 'data' / 'sft' / 'gsm8k-train.jsonl'
-  lines = path.read_text(encoding='utf-8').splitlines()[:50]
-  layout = None
-  for row in map(json.loads, lines):
-    layout = layout or find_layout(row, Columns(), 'rows')
-    one = layout(row)
-    messages = [dict(message) for message in one.messages]
-    prompt = trl._tokenize(qwen, messages[:1], add_generation_prompt=True)['input_ids']
-    whole = trl._tokenize(qwen, messages)['input_ids']
-    same = trl.common_prefix_length(prompt, whole)
-    encoded = encoder_of(qwen).encode([mark(one, template, 'completion')])[0]
-    np.testing.assert_array_equal(encoded.ids_L, whole)
-    np.testing.assert_array_equal(
-      encoded.learned_L, [0] * same + [1] * (len(whole) - same)
-    )
