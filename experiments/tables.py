@@ -1,10 +1,11 @@
 """Markdown tables of recorded rows."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from experiments.results import Row
 
@@ -21,6 +22,39 @@ def mean_sd(values: Sequence[float]) -> str:
   """'91.2 ± 0.3', or the mean alone of one value."""
   mean = f'{np.mean(values):.1f}'
   return mean if len(values) < 2 else f'{mean} ± {np.std(values, ddof=1):.1f}'
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:
+  """Mean of first - second over common seeds, with a 95 % Student t interval.
+
+  The interval is nan with fewer than two seeds.
+  """
+  seeds = sorted(set(first) & set(second))
+  differences = np.array([first[s] - second[s] for s in seeds])
+  if len(differences) < 2:
+    mean = float(differences.mean()) if len(differences) else np.nan
+    return {'seeds': len(seeds), 'mean': mean, 'low': np.nan, 'high': np.nan}
+  mean, error = differences.mean(), stats.sem(differences)
+  half = error * stats.t.ppf(0.975, len(differences) - 1)
+  return {
+    'seeds': len(seeds),
+    'mean': float(mean),
+    'low': float(mean - half),
+    'high': float(mean + half),
+  }
+
+
+def paired_text(
+  first: Mapping[int, float], second: Mapping[int, float], digits: int = 4
+) -> str:
+  """'-0.2000 [-1.4706, +1.0706]': `paired` in words; nothing without common seeds."""
+  found = paired(first, second)
+  show = lambda name: f'{found[name]:+.{digits}f}'
+  if not found['seeds']:
+    return ''
+  if found['seeds'] < 2:
+    return show('mean')
+  return f'{show("mean")} [{show("low")}, {show("high")}]'
 
 
 def figures(rows: Sequence[Row]) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 from experiments.documented import glue_rows as glue
 from experiments.documented.claims import Claim, says
 from experiments.documented.recorded import cells, printed, rows
-from experiments.glue.summary import averages, of, paired, scores
+from experiments.glue.summary import averages, of, scores
 from experiments.results import matching
+from experiments.tables import paired
 
 
 def claims() -> Iterator[Claim]:

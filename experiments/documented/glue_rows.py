@@ -10,9 +10,9 @@ from adapad_jax.deflation.settings import AdaPaDSettings
 from experiments.documented.recorded import cells, experiment, printed, rows
 from experiments.glue import comparison, every_rank
 from experiments.glue.runs import best_rate
-from experiments.glue.summary import averages, of, paired
+from experiments.glue.summary import averages, of
 from experiments.results import matching
-from experiments.tables import mean_sd
+from experiments.tables import mean_sd, paired
 
 TASKS = ('sst2', 'cola', 'stsb', 'mrpc', 'rte')
 STEPS = (1000, 802, 539, 344, 234)

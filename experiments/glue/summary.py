@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from experiments.results import Row
-from experiments.tables import markdown, mean_sd
+from experiments.tables import markdown, mean_sd, paired
 
 MIB = 2**20
 
@@ -137,26 +136,6 @@ def _cells(own: Sequence[Row], tasks: Sequence[str]) -> list[str]:
 def median(rows: Sequence[Row], key: str) -> float:
   """Of one figure over rows."""
   return float(np.median([row[key] for row in rows]))
-
-
-def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:
-  """Mean of first - second over common seeds, with a 95 % Student t interval.
-
-  The interval is nan with fewer than two seeds.
-  """
-  seeds = sorted(set(first) & set(second))
-  differences = np.array([first[s] - second[s] for s in seeds])
-  if len(differences) < 2:
-    mean = float(differences.mean()) if len(differences) else np.nan
-    return {'seeds': len(seeds), 'mean': mean, 'low': np.nan, 'high': np.nan}
-  mean, error = differences.mean(), stats.sem(differences)
-  half = error * stats.t.ppf(0.975, len(differences) - 1)
-  return {
-    'seeds': len(seeds),
-    'mean': float(mean),
-    'low': float(mean - half),
-    'high': float(mean + half),
-  }
 
 
 def difference_table(

@@ -10,6 +10,7 @@ from scipy import stats
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.methods import METHODS
 from configs.glue import get_config
+from experiments import tables
 from experiments.glue import comparison, runs, settings, summary
 from experiments.harness import main
 from experiments.results import row
@@ -163,11 +164,11 @@ def test_every_task_may_have_its_own_steps(table):
 def test_paired_interval_equals_scipy():
   rng = np.random.default_rng(0)
   first, second = rng.normal(size=6), rng.normal(size=6)
-  found = summary.paired(dict(enumerate(first)), dict(enumerate(second)) | {9: 1.0})
+  found = tables.paired(dict(enumerate(first)), dict(enumerate(second)) | {9: 1.0})
   want = stats.ttest_rel(first, second).confidence_interval(0.95)
   assert (found['low'], found['high']) == pytest.approx((want.low, want.high))
   assert found['seeds'] == 6 and found['mean'] == pytest.approx((first - second).mean())
-  alone = summary.paired({0: 2.0}, {0: 1.0})
+  alone = tables.paired({0: 2.0}, {0: 1.0})
   assert alone['mean'] == 1.0 and np.isnan(alone['low'])
 
 
