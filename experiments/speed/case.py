@@ -34,6 +34,7 @@ class Case:
     rank: of LoRA, and adapad's r_max.
     rows, length: of a batch.
     dtype: of the frozen weights and the products.
+    weights: form of the frozen kernels, as `model.weights`; not for peft.
     dropout: whether the model's own dropout is on.
     scan, remat, fused: see `models.outline`; not for peft.
     seconds: to time for, at least.
@@ -46,6 +47,7 @@ class Case:
   rows: int = 32
   length: int = 64
   dtype: str = 'float32'
+  weights: str = ''
   dropout: bool = True
   scan: bool = False
   remat: bool = False
@@ -63,6 +65,7 @@ class Case:
     """The case in words."""
     words = f'{self.method} r={self.rank} step of {self.model}'
     size = f'{self.rows} x {self.length} tokens, {self.dtype}'
+    size += f' with {self.weights} kernels' if self.weights else ''
     return f'{words}, {size}{"" if self.dropout else ", no dropout"}'
 
 
@@ -122,6 +125,7 @@ def our_model(case: Case) -> Any:
       case.model,
       pathlib.Path(folder),
       dtype=case.dtype,
+      weights=case.weights,
       hidden_dropout=rate,
       attention_dropout=rate,
       scan=case.scan,
