@@ -8,6 +8,7 @@ from experiments.documented.claims import Claim, says
 SETTINGS = (
   r'workers 1 \.\. k-1',
   r'a batch of 32',
+  r'start with \$b = 0\$',
   r'512 MiB, of its size, the first 16 KiB of every MiB and the last 16 KiB',
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from experiments.documented import fits
 from experiments.documented import glue_rows as glue
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import cells, one_row, rows, value
@@ -245,6 +246,7 @@ def memory() -> Iterator[Claim]:
   yield says('| {:.1f} GiB, {:.1f} GiB |', *peaks)
   ratios = [row['value'] for row in rows('speed.memory')]
   yield says('{} kinds of run | {:.2f} to {:.2f} |', 'seven', min(ratios), max(ratios))
+  yield fits.overview()
   loss = [
     value('speed.sft_loss', f'memory of {form}', rows=8, positions=1024)
     for form in ('chunks', 'plain')

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.documented import speed_regression
+from experiments.documented import fits, speed_regression
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.overview import adapad_steps
 from experiments.documented.recorded import one_row, rows, value
@@ -80,6 +80,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from communication()
   yield from turns()
   yield from memory()
+  yield from fits.speed()
   yield from speed_regression.claims()
   yield from sft_loss()
 
