@@ -1,10 +1,11 @@
 """Memory by tracing (`speed.fits`): what pages tell of it."""
 
+import math
 from collections.abc import Iterator
 
 from experiments.documented import glue_rows as glue
 from experiments.documented.claims import Claim, Table, says
-from experiments.documented.recorded import one_row, rows
+from experiments.documented.recorded import one_row, printed, rows, table
 from experiments.results import Row, matching
 from experiments.tables import markdown
 
@@ -41,3 +42,14 @@ def speed() -> Iterator[Claim | Table]:
     lines.append([f'{name}, r = 4', *(f'{gib:.3f}' for gib in sides)])
   head = ['step', 'traced, GiB', 'measured, GiB']
   yield Table(markdown(head, lines), '## What fits')
+
+
+def models() -> Iterator[Claim | Table]:
+  """The section of docs/models.md."""
+  yield Table(table('model', printed('speed.fits')), '## What fits')
+  sizes = {(r['batch'], r['length']) for r in rows('speed.fits') if 'batch' in r}
+  ((batch, length),) = sizes
+  yield says('AdaPaD, {} rows that fill {:,} tokens', batch, length)
+  off = [abs(1 - found['value']) for found in checks().values()]
+  text = 'The same count was within {} % of what an H200 held in {} steps'
+  yield says(text, math.ceil(100 * max(off)), glue.word(len(off)))
