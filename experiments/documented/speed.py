@@ -7,7 +7,7 @@ import numpy as np
 from experiments.documented import fits, speed_regression
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.overview import adapad_steps
-from experiments.documented.recorded import one_row, rows, value
+from experiments.documented.recorded import one_row, printed, rows, value
 from experiments.results import Row, matching
 from experiments.tables import markdown
 
@@ -80,6 +80,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from communication()
   yield from turns()
   yield from memory()
+  yield Table(printed('speed.forms')[0], '## Forms of the weights')
   yield from fits.speed()
   yield from speed_regression.claims()
   yield from sft_loss()
