@@ -99,10 +99,13 @@ def train_runs(
     curves: also score every prefix of every update.
 
   Raises:
-    ValueError: if the weights are drawn by the seed, so that they differ.
+    ValueError: if the weights are drawn by the seed, so that they differ, or the head
+      is to train first.
   """
   if config.model.random_weights:
     raise ValueError('model.random_weights: runs trained together share their weights')
+  if config.train.head_steps:
+    raise ValueError('train.head_steps: runs trained together begin with their rounds')
   plan = make_plan(dataclasses.replace(config, seed=runs[0].seed))
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)

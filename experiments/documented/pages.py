@@ -19,6 +19,7 @@ from experiments.documented import (
   models,
   overview,
   readme,
+  sft,
   speed,
   squad,
   theory,
@@ -36,12 +37,11 @@ PAGES: dict[str, types.ModuleType] = {
   'experiments/export/README.md': export,
   'experiments/federated/README.md': federated,
   'experiments/glue/README.md': glue,
+  'experiments/sft/README.md': sft,
   'experiments/speed/README.md': speed,
   'experiments/squad/README.md': squad,
   'experiments/theory/README.md': theory,
 }
-# Pages of experiments without any number to hold.
-NOTHING_YET = ('experiments/sft/README.md',)
 
 
 @functools.cache

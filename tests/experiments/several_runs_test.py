@@ -62,3 +62,13 @@ def test_models_of_random_weights_are_refused(tmp_path):
   config = finetune_config(tiny.values(tmp_path))
   with pytest.raises(ValueError, match='model.random_weights'):
     train_runs(config, runs_of(config, [0, 1]))
+
+
+def test_a_head_that_trains_first_is_refused(tmp_path):
+  tiny.make_data(tmp_path)
+  values = tiny.values(tmp_path)
+  values['model'] = values['model'] | {'random_weights': False}
+  values['train'] |= {'head_steps': 3}
+  config = finetune_config(values)
+  with pytest.raises(ValueError, match='train.head_steps'):
+    train_runs(config, runs_of(config, [0, 1]))
