@@ -51,6 +51,8 @@ SETTINGS = (
   r'At 2e-3, the rate',
   r"AdaPaD's 1e-3",
   r'(at|took) 1e-3',
+  r'802 batches of 32 rows, rate 1e-3',
+  r'come on top of the\s+802',
 )
 RANKS = (1, 2, 4, 8)
 QUERY_VALUE = '--targets=query+value'
@@ -137,6 +139,10 @@ def settings() -> Iterator[Table]:
     text = f'| {row["variant"]} | {{:.4f}} | {fields} |'
     yield says(text, row['value'], *row['prefixes'])
   yield Table(printed('glue.three_epochs')[0], '## Whole tasks, three epochs')
+  starts = printed('glue.starts', '--tasks=cola', '--steps=802')
+  yield Table(starts[0], '## Starts along the gradient')
+  (scored,) = {row['rows'] for row in rows('glue.starts')}
+  yield says('held-out fifth ({:,} rows)', scored)
 
 
 def whole_of_sst2() -> Iterator[Table]:
