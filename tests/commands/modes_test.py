@@ -191,7 +191,8 @@ def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
     line.rpartition(',')[2] for line in (data / 'train.csv').read_text().split()
   )
   assert f'classes: neg {rows["neg"]}, pos {rows["pos"]}\n' in out
-  timeline = out.split('allocations:')[1].split('compiling')[0]
+  timeline, needs = out.split('allocations:')[1].split('what a device would need')
+  assert [line.split()[0] for line in needs.splitlines()[2:5]] == ['1', '4', '8']
   lines = [line.split() for line in timeline.splitlines()[2:]]
   assert lines == [['0', '12'], ['11', '14'], ['21', '16'], ['31', '18']]
   assert not (tmp_path / 'no').exists()
