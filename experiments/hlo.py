@@ -49,6 +49,10 @@ def _collectives(hlo: str) -> list[tuple[str, int, str]]:
 
 def _axes(line: str, mesh: jax.sharding.Mesh) -> tuple[str, ...]:
   """The axes along which the devices of a collective's first group differ."""
+  # As jaxlib 0.12 writes it: replica_groups=mesh['worker'=2,'data'=2] {'data'}.
+  if found := re.search(r'replica_groups=mesh\[[^\]]*\][^{]*\{([^}]*)\}', line):
+    named = re.findall(r"'([^']+)'", found.group(1))
+    return tuple(n for n in mesh.axis_names if n in named and mesh.shape[n] > 1)
   if found := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
     group = [int(i) for i in found.group(1).split(',')]
   else:
