@@ -63,6 +63,15 @@ def solve_lower(
   return _solve_lower(transposed)(_single(lower_MM), _single(x_MN))
 
 
+def row_signs(x_RN: jax.Array) -> jax.Array:
+  """The sign of the largest entry of every row, (R, 1).
+
+  Singular and eigenvectors have no sign; without one chosen, meshes may differ.
+  """
+  peak_R1 = jnp.argmax(jnp.abs(x_RN), axis=1, keepdims=True)
+  return jnp.sign(jnp.take_along_axis(x_RN, peak_R1, axis=1))
+
+
 @functools.cache
 def _svd(full_matrices: bool) -> jax.custom_batching.custom_vmap:
   svd = functools.partial(jnp.linalg.svd, full_matrices=full_matrices)

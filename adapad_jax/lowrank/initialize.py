@@ -52,9 +52,7 @@ def along_gradient(g_IO: jax.Array, drawn_RI: jax.Array) -> jax.Array:
   u_IK, value_K, _ = linalg.svd(jnp.nan_to_num(g_IO))
   found = min(len(value_K), len(drawn_RI))
   u_RI, value_R = u_IK.T[:found], value_K[:found]
-  # A singular vector has no sign; without one chosen, meshes may differ.
-  peak_R1 = jnp.argmax(jnp.abs(u_RI), axis=1, keepdims=True)
-  u_RI *= jnp.sign(jnp.take_along_axis(u_RI, peak_R1, axis=1))
+  u_RI *= linalg.row_signs(u_RI)
   is_there_R1 = (value_R > 1e-6 * value_R[0])[:, None] & jnp.all(jnp.isfinite(g_IO))
   start_RI = jnp.where(is_there_R1, u_RI / math.sqrt(3), drawn_RI[:found])
   return jnp.concatenate([start_RI, drawn_RI[found:]])

@@ -149,10 +149,7 @@ def principal(moments: Moments, count: int) -> tuple[jax.Array, jax.Array]:
   covariance_II = moments.square_II / moments.count - jnp.outer(mean_I, mean_I)
   value_I, vector_II = linalg.eigh(covariance_II)
   found_RI, value_R = vector_II.T[::-1][:count], value_I[::-1][:count]
-  # An eigenvector has no sign; without one chosen, meshes may differ.
-  peak_R1 = jnp.argmax(jnp.abs(found_RI), axis=1, keepdims=True)
-  sign_R1 = jnp.sign(jnp.take_along_axis(found_RI, peak_R1, axis=1))
-  return sign_R1 * found_RI, value_R / jnp.sum(value_I)
+  return linalg.row_signs(found_RI) * found_RI, value_R / jnp.sum(value_I)
 
 
 def build(settings: EVASettings, problem: Problem) -> Joint:

@@ -10,7 +10,6 @@ the model itself. From there on it is LoRA.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,6 @@ from adapad_jax import linalg
 from adapad_jax.lowrank import LowRank
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Tuned
-from adapad_jax.methods.look import gradients
 from adapad_jax.methods.lora import LoRA, LoRASettings
 from adapad_jax.problem import Problem
 from adapad_jax.ranges import Count, Positive
@@ -55,12 +53,6 @@ class LoRAOne(LoRA):
     """Batches that G is summed over."""
     return self.begin.batches
 
-  def observe(
-    self, model: Any, head: Any, batch: Any, keys_B: jax.Array
-  ) -> dict[str, jax.Array]:
-    """G of every module, (I, O)."""
-    return gradients(self.problem, model, head, batch, keys_B)
-
   def inform(self, tuned: Tuned, sums: dict[str, jax.Array]) -> Tuned:
     """The singular directions of -G; where G is zero, the start stays as it was."""
     params = {
@@ -73,9 +65,7 @@ class LoRAOne(LoRA):
     value_R = value_K[: self.capacity]
     size_R1 = jnp.sqrt(value_R / (value_R[0] * self.begin.gamma))[:, None]
     u_RI, v_RO = u_IK.T[: self.capacity], v_KO[: self.capacity]
-    # A pair of singular vectors has no sign; without one chosen, meshes may differ.
-    peak_R1 = jnp.argmax(jnp.abs(u_RI), axis=1, keepdims=True)
-    sign_R1 = jnp.sign(jnp.take_along_axis(u_RI, peak_R1, axis=1))
+    sign_R1 = linalg.row_signs(u_RI)
     found = LowRank(sign_R1 * size_R1 * u_RI, sign_R1 * size_R1 * v_RO)
     keep = lambda new, old: jnp.where(value_R[0] > 0, new, old)
     return jax.tree.map(keep, found, drawn)

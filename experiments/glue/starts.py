@@ -13,7 +13,7 @@ import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy.special
@@ -23,7 +23,7 @@ from adapad_jax.compilation import keep_compiled
 from adapad_jax.training import FinetuneConfig, train
 from adapad_jax.training.saved import SavedRun, restore
 from experiments.glue.settings import FOLDERS, Spec, config_of
-from experiments.harness import Experiment, Run, main
+from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
 from experiments.tables import markdown, paired_text
 
@@ -71,11 +71,6 @@ def cases(run: Run) -> Iterator[Case]:
       for start in o.starts:
         for method in o.methods:
           yield Case(seed, task, method, start, o.rate, o.steps)
-
-
-def key(run: Run, case: Case) -> dict[str, Any]:
-  """A row that holds all fields of a case is one of it."""
-  return dataclasses.asdict(case)
 
 
 def config_for(case: Case, data: pathlib.Path) -> FinetuneConfig:
@@ -160,7 +155,7 @@ def _line(task: str, method: str, start: str, rows: Sequence[Row]) -> list[str]:
 
 
 EXPERIMENT = Experiment(
-  'glue.starts', Options(), measure, cases, key, table, needs=('data',)
+  'glue.starts', Options(), measure, cases, key_of_fields, table, needs=('data',)
 )
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ import numpy as np
 
 from adapad_jax.training import FinetuneConfig, finetune_config, train
 from configs.sft import get_config
-from experiments.harness import Experiment, Run, main
+from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
 from experiments.tables import markdown, mean_sd, paired_text
 
@@ -133,11 +133,6 @@ def best_rate(run: Run, task: str, method: str) -> float:
   return min(own, key=lambda one: one['value'])['rate'] if own else _RATE
 
 
-def key(run: Run, case: Case) -> dict[str, object]:
-  """A row that holds all fields of a case is one of it."""
-  return dataclasses.asdict(case)
-
-
 def config_of(options: Options, case: Case) -> FinetuneConfig:
   """The recipe of configs/sft.py, evaluated once at the end: nothing is selected."""
   task, folder = TASKS[case.task], pathlib.Path(options.data)
@@ -241,7 +236,7 @@ EXPERIMENT = Experiment(
   Options(),
   measure,
   cases,
-  key,
+  key_of_fields,
   table,
   needs=('model', 'data'),
   own_process=True,

@@ -73,4 +73,4 @@ def test_the_table_has_paired_differences(tmp_path):
 def test_a_case_is_its_own_key(tmp_path):
   run = run_of(tmp_path)
   case = next(iter(comparison.cases(run)))
-  assert comparison.key(run, case) == dataclasses.asdict(case)
+  assert comparison.EXPERIMENT.key(run, case) == dataclasses.asdict(case)
