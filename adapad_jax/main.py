@@ -4,9 +4,10 @@ python -m adapad_jax.main --config=configs/glue.py:quickstart
 """
 
 # ruff: noqa: E402
-from adapad_jax import interrupt
+from adapad_jax import freed_memory, interrupt
 
 if __name__ == '__main__':
+  freed_memory.start_again('adapad_jax.main')
   # Before the other imports, in the middle of which Ctrl-C would show a traceback.
   interrupt.leave_on_interrupt()
 
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> None:
   from adapad_jax.training.terminal import say
 
   keep_compiled()
+  freed_memory.prepare_jax()
   values = flags.FLAGS
   if not values['verbosity'].present:
     # orbax says much that is of no use to the user; --verbosity=0 shows it.

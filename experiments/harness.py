@@ -33,6 +33,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from adapad_jax import freed_memory
 from adapad_jax.settings import did_you_mean
 from experiments import processes, tables
 from experiments.results import Results, Row, matching, stamped
@@ -152,6 +153,8 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None
   Raises:
     SystemExit: for wrong flags, and at the end if cases have failed.
   """
+  if arguments is None:
+    start_as_commands_do()
   given = parse(experiment, sys.argv[1:] if arguments is None else arguments)
   run = called(experiment, given)
   failed = 0 if given.table else measure(experiment, run, given)
@@ -159,6 +162,14 @@ def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None
   experiment.draw(run)
   if failed:
     sys.exit(f'{failed} cases failed; the same command tries them again')
+
+
+def start_as_commands_do() -> None:
+  """Keeps freed memory, as `adapad_jax.main` does."""
+  spec = sys.modules['__main__'].__spec__
+  if spec is not None:
+    freed_memory.start_again(spec.name)
+  freed_memory.prepare_jax()
 
 
 def called(experiment: Experiment, given: argparse.Namespace) -> Run:

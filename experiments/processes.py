@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from adapad_jax import freed_memory
+
 _FRESH = multiprocessing.get_context('spawn')
 _STARTING = threading.Lock()
 _LONGEST = 1e6  # Seconds that a pipe can be waited for.
@@ -78,6 +80,7 @@ def _once(function: Callable[..., Any], args: tuple[Any, ...]) -> Iterator[Any]:
 def _send(sending: Any, function: Callable[..., Iterator[Any]], args: Any) -> None:
   """The child: sends (True, value) for each value, or (False, traceback)."""
   os.dup2(2, 1)  # Standard output is for figures.
+  freed_memory.prepare_jax()
   try:
     for value in function(*args):
       sending.send((True, value))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from adapad_jax import freed_memory
 from experiments import processes
 
 CPUINFO = pathlib.Path('/proc/cpuinfo')
@@ -54,6 +55,7 @@ def side_by_side(
   """
   for call in (ours, theirs) * 2:
     seconds_of(call, group)
+    freed_memory.give_back()
   turns = [(seconds_of(ours, group), seconds_of(theirs, group)) for _ in range(repeats)]
   pairs = np.array(turns)
   ratios = pairs[:, 0] / pairs[:, 1]
@@ -65,6 +67,7 @@ def alone(call: Call, seconds: float) -> np.ndarray:
   """Seconds of one call in five groups that last `seconds` together, or longer."""
   for _ in range(3):
     seconds_of(call)
+    freed_memory.give_back()
   group = max(math.ceil(seconds / 5 / seconds_of(call)), 1)
   return np.array([seconds_of(call, group) for _ in range(5)])
 

@@ -6,12 +6,17 @@ from typing import Any
 
 import jax
 
+from adapad_jax import freed_memory
 from adapad_jax.methods import Method
 from adapad_jax.sharding import put
 from adapad_jax.training.batches import Columns, Order, cut_to_bucket, round_batch
 from adapad_jax.training.partition import PartitionedOrder
 from adapad_jax.training.progress import Progress
 from adapad_jax.training.watchdog import Watchdog
+
+# Rounds after a start or a pause until memory lies as it stays: the first leaves what
+# the second finds.
+_SETTLE = 2
 
 
 class Diverged(RuntimeError):
@@ -44,7 +49,7 @@ def rounds(
   Yields:
     The number of a round, counted from one, and its metrics on the host.
   """
-  pending = None
+  pending, settling = None, _SETTLE
   while progress.step < last:
     number = progress.step + 1
     watchdog.moved(f'round {number}, sending it off')
@@ -52,12 +57,15 @@ def rounds(
     with jax.profiler.StepTraceAnnotation('round', step_num=number):
       progress.state, metrics = advance(progress.state, batch)
     progress.step = number
+    if settling:
+      freed_memory.give_back()
+    settling = max(settling - 1, 0)
     if pending is not None:
       yield _outcome(number - 1, pending, progress, watchdog)
     pending = metrics
     if pause(number):
       yield _outcome(number, pending, progress, watchdog)
-      pending = None
+      pending, settling = None, _SETTLE
   if pending is not None:
     yield _outcome(progress.step, pending, progress, watchdog)
 

@@ -39,6 +39,12 @@ def claims() -> Iterator[Claim]:
   fast, slow = (lora_steps('MiniLM', dtype)[-1] for dtype in ('bfloat16', 'float32'))
   text = '{:.0f} ms with it and {:.0f} ms in float32, medians of {}'
   yield says(text, fast['ours_ms'], slow['ours_ms'], fast['repeats'])
+  fast, slow = (
+    one_row('speed.sft_steps', side='lora', beside='peft', dtype=dtype)['ms']
+    for dtype in ('bfloat16', 'float32')
+  )
+  text = 'one of SmolLM2-135M on questions with answers {:,.0f} ms and {:,.0f} ms'
+  yield says(text, fast, slow)
   yield from freed_memory()
 
 
@@ -68,5 +74,5 @@ def freed_memory() -> Iterator[Claim]:
   )
   yield says('took {:.2f} of its time', short['value'])
   yield says('of 128 tokens {:.2f} ', long['value'])
-  text = 'the latter {:.1f} GiB instead of {:.1f}'
+  text = 'with peaks of {:.1f} and {:.1f} GiB of the latter'
   yield says(text, long['kept_peak_gib'], long['peak_gib'])

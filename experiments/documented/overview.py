@@ -29,6 +29,7 @@ SETTINGS = (
   r'MiniLM, 32 x 64 tokens',
   r'8 and 32 rows of 64 tokens',
   r'(32|8) rows',
+  r'32 rows of 32 and of 128 tokens',
   r'ranks grow from 1 to 4',
   r'a vocabulary of 151,936',
   r'd = m = 1024, r = 64',
@@ -252,6 +253,27 @@ def memory() -> Iterator[Claim]:
     for form in ('chunks', 'plain')
   ]
   yield says('| {:.0f} MiB; {:,.0f} MiB |', *loss)
+  wide, narrow = (
+    [
+      one_row('speed.sft_steps', side=side, beside='peft', dtype=dtype)
+      for side in ('lora', 'adapad')
+    ]
+    for dtype in ('float32', 'bfloat16')
+  )
+  ratios = [one['value'] for one in (*wide, *narrow)]
+  text = '| {:.2f}, {:.2f} ({}); {:.2f}, {:.2f} ({}), on a Xeon'
+  turns = wide[0]['repeats'], narrow[0]['repeats']
+  yield says(text, *ratios[:2], turns[0], *ratios[2:], turns[1])
+  kept = [
+    one_row(
+      'speed.turns',
+      f'split r=4 step of MiniLM, 32 x {length} tokens, float32: time with freed memory'
+      ' kept beside without',
+    )
+    for length in (32, 128)
+  ]
+  text = '| {:.2f}, {:.2f} ({}) | [speed](speed/README.md#freed'
+  yield says(text, *(one['value'] for one in kept), len(kept[0]['ms']))
 
 
 def theory() -> Iterator[Claim]:

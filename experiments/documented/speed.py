@@ -16,7 +16,7 @@ SETTINGS = (
   r'64 tokens a row',
   r'batch 8 and 32',
   r'(rows of 8|with 32 rows)\b',
-  r'Below 1 (JAX|AdaPaD) is',
+  r'Below 1 (JAX is|AdaPaD is|ours is)',
   r'ratio of at most 1 everywhere',
   r'(jax|torch) [\d.]+\d',
   r'\(CUDA 13\)',
@@ -84,6 +84,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from fits.speed()
   yield from speed_regression.claims()
   yield from sft_loss()
+  yield from sft_steps()
 
 
 def backbone(part: str, model: str, size: int, day: str, dtype: str) -> Row | None:
@@ -320,3 +321,16 @@ def sft_loss() -> Iterator[Claim]:
   for share in (1.0, 0.5, 0.1):
     ratio = value('speed.sft_loss', 'chunks over plain', share=share)
     yield says(f'| {100 * share:.0f} % | {{:.2f}} |', ratio)
+
+
+def sft_steps() -> Iterator[Claim | Table]:
+  """Steps of instruction tuning beside PEFT's and TRL's."""
+  for one in printed('speed.sft_steps'):
+    yield Table(one, '## A step of instruction tuning')
+  like = {'side': 'lora', 'beside': 'peft'}
+  wide, narrow = (
+    one_row('speed.sft_steps', dtype=dtype, **like)['repeats']
+    for dtype in ('float32', 'bfloat16')
+  )
+  words = {5: 'five', 7: 'seven'}
+  yield says('{} pairs in float32, {} in bfloat16', words[wide], words[narrow])

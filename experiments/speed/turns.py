@@ -21,6 +21,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from adapad_jax import freed_memory
 from adapad_jax.compilation import keep_compiled
 from experiments import processes, timing
 from experiments.harness import Experiment, Run, main
@@ -29,14 +30,8 @@ from experiments.speed.case import Case, Sizes, made, timed
 
 # (feeding, mesh axis with two devices)
 SPREADS = (('replicate', 'worker'), ('split', 'worker'), ('split', 'data'))
-# glibc's manual, "Memory Allocation Tunables": nothing is mapped apart, the heap is not
-# trimmed below 16 GiB, all threads share it, and it may lie in huge pages.
-KEPT = {
-  'MALLOC_MMAP_MAX_': '0',
-  'MALLOC_TRIM_THRESHOLD_': str(2**34),
-  'MALLOC_ARENA_MAX': '1',
-  'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
-}
+# The C library as commands start it, and as it is by itself.
+KEPT, FREED = {'GLIBC_TUNABLES': freed_memory.TUNABLES}, {'GLIBC_TUNABLES': ''}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +142,9 @@ def pinned(options: Options, pair: Pair) -> Row:
 
 
 def kept(options: Options, pair: Pair) -> Row:
-  """With `KEPT` in the environment, and without."""
+  """With `KEPT` in the environment, and with `FREED`."""
   turns = [
-    [processes.call(timed, pair.one, env=env) for env in (KEPT, {})]
+    [processes.call(timed, pair.one, env=env) for env in (KEPT, FREED)]
     for _ in range(options.repeats)
   ]
   peaks = np.median([[side['peak_gib'] for side in turn] for turn in turns], 0)

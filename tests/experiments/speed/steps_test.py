@@ -86,7 +86,7 @@ def test_turns_are_compared_in_pairs(tmp_path, monkeypatch):
   monkeypatch.setattr(turns.processes, 'call', call)
   flags = [*SMALL, '--repeats=3', f'--out={tmp_path}']
   main(turns.EXPERIMENT, [*flags, '--sides=memory', '--only=split'])
-  assert [env for _, _, env in ran] == [turns.KEPT, {}] * 6
+  assert [env for _, _, env in ran] == [turns.KEPT, turns.FREED] * 6
   ran.clear()
   for _ in range(2):
     main(turns.EXPERIMENT, [*flags, '--sides=devices', '--only=along data'])
