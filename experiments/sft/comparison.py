@@ -4,6 +4,7 @@
   python -m experiments.sft.comparison --model=MODEL --data=FOLDER --tune
   python -m experiments.sft.comparison --model=MODEL --data=FOLDER
   python -m experiments.sft.comparison --table
+  python -m experiments.sft.comparison --tune --table
 
 FOLDER has arc-easy-train.json, arc-easy-test.json, gsm8k-train.jsonl and
 gsm8k-test.jsonl. `--tune` trains one seed of its own at several rates and scores it on
@@ -21,6 +22,7 @@ from typing import Literal
 import jax
 import numpy as np
 
+from adapad_jax.compilation import keep_compiled
 from adapad_jax.training import FinetuneConfig, finetune_config, train
 from configs.sft import get_config
 from experiments.harness import Experiment, Run, key_of_fields, main
@@ -80,12 +82,12 @@ class Options:
   tasks: tuple[Literal[*TASKS], ...] = tuple(TASKS)
   methods: tuple[Literal[*METHODS], ...] = METHODS
   seeds: tuple[int, ...] = (0, 1, 2)
-  steps: int = 100
-  batch: int = 16
-  rows: int = 512
-  answers: int = 64
-  dtype: str = 'float32'
-  rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+  steps: int = 40
+  batch: int = 8
+  rows: int = 256
+  answers: int = 16
+  dtype: str = 'bfloat16'
+  rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
   tune: bool = False
 
 
@@ -172,6 +174,7 @@ def config_of(options: Options, case: Case) -> FinetuneConfig:
 
 def measure(run: Run, case: Case) -> Iterator[Row]:
   """Loss and share of right answers, of prefixes and of the model as it was too."""
+  keep_compiled()
   with tempfile.TemporaryDirectory() as folder:
     found = train(config_of(run.options, case), pathlib.Path(folder) / 'run')
   metrics = found['last']['metrics']
@@ -192,10 +195,14 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
 
 
 def table(run: Run) -> str:
-  """A table for each task: every method at its rate, and AdaPaD minus each LoRA."""
-  rows = matching(run.results.rows(), {'kind': 'run', 'steps': run.options.steps})
+  """A table for each task: every method at its rate, and AdaPaD minus each LoRA.
+
+  With `--tune` the losses of the searches.
+  """
+  kind, of_task = ('tune', _of_search) if run.options.tune else ('run', _of_task)
+  rows = matching(run.results.rows(), {'kind': kind, 'steps': run.options.steps})
   parts = [
-    f'{task}:\n\n{_of_task(own)}'
+    f'{task}:\n\n{of_task(own)}'
     for task in run.options.tasks
     if (own := [one for one in rows if one['task'] == task])
   ]
@@ -229,6 +236,16 @@ def _of_task(rows: Sequence[Row]) -> str:
     )
   head = ['method', 'rate', 'held-out loss', 'exact match, %', 'adapad minus it']
   return markdown([*head, 'parameters'], lines)
+
+
+def _of_search(rows: Sequence[Row]) -> str:
+  """Held-out loss by rate; a rate that a method was not tried at is left empty."""
+  losses = {(one['method'], one['rate']): one['value'] for one in rows}
+  methods = [method for method in METHODS if any(method == m for m, _ in losses)]
+  rates = sorted({rate for _, rate in losses})
+  cell = lambda loss: '' if loss is None else f'{loss:.4f}'
+  lines = [[m, *(cell(losses.get((m, rate))) for rate in rates)] for m in methods]
+  return markdown(['method', *(f'{rate:g}' for rate in rates)], lines)
 
 
 EXPERIMENT = Experiment(

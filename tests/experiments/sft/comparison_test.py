@@ -8,7 +8,7 @@ from experiments.harness import missing
 from experiments.results import row, stamped
 from experiments.sft import comparison
 
-ABOUT = {'steps': 100, 'batch': 16, 'rows': 512, 'dtype': 'float32', 'task': 'arc'}
+ABOUT = {'steps': 40, 'batch': 8, 'rows': 256, 'dtype': 'bfloat16', 'task': 'arc'}
 
 
 def run_of(folder, rows=(), **options):
@@ -74,3 +74,13 @@ def test_a_case_is_its_own_key(tmp_path):
   run = run_of(tmp_path)
   case = next(iter(comparison.cases(run)))
   assert comparison.EXPERIMENT.key(run, case) == dataclasses.asdict(case)
+
+
+def test_the_table_of_a_search_has_every_rate(tmp_path):
+  rows = [
+    made('tune', 'lora-2', 1000, 1e-3, 1.25), made('tune', 'adapad', 1000, 5e-4, 1.5),
+    made('tune', 'adapad', 1000, 1e-3, None), made('run', 'adapad', 0, 1e-3, 9.0),
+  ]  # fmt: skip
+  lines = comparison.table(run_of(tmp_path, rows, tune=True)).splitlines()
+  assert lines[0] == 'arc:' and '| method | 0.0005 | 0.001 |' in lines
+  assert lines[-2:] == ['| adapad | 1.5000 |  |', '| lora-2 |  | 1.2500 |']
