@@ -15,6 +15,7 @@ compilations and when a loop settles, see `give_back`.
 
 import ctypes
 import functools
+import itertools
 import os
 import re
 import sys
@@ -39,15 +40,16 @@ _LONG = 1.0  # Seconds; shorter compilations leave little.
 def start_again(module: str) -> None:
   """Replaces this process by itself with glibc's tunables, where that is of use.
 
-  Does nothing unless `python -m MODULE` began the process: a notebook or a test that
-  runs the module goes on as it is.
+  Does nothing unless `python -m MODULE` began the process: a notebook, a test or a
+  debugger that runs the module goes on as it is.
 
   Args:
     module: that was started.
   """
   argv = sys.orig_argv
-  began = ('-m', module) in zip(argv, argv[1:], strict=False)
-  changed = environment(os.environ, _libc()) if began and sys.executable else None
+  first = next((b for a, b in itertools.pairwise(argv) if a == '-m'), '')
+  began = first == module and sys.executable
+  changed = environment(os.environ, _libc()) if began else None
   if changed is not None:
     os.execve(sys.executable, argv, changed)
 

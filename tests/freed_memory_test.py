@@ -65,7 +65,11 @@ def test_a_process_that_another_module_began_goes_on(monkeypatch):
     monkeypatch.delenv(name, raising=False)
   for name in [name for name in os.environ if name.startswith('MALLOC_')]:
     monkeypatch.delenv(name)
-  for argv in (['python', '-m', 'ipykernel_launcher'], ['python', 'adapad_jax.main']):
+  for argv in (
+    ['python', '-m', 'ipykernel_launcher'],
+    ['python', 'adapad_jax.main'],
+    ['python', '-m', 'pdb', '-m', 'adapad_jax.main'],
+  ):
     monkeypatch.setattr(sys, 'orig_argv', argv)
     freed_memory.start_again('adapad_jax.main')
   assert not replaced
