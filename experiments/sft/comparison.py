@@ -4,7 +4,6 @@
   python -m experiments.sft.comparison --model=MODEL --data=FOLDER --tune
   python -m experiments.sft.comparison --model=MODEL --data=FOLDER
   python -m experiments.sft.comparison --table
-  python -m experiments.sft.comparison --tune --table
 
 FOLDER has arc-easy-train.json, arc-easy-test.json, gsm8k-train.jsonl and
 gsm8k-test.jsonl. `--tune` trains one seed of its own at several rates and scores it on
@@ -195,17 +194,17 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
 
 
 def table(run: Run) -> str:
-  """A table for each task: every method at its rate, and AdaPaD minus each LoRA.
-
-  With `--tune` the losses of the searches.
-  """
-  kind, of_task = ('tune', _of_search) if run.options.tune else ('run', _of_task)
-  rows = matching(run.results.rows(), {'kind': kind, 'steps': run.options.steps})
-  parts = [
-    f'{task}:\n\n{of_task(own)}'
-    for task in run.options.tasks
-    if (own := [one for one in rows if one['task'] == task])
-  ]
+  """For each task the search, then every method at its rate beside AdaPaD."""
+  rows = matching(run.results.rows(), {'steps': run.options.steps})
+  parts = []
+  for task in run.options.tasks:
+    of_kind = lambda kind, task=task: matching(rows, {'kind': kind, 'task': task})
+    tables = [
+      make(own)
+      for kind, make in (('tune', _of_search), ('run', _of_task))
+      if (own := of_kind(kind))
+    ]
+    parts += [f'{task}:', *tables] if tables else []
   return '\n\n'.join(parts) or 'no such runs yet'
 
 
