@@ -74,5 +74,5 @@ def freed_memory() -> Iterator[Claim]:
   )
   yield says('took {:.2f} of its time', short['value'])
   yield says('of 128 tokens {:.2f} ', long['value'])
-  text = 'with peaks of {:.1f} and {:.1f} GiB of the latter'
+  text = "the latter's peak was {:.1f} GiB with it and {:.1f} GiB without"
   yield says(text, long['kept_peak_gib'], long['peak_gib'])
