@@ -182,19 +182,21 @@ def test_a_loop_gives_back_while_it_settles(monkeypatch):
   assert rounds_that_give_back(monkeypatch, 1, {1}) == [1]
 
 
-def faults(tunables):
-  """Pages that the kernel clears while a block of 64 MiB is taken ten times."""
+def printed(code, tunables):
+  """The number that a fresh process prints."""
+  env = {'GLIBC_TUNABLES': tunables, 'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''}
   done = subprocess.run(
-    [sys.executable, '-c', TAKES],
-    env=os.environ | {'GLIBC_TUNABLES': tunables},
+    [sys.executable, '-c', code],
+    env=os.environ | env,
     stdout=subprocess.PIPE,
     text=True,
     timeout=300,
     check=True,
   )
-  return int(done.stdout)
+  return float(done.stdout)
 
 
+# Pages that the kernel clears while a block of 64 MiB is taken ten times.
 TAKES = """
 import ctypes, resource
 libc = ctypes.CDLL(None)
@@ -214,24 +216,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @keeps
 def test_freed_blocks_are_not_cleared_again():
-  kept, freed = faults(freed_memory.TUNABLES), faults('')
+  kept, freed = (printed(TAKES, each) for each in (freed_memory.TUNABLES, ''))
   assert freed >= 10 * (1 << 26) // 2**21  # At least one for every huge page.
   assert kept < 0.1 * freed
 
 
-def peak(env):
-  """Gigabytes that a process holds at most whose steps have 256 MiB of temporaries."""
-  done = subprocess.run(
-    [sys.executable, '-c', STEPS],
-    env=os.environ | env | {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': ''},
-    stdout=subprocess.PIPE,
-    text=True,
-    timeout=300,
-    check=True,
-  )
-  return float(done.stdout)
-
-
+# Gigabytes that a process holds at most whose steps have 256 MiB of temporaries.
 STEPS = """
 import resource
 from adapad_jax import freed_memory
@@ -254,5 +244,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 @keeps
 def test_steps_sent_off_together_do_not_add_up():
   # Two arrays of 256 MiB a step, of which the process would keep those of all steps.
-  kept = peak({'GLIBC_TUNABLES': freed_memory.TUNABLES})
-  assert kept < 1.1 * peak({'GLIBC_TUNABLES': ''})
+  kept, freed = (printed(STEPS, each) for each in (freed_memory.TUNABLES, ''))
+  assert kept < 1.1 * freed

@@ -13,8 +13,8 @@ the median ratio of neighbouring steps. Peaks are of processes that run one side
 import dataclasses
 import itertools
 import pathlib
-import resource
 import tempfile
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -121,8 +121,7 @@ def peak(options: Options, case: Case) -> dict[str, Any]:
   for _ in range(3):
     step()
     freed_memory.give_back()
-  most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return {'value': most / 2**20}
+  return {'value': timing.peak_bytes() / 2**30}
 
 
 def made(options: Options, side: str, case: Case) -> Any:
@@ -200,7 +199,11 @@ def their_step(model: str, side: str, dtype: str, batch: dict[str, Any]) -> Any:
   }
   if side == 'peft':
     return TorchStep(adapted, learner, inputs)
-  return _TrlStep(adapted, learner, inputs, trainer_of(adapted, model))
+  trainer = trainer_of(adapted, model)
+  by_trl = lambda **given: types.SimpleNamespace(
+    loss=trainer.compute_loss(adapted, given)
+  )
+  return TorchStep(by_trl, learner, inputs)
 
 
 def trainer_of(adapted: Any, model: str) -> Any:
@@ -223,35 +226,6 @@ def trainer_of(adapted: Any, model: str) -> Any:
     train_dataset=rows,
     processing_class=transformers.AutoTokenizer.from_pretrained(model),
   )
-
-
-@dataclasses.dataclass
-class _TrlStep:
-  """As `TorchStep`, the loss and its gradients by TRL's trainer."""
-
-  model: Any
-  learner: Any
-  inputs: dict[str, Any]
-  trainer: Any
-
-  def dispatch(self) -> Any:
-    """Starts a step; its loss."""
-    import torch
-
-    loss = self.trainer.compute_loss(self.model, dict(self.inputs))
-    loss.backward()
-    trained = [p for group in self.learner.param_groups for p in group['params']]
-    torch.nn.utils.clip_grad_norm_(trained, 1.0)
-    self.learner.step()
-    self.learner.zero_grad()
-    return loss.detach()
-
-  def wait(self, loss: Any) -> None:
-    """A step on the CPU is done when it returns."""
-
-  def __call__(self) -> float:
-    """Takes a step; its loss."""
-    return self.dispatch().item()
 
 
 def table(run: Run) -> str:

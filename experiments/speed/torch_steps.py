@@ -80,7 +80,7 @@ class TorchStep:
   """A training step in torch: a call takes it and gives the loss.
 
   Attributes:
-    model: adapted by peft.
+    model: adapted by peft, or what else gives a result with a `loss`.
     learner: the optimiser.
     inputs: of the model, labels included.
   """
