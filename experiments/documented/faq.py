@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.documented import glue_rows as glue
 from experiments.documented.claims import Claim, says
-from experiments.documented.overview import lora_steps
+from experiments.documented.overview import freed_memory, lora_steps
 from experiments.documented.recorded import one_row
 
 SETTINGS = (
@@ -45,7 +45,7 @@ def claims() -> Iterator[Claim]:
   )
   text = 'one of SmolLM2-135M on questions with answers {:,.0f} ms and {:,.0f} ms'
   yield says(text, fast, slow)
-  yield from freed_memory()
+  yield from kept_memory()
 
 
 def prefixes() -> Iterator[Claim]:
@@ -62,16 +62,9 @@ def prefixes() -> Iterator[Claim]:
   yield says(text, glue.word(fifths), weight)
 
 
-def freed_memory() -> Iterator[Claim]:
+def kept_memory() -> Iterator[Claim]:
   """Steps whose memory the C library keeps."""
-  short, long = (
-    one_row(
-      'speed.turns',
-      f'split r=4 step of MiniLM, 32 x {length} tokens, float32: time with freed memory'
-      ' kept beside without',
-    )
-    for length in (32, 128)
-  )
+  short, long = map(freed_memory, (32, 128))
   yield says('took {:.2f} of its time', short['value'])
   yield says('of 128 tokens {:.2f} ', long['value'])
   text = "the latter's peak was {:.1f} GiB with it and {:.1f} GiB without"

@@ -264,16 +264,16 @@ def memory() -> Iterator[Claim]:
   text = '| {:.2f}, {:.2f} ({}); {:.2f}, {:.2f} ({}), on a Xeon'
   turns = wide[0]['repeats'], narrow[0]['repeats']
   yield says(text, *ratios[:2], turns[0], *ratios[2:], turns[1])
-  kept = [
-    one_row(
-      'speed.turns',
-      f'split r=4 step of MiniLM, 32 x {length} tokens, float32: time with freed memory'
-      ' kept beside without',
-    )
-    for length in (32, 128)
-  ]
+  kept = [freed_memory(length) for length in (32, 128)]
   text = '| {:.2f}, {:.2f} ({}) | [speed](speed/README.md#freed'
   yield says(text, *(one['value'] for one in kept), len(kept[0]['ms']))
+
+
+def freed_memory(length: int) -> Row:
+  """A step of so many tokens whose memory the C library keeps."""
+  step = f'split r=4 step of MiniLM, 32 x {length} tokens, float32'
+  figure = f'{step}: time with freed memory kept beside without'
+  return one_row('speed.turns', figure)
 
 
 def theory() -> Iterator[Claim]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.documented import fits, speed_regression
 from experiments.documented.claims import Claim, Table, says
-from experiments.documented.overview import adapad_steps
+from experiments.documented.overview import adapad_steps, freed_memory
 from experiments.documented.recorded import one_row, printed, rows, value
 from experiments.results import Row, matching
 from experiments.tables import markdown
@@ -76,7 +76,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from devices()
   yield from sizes()
   yield from start()
-  yield from freed_memory()
+  yield from kept_memory()
   yield from communication()
   yield from turns()
   yield from memory()
@@ -228,11 +228,10 @@ def start() -> Iterator[Claim]:
     yield says(text, row['value'], row['seconds_by_phase']['compilation'])
 
 
-def freed_memory() -> Iterator[Claim]:
+def kept_memory() -> Iterator[Claim]:
   """Steps whose memory the C library keeps."""
   for length in (32, 128):
-    figure = f'split r=4 step of MiniLM, 32 x {length} tokens, float32: time with freed'
-    row = one_row('speed.turns', f'{figure} memory kept beside without')
+    row = freed_memory(length)
     ratios = np.divide(row['kept_ms'], row['ms'])
     text = (
       f'| 32 rows of {length} tokens | {{:.2f}} ({{:.2f}} to {{:.2f}}) | {{:.1f}} |'
