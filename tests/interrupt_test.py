@@ -25,8 +25,9 @@ WAITS = """
 import sys, time
 import jax
 from adapad_jax import interrupt
-from tests.endless import endless
+from tests.endless import ready_endless
 interrupt._GRACE = float(sys.argv[2])
+endless = ready_endless()
 with interrupt.ending_at_once('--mode=eval'):
   try:
     print('waits', flush=True)
@@ -81,7 +82,8 @@ RUNS = """
 import sys, time
 import jax
 from adapad_jax import interrupt
-from tests.endless import endless
+from tests.endless import ready_endless
+endless = ready_endless()
 with interrupt.on_signals(lambda: 'round 4 is saved') as request:
   print('waits', flush=True)
   if sys.argv[1] == 'device':
@@ -198,8 +200,9 @@ import sys
 from absl import app
 from adapad_jax import main
 from adapad_jax.commands import registry
-from tests.endless import endless
+from tests.endless import ready_endless
 def hang(request):
+  endless = ready_endless()
   print('waits', flush=True)
   endless().block_until_ready()
 registry.MODES[sys.argv[1]] = hang
