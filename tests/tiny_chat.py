@@ -51,7 +51,7 @@ def values(folder, **groups):
       'train': str(folder / 'train.jsonl'),
       'max_length': 64,
       'holdout': 0.125,
-      'chat': {'cache': str(folder / 'cache')},
+      'cache': str(folder / 'cache'),
       'generation': {'samples': 0, 'max_new_tokens': 8},
     },
     'model': {'source': str(folder / 'model'), 'random_weights': True, 'scan': True},

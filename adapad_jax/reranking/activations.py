@@ -99,7 +99,7 @@ def check_text(columns: Mapping[str, np.ndarray]) -> int:
   Raises:
     ValueError: if there are none.
   """
-  tokens = int(np.sum(columns['mask_BL']))
+  tokens = int(np.sum(columns['mask_BL'][:]))
   if tokens == 0:
     raise ValueError('re-ranking needs text, but there is not a single token')
   return tokens

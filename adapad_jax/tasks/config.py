@@ -74,7 +74,6 @@ class ChatConfig:
       ('refuse').
     strings: a prompt and a completion that are strings stand 'plain' behind each other,
       or become 'turns' of the chat template.
-    cache: folder that keeps tokenised rows between starts; '' is the user's cache.
 
   Raises:
     ValueError: for an unknown choice.
@@ -84,7 +83,6 @@ class ChatConfig:
   loss: Annotated[str, OneOf(LOSSES)] = 'assistant'
   too_long: Annotated[str, OneOf(TOO_LONG)] = 'cut'
   strings: Annotated[str, OneOf(STRINGS)] = 'plain'
-  cache: Text = ''
 
   def __post_init__(self) -> None:
     check(self, 'data.chat')
@@ -174,6 +172,7 @@ class DataConfig:
       twice, 0.5 a half of them, drawn once. Empty: once.
     bad_rows: rows of 'sft' that cannot be learned are an error ('refuse'), or are left
       out and counted ('drop').
+    cache: folder that keeps tokenised rows between starts; '' is the user's cache.
     qa: how SQuAD's questions are laid out and answered.
     chat: how rows of 'sft' become tokens.
     generation: what is generated and scored of rows of 'sft'.
@@ -202,6 +201,7 @@ class DataConfig:
   messages: Text = ''
   weights: tuple[NonNegative, ...] = ()
   bad_rows: Annotated[str, OneOf(BAD_ROWS)] = 'refuse'
+  cache: Text = ''
   qa: QaConfig = QaConfig()
   chat: ChatConfig = ChatConfig()
   generation: GenerationConfig = GenerationConfig()

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Mapping
 
 from adapad_jax.hub import Repository
 from adapad_jax.tasks import metrics
@@ -26,27 +27,33 @@ def load(config: DataConfig) -> Source:
   Raises:
     ValueError: if there are no training data, or a file or column is missing.
   """
-  tables = Readers(functools.partial(_tables, config))
-  regress = config.task == 'regression'
+  tables: Mapping[str, Read] = Readers(functools.partial(_tables, config))
+  regress, classes = config.task == 'regression', None
+  if not regress:
+    classes, tables = _classes(config, tables)
   return Source(
     name=config.task,
     tables=tables,
     text=config.text,
     label=config.label,
-    classes=None if regress else _classes(config, tables),
+    classes=classes,
     metrics=metrics.regression if regress else metrics.classification,
     metric='r2' if regress else 'accuracy',
     read=read_table,
   )
 
 
-def _classes(config: DataConfig, tables: Readers) -> Classes:
+def _classes(
+  config: DataConfig, tables: Mapping[str, Read]
+) -> tuple[Classes, Mapping[str, Read]]:
+  """The classes, and readers of which none reads again what was read for them."""
   if config.labels:
-    return Classes(tuple(str(label) for label in config.labels))
+    return Classes(tuple(str(label) for label in config.labels)), tables
   train = as_reader(tables['train'])
   if config.label in train.names:
-    return Classes(train.names[config.label])
-  return discover(train(), config.label)
+    return Classes(train.names[config.label]), tables
+  table = train()
+  return discover(table, config.label), {**tables, 'train': train.having(table)}
 
 
 def _tables(config: DataConfig) -> dict[str, Read]:

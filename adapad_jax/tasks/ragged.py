@@ -1,5 +1,7 @@
 """Rows of different lengths, kept without their padding."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,15 @@ class Ragged:
     self.lengths_N = np.minimum(length_N, width)
     self.shape = (len(start_N), width)
 
+  @classmethod
+  def of(cls, rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> 'Ragged':
+    """Rows that are lists."""
+    length_N = np.array([len(row) for row in rows], np.int64)
+    values = np.fromiter(
+      itertools.chain.from_iterable(rows), np.int32, int(length_N.sum())
+    )
+    return cls(values, np.cumsum(length_N) - length_N, length_N, width, fill)
+
   def __len__(self) -> int:
     return self.shape[0]
 
@@ -57,6 +68,10 @@ class Ragged:
       at = self._start_N[key][..., None] + place
       out[inside] = self._values[at[inside]]
     return out
+
+  def mask(self) -> 'Ragged':
+    """Ones where the rows have values."""
+    return Ragged(None, self._start_N, self.lengths_N, self.shape[1])
 
   def _narrowed(self, rows: Any, columns: slice) -> 'Ragged':
     if rows is not Ellipsis or columns.start or columns.step:

@@ -36,6 +36,11 @@ class Reader:
     """Reads it."""
     return self.read()
 
+  def having(self, table: Table) -> 'Reader':
+    """Gives a table that was read already to whoever asks first, then reads again."""
+    left = [table]
+    return dataclasses.replace(self, read=lambda: left.pop() if left else self.read())
+
   def then(self, change: Callable[[Table], Table]) -> 'Reader':
     """Reads the same files, and gives what becomes of their table."""
     return dataclasses.replace(self, read=lambda: change(self.read()))

@@ -220,7 +220,9 @@ def _split(
 ) -> Split:
   text = _texts(source, table)
   second = text[1] if len(text) > 1 else None
-  tokens = tokenise(tokenizer, text[0], second, config.max_length)
+  tokens = tokenise(
+    tokenizer, text[0], second, config.max_length, cache=config.cache, name=name
+  )
   require_tokens(tokens, table)
   columns = {
     **tokens.columns,

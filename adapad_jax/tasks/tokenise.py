@@ -1,27 +1,38 @@
-"""Texts and pairs of texts to token arrays of one fixed length."""
+"""Texts and pairs of texts to rows of tokens."""
 
 import dataclasses
+import functools
+import hashlib
+import importlib.metadata
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from adapad_jax.tasks.counter import RowCounter
+from adapad_jax.tasks.ragged import Ragged
+from adapad_jax.tasks.store import Kept, Writer, cache_root, in_memory, kept
 from adapad_jax.tasks.table import Table
 
+# Raise it when the same texts come to be tokenised in another way.
+_VERSION = 1
 _CHUNK = 4096
+# Rows from which on tokens are kept in files; fewer take a second or two.
+_MANY = 10_000
+_KINDS = {'ids': np.int32, 'length': np.int32}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """Token arrays, padded on the right.
+  """Rows of tokens, padded on the right where they are used.
 
   Attributes:
     columns: 'ids_BL' and 'mask_BL', and 'types_BL' if the tokenizer has segments.
     truncated: number of rows that did not fit.
   """
 
-  columns: dict[str, np.ndarray]
+  columns: dict[str, Ragged]
   truncated: int
 
 
@@ -93,7 +104,7 @@ def require_tokens(tokens: Tokens, table: Table) -> None:
   Raises:
     ValueError: naming the first row of the table that has none.
   """
-  empty_N = ~tokens.columns['mask_BL'].any(axis=1)
+  empty_N = tokens.columns['mask_BL'].lengths_N == 0
   if empty_N.any():
     row = int(np.argmax(empty_N))
     raise ValueError(
@@ -112,40 +123,104 @@ def pad_rows(rows: Sequence[Sequence[int]], length: int, fill: int) -> np.ndarra
 
 
 def tokenise(
-  tokenizer: Any, first: Sequence[str], second: Sequence[str] | None, length: int
+  tokenizer: Any,
+  first: Sequence[str],
+  second: Sequence[str] | None,
+  length: int,
+  *,
+  cache: str = '',
+  name: str = 'rows',
 ) -> Tokens:
   """Tokenises rows of one or two texts, cutting the longer text of a row first.
+
+  Tokens of many rows are kept in files, from which a later start takes them.
 
   Args:
     tokenizer: a fast `transformers` tokenizer.
     first: the only or the first text of every row.
     second: the second text of every row, or None.
     length: tokens of every row, special ones included.
+    cache: folder of such files; '' is the user's.
+    name: of the rows, for the progress shown.
   """
   if second is not None and not _separates(tokenizer):
     second = [f'\n{text}' for text in second]
-  pad = tokenizer.pad_token_id or 0
   with_types = 'token_type_ids' in tokenizer.model_input_names
-  parts: dict[str, list[np.ndarray]] = {'ids_BL': [], 'mask_BL': []}
-  if with_types:
-    parts['types_BL'] = []
+  kinds = _KINDS | ({'types': np.uint8} if with_types else {})
+  make = functools.partial(_write, tokenizer, first, second, length, name)
+  if len(first) < _MANY:
+    found = in_memory(kinds, make)
+  else:
+    key = {
+      'version': _VERSION,
+      'packages': versions(),
+      'tokenizer': _digest_of_tokenizer(tokenizer),
+      'texts': [digest(texts) for texts in (first, second or ())],
+      'length': length,
+    }
+    found = kept(cache_root(cache), key, kinds, make)
+  return _tokens(found, length, tokenizer.pad_token_id or 0)
+
+
+def _write(
+  tokenizer: Any,
+  first: Sequence[str],
+  second: Sequence[str] | None,
+  length: int,
+  name: str,
+  writer: Writer,
+) -> dict[str, Any]:
   truncated = 0
-  for start in range(0, len(first), _CHUNK):
-    rows = slice(start, start + _CHUNK)
-    pair = None if second is None else list(second[rows])
-    encodings = tokenizer(
-      list(first[rows]), pair, truncation=True, max_length=length
-    ).encodings
-    truncated += sum(bool(e.overflowing) for e in encodings)
-    ids = [e.ids for e in encodings]
-    parts['ids_BL'].append(pad_rows(ids, length, pad))
-    parts['mask_BL'].append(pad_rows([e.attention_mask for e in encodings], length, 0))
-    if with_types:
-      types = [e.type_ids for e in encodings]
-      parts['types_BL'].append(pad_rows(types, length, 0))
-  empty = np.zeros((0, length), np.int32)
-  columns = {name: np.concatenate(part or [empty]) for name, part in parts.items()}
-  return Tokens(columns, truncated)
+  with RowCounter(f'tokenising {name}') as counter:
+    for start in range(0, len(first), _CHUNK):
+      rows = slice(start, start + _CHUNK)
+      pair = None if second is None else list(second[rows])
+      encodings = tokenizer(
+        list(first[rows]), pair, truncation=True, max_length=length
+      ).encodings
+      truncated += sum(bool(e.overflowing) for e in encodings)
+      ids = [e.ids for e in encodings]
+      writer.append(
+        ids=list(itertools.chain.from_iterable(ids)),
+        length=[len(row) for row in ids],
+        types=list(itertools.chain.from_iterable(e.type_ids for e in encodings)),
+      )
+      counter.advance(len(ids), writer.sizes['ids'])
+  return {'truncated': truncated}
+
+
+def _tokens(found: Kept, length: int, pad: int) -> Tokens:
+  length_N = np.array(found.arrays['length'])
+  start_N = np.cumsum(length_N, dtype=np.int64) - length_N
+  ids = Ragged(found.arrays['ids'], start_N, length_N, length, pad)
+  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
+  if 'types' in found.arrays:
+    types = found.arrays['types']
+    columns['types_BL'] = Ragged(types, start_N, length_N, length)
+  return Tokens(columns, found.about['truncated'])
+
+
+def versions() -> list[str]:
+  """Releases of the packages that tokenise."""
+  return [importlib.metadata.version(name) for name in ('transformers', 'tokenizers')]
+
+
+def digest(texts: Iterable[str]) -> str:
+  """Names texts by their content and their order."""
+  found = hashlib.sha256()
+  for text in texts:
+    data = text.encode()
+    found.update(len(data).to_bytes(8, 'little'))
+    found.update(data)
+  return found.hexdigest()
+
+
+def _digest_of_tokenizer(tokenizer: Any) -> str:
+  """Names a tokenizer by everything in it but the lengths of its last call."""
+  backend = tokenizer.backend_tokenizer
+  backend.no_truncation()
+  backend.no_padding()
+  return digest([type(tokenizer).__name__, backend.to_str()])
 
 
 def _separates(tokenizer: Any) -> bool:

@@ -28,7 +28,7 @@ from adapad_jax.workdir import (
 )
 
 # Fields that may change while a run is on.
-_FREE = ('mesh.', 'train.wandb', 'train.profile', 'train.watchdog')
+_FREE = ('mesh.', 'data.cache', 'train.wandb', 'train.profile', 'train.watchdog')
 _DATA_FILES = ('train', 'validation', 'test')
 
 
@@ -104,13 +104,12 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
 def settled(config: FinetuneConfig) -> FinetuneConfig:
   """The config with absolute paths; names of packages and of the hub stay."""
   paths = {name: _absolute_files(getattr(config.data, name)) for name in _DATA_FILES}
+  paths['cache'] = absolute(config.data.cache)
   if not is_on_hub(config.data.path):
     paths['path'] = absolute(config.data.path)
   chat = config.data.chat
   template = chat.template if chat.template == PLAIN else absolute(chat.template)
-  paths['chat'] = dataclasses.replace(
-    chat, template=template, cache=absolute(chat.cache)
-  )
+  paths['chat'] = dataclasses.replace(chat, template=template)
   source = config.model.source
   if sources.is_folder(source):
     source = absolute(source)

@@ -298,6 +298,17 @@ def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConf
     if settings.get(name) == value:
       del settings[name]
   try:
-    return finetune_config(renamed(others | {method: settings}, _RENAMED))
+    found = renamed(others | {method: settings}, _RENAMED)
+    return finetune_config(_with_one_cache(found))
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
+
+
+def _with_one_cache(values: Mapping[str, Any]) -> dict[str, Any]:
+  """`data.cache` was `data.chat.cache` while it kept conversations alone."""
+  data = values.get('data')
+  chat = data.get('chat') if isinstance(data, Mapping) else None
+  if not isinstance(chat, Mapping) or 'cache' not in chat:
+    return dict(values)
+  left = {name: value for name, value in chat.items() if name != 'cache'}
+  return {**values, 'data': {'cache': chat['cache'], **data, 'chat': left}}

@@ -77,7 +77,7 @@ def make_model(options: Options, task: Task) -> Any:
 def batches(split: Split, epochs: int, seed: int) -> list[np.ndarray]:
   """Rows of every batch; rows of like length go together, to save padding."""
   rng, found = np.random.default_rng(seed), []
-  length_N = split.columns['mask_BL'].sum(1)
+  length_N = split.columns['mask_BL'][:].sum(1)
   for _ in range(epochs):
     order = rng.permutation(len(split))
     pools = [order[i : i + 32 * _BATCH] for i in range(0, len(order), 32 * _BATCH)]

@@ -16,7 +16,7 @@ def tensors_of(split: Split, rows: np.ndarray) -> dict[str, torch.Tensor]:
   """Some rows without their labels, cut to the longest of them."""
   length = int(split.columns['mask_BL'][rows].sum(1).max())
   return {
-    theirs: torch.tensor(split.columns[ours][rows, :length]).long()
+    theirs: torch.tensor(split.columns[ours][rows][:, :length]).long()
     for ours, theirs in _NAMES.items()
     if ours in split.columns
   }

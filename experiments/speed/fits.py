@@ -138,7 +138,7 @@ def _plan(case: Case, folder: pathlib.Path) -> Plan:
   config.method = case.method
   config.data.train, config.data.holdout = str(folder / 'train.jsonl'), 0.5
   config.data.max_length = case.length
-  config.data.chat.cache = str(folder / 'cache')
+  config.data.cache = str(folder / 'cache')
   config.model.source = str(model)
   config.model.dtype, config.model.weights = _FORMS[case.weights]
   config.train.batch = config.train.eval_batch = case.batch

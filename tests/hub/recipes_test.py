@@ -196,7 +196,7 @@ def test_chats_of_the_hub_stay_at_their_commit(hub, folder, capsys):
   splits = {name: (columns, None) for name in ('train', 'test')}
   hub.put('dataset', 'openai/gsm8k', repositories.data_set({'main': splits}))
   chats = {'path': 'openai/gsm8k', 'subset': 'main', 'task': 'sft', 'max_length': 96}
-  chats |= {'chat': {'cache': str(folder / 'tokens')}}
+  chats |= {'cache': str(folder / 'tokens')}
   chats['generation'] = {'answer': 'hashes', 'scored': 2, 'max_new_tokens': 3}
   config = {
     'data': chats,

@@ -102,7 +102,7 @@ def test_every_official_layout(name, tmp_path, tokenizer):
   text = tokenizer.decode(train.columns['ids_BL'][0], skip_special_tokens=True)
   assert text.startswith('a') and ('"' in text) == (name in ('cola', 'sst2'))
   if len(TASKS[name].text) == 2 and name != 'qqp':
-    assert 'one' in text and 'two' in text and train.columns['types_BL'].any()
+    assert 'one' in text and 'two' in text and train.columns['types_BL'][:].any()
   test = task.splits['test']
   np.testing.assert_array_equal(test.columns['weight_B'], [0])
   first = tokenizer.decode(test.columns['ids_BL'][0], skip_special_tokens=True)

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from adapad_jax.tasks import DataConfig, load_task
+from adapad_jax.tasks import DataConfig, load_task, own_data
+from adapad_jax.tasks.files import read_table
 
 
 def write(path, rows):
@@ -46,6 +47,21 @@ def test_classification_from_end_to_end(tmp_path, tokenizer):
     '0,no,0.880797',
     '1,yes,0.880797',
   ]
+
+
+def test_training_data_is_read_once(tmp_path, tokenizer, monkeypatch):
+  """Though its labels are looked at for the classes first."""
+  seen = []
+
+  def read(path):
+    seen.append(path.stem)
+    return read_table(path)
+
+  monkeypatch.setattr(own_data, 'read_table', read)
+  task = load_task(config(tmp_path), tokenizer)
+  assert len(task.splits['train']) == 20 and seen == ['train', 'dev']
+  again = load_task(config(tmp_path), tokenizer, facts=task.facts)
+  assert len(again.splits['train']) == 20 and seen == ['train', 'dev', 'train']
 
 
 def test_three_integer_classes_in_parquet_and_a_pair(tmp_path, tokenizer):
@@ -122,7 +138,7 @@ def test_holdout_leaves_the_real_validation_data_alone(tmp_path, tokenizer):
   seen = {
     tuple(row)
     for name in ('train', 'validation')
-    for row in task.splits[name].columns['ids_BL'].tolist()
+    for row in task.splits[name].columns['ids_BL'][:].tolist()
   }
   assert len(seen) == 20
   alone = load_task(config(tmp_path, holdout=0.25, validation=''), tokenizer)

@@ -1,16 +1,19 @@
 """Rows of fixed length against the tokenizer called row by row."""
 
+import copy
 import dataclasses
 import re
 
 import numpy as np
 import pytest
 
+from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.table import Table
 from adapad_jax.tasks.tokenise import (
   Tokens,
   check_length,
   check_vocabulary,
+  digest,
   pad_rows,
   require_tokens,
   tokenise,
@@ -120,10 +123,57 @@ def test_maxima_that_differ_are_both_named(tokenizer):
 
 
 def test_a_row_without_tokens_is_named():
-  mask = np.int32([[1, 0], [0, 0]])
+  rows = lambda *lengths: Tokens(
+    {'mask_BL': Ragged(None, np.zeros(len(lengths), int), np.array(lengths), 2)}, 0
+  )
   table = Table({'text': ['a', 'b', 'c']}, 'a.csv', line_N=[2, 3, 4]).take([0, 2])
   with pytest.raises(
     ValueError, match=r'a.csv: the text in row 2 .*line 4\) has no tok'
   ):
-    require_tokens(Tokens({'mask_BL': mask}, 0), table)
-  require_tokens(Tokens({'mask_BL': mask[:1]}, 0), table)
+    require_tokens(rows(1, 0), table)
+  require_tokens(rows(1), table)
+
+
+def arrays(tokens):
+  return {name: rows[:].tolist() for name, rows in tokens.columns.items()}
+
+
+def test_tokens_of_many_rows_are_kept(tokenizer, tmp_path, monkeypatch):
+  plain = tokenise(tokenizer, FIRST, SECOND, 16)
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 4)
+  start = lambda: tokenise(tokenizer, FIRST, SECOND, 16, cache=str(tmp_path))
+  first = start()
+  monkeypatch.setattr(
+    'adapad_jax.tasks.tokenise._write', lambda *_: pytest.fail('tokenised again')
+  )
+  tokenizer('a', truncation=True, max_length=5)  # Which the tokenizer remembers.
+  for found in (first, start()):
+    assert arrays(found) == arrays(plain) and found.truncated == plain.truncated == 2
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize('change', ['nothing', 'text', 'pair', 'length', 'tokenizer'])
+def test_what_tokens_depend_on_makes_new_ones(tokenizer, tmp_path, monkeypatch, change):
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 1)
+  start = lambda first=FIRST, second=SECOND, length=16, by=tokenizer: arrays(
+    tokenise(by, first, second, length, cache=str(tmp_path))
+  )
+  start()
+  if change == 'text':
+    assert start(first=[*FIRST[:3], 'x'])['ids_BL'] != start()['ids_BL']
+  elif change == 'pair':
+    assert start(second=None)['ids_BL'] != start()['ids_BL']
+  elif change == 'length':
+    assert start(length=15)['ids_BL'] != start()['ids_BL']
+  elif change == 'tokenizer':
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens(['naïve'])
+    assert start(by=other)['ids_BL'] != start()['ids_BL']
+  else:
+    start()
+  assert len(list(tmp_path.iterdir())) == (1 if change == 'nothing' else 2)
+
+
+def test_digests_tell_texts_apart_by_where_they_end():
+  assert digest(['ab', 'c']) != digest(['a', 'bc']) != digest(['abc'])
+  assert digest(['a', 'b']) == digest(iter(['a', 'b']))

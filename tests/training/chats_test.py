@@ -231,7 +231,8 @@ def copied(chat_folder, chat_run, tmp_path):
     'data': {
       'holdout': 0.0,
       'validation': str(folder / 'held.jsonl'),
-      'chat': {'cache': str(folder / 'cache'), 'template': str(folder / 'mine.jinja')},
+      'cache': str(folder / 'cache'),
+      'chat': {'template': str(folder / 'mine.jinja')},
     },
     'train': SHORT | {'steps': 1},
     'method': 'lora',

@@ -124,7 +124,7 @@ def test_rows_with_their_last_turn_get_its_loss(run):
 def run_folder(run):
   from pathlib import Path
 
-  return Path(run.plan.config.data.chat.cache)
+  return Path(run.plan.config.data.cache)
 
 
 def test_a_draw_follows_from_the_row_and_the_seed_alone(run):

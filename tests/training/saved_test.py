@@ -79,6 +79,7 @@ def of_before(folder, tmp_path):
   config['settings'] = under(settings, grants_per_event='grants')
   for group in ('optimizer', 'head_optimizer'):
     config[group] = under(config[group], learning_rate='rate')
+  config['data']['chat']['cache'] = config['data'].pop('cache')
   (before / 'config.json').write_text(json.dumps(config))
   there = before / 'checkpoints' / 'best'
   (step,) = sorted(there.iterdir(), key=lambda path: int(path.name))[-1:]

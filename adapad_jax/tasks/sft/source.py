@@ -156,7 +156,7 @@ class Source:
 
   def store(self, files: Sequence[Rows], name: str) -> Store:
     """Tokens of some files."""
-    cache = self.config.chat.cache
+    cache = self.config.cache
     return tokenise_all(files, self.tokenisation, self.chat.encoder, cache, name)
 
   def _fitting(

@@ -4,8 +4,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import hashlib
-import importlib.metadata
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -13,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.sft.conversation import BadRow
-from adapad_jax.tasks.sft.counter import RowCounter
 from adapad_jax.tasks.sft.encode import Encoded, Encoder
 from adapad_jax.tasks.sft.layouts import Columns, Layout, find_layout
 from adapad_jax.tasks.sft.masks import mark
 from adapad_jax.tasks.sft.reading import Rows
-from adapad_jax.tasks.sft.store import Store, Writer, cache_root, kept
+from adapad_jax.tasks.sft.store import Store, stored
 from adapad_jax.tasks.sft.template import Template
+from adapad_jax.tasks.store import Writer, cache_root
+from adapad_jax.tasks.tokenise import digest, versions
 
 # Raise it when the same rows come to be tokenised in another way.
 _VERSION = 1
@@ -88,7 +88,7 @@ def tokenise_all(
   """
   key = {
     'version': _VERSION,
-    'packages': [importlib.metadata.version(p) for p in ('transformers', 'tokenizers')],
+    'packages': versions(),
     'files': [rows.digest() for rows in files],
     'template': tokenisation.template.text,
     'names': dict(tokenisation.template.tokens),
@@ -100,7 +100,7 @@ def tokenise_all(
     ],
   }
   make = functools.partial(_write, files, tokenisation, encoder, name)
-  store = kept(cache_root(cache), key, make)
+  store = stored(cache_root(cache), key, make)
   if not len(store):
     bad = sum(store.about['bad'])
     why = f': all {bad} are bad; {first_bad(store, files)[0]}' if bad else ''
@@ -137,7 +137,7 @@ def _write(
         first += [(chunk.file, number, reason)] if len(first) < _SHOWN else []
       if done.rows:
         writer.append(**_columns(done))
-      counter.advance(len(chunk.items), writer.tokens)
+      counter.advance(len(chunk.items), writer.sizes['ids'])
   return {'layouts': layouts, 'bad': bad, 'first': first}
 
 
@@ -200,5 +200,4 @@ def _in_order(work: Any, chunks: Iterator[_Chunk]) -> Iterator[_Done]:
 
 def digest_of_tokenizer(encoder: Encoder) -> str:
   """Names a tokenizer by everything in it."""
-  text = f'{encoder.end} {encoder.tokens.to_str()}'
-  return hashlib.sha256(text.encode()).hexdigest()
+  return digest([f'{encoder.end} {encoder.tokens.to_str()}'])

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.tasks.config import QaConfig
+from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.squad.questions import Questions
 from adapad_jax.tasks.squad.row_format import RowFormat, encode_all
-from adapad_jax.tasks.tokenise import pad_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,15 +131,12 @@ def window_starts(tokens: int, room: int, overlap: int) -> range:
   return range(0, max(tokens - overlap, 1), room - overlap)
 
 
-def pad(rows: Rows, length: int, fill: int) -> dict[str, np.ndarray]:
+def pad(rows: Rows, length: int, fill: int) -> dict[str, Any]:
   """Columns ids_BL, mask_BL and, with segments, types_BL, padded on the right."""
-  ones = [[1] * len(row) for row in rows.ids]
-  columns = {
-    'ids_BL': pad_rows(rows.ids, length, fill),
-    'mask_BL': pad_rows(ones, length, 0),
-  }
+  ids = Ragged.of(rows.ids, length, fill)
+  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
   if rows.segments:
-    columns['types_BL'] = pad_rows(rows.segments, length, 0)
+    columns['types_BL'] = Ragged.of(rows.segments, length)
   return columns
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.tasks import DataConfig, load_task
-from adapad_jax.tasks.config import ChatConfig, GenerationConfig
+from adapad_jax.tasks.config import GenerationConfig
 from tests.tasks.sft import toy
 
 
@@ -20,7 +20,7 @@ def task_of(tmp_path, tokens, rows, most_positions=None, **generation):
     train=path,
     validation=path,
     max_length=64,
-    chat=ChatConfig(cache=str(tmp_path / 'cache')),
+    cache=str(tmp_path / 'cache'),
     generation=GenerationConfig(**{'max_new_tokens': 8} | generation),
   )
   return load_task(config, tokens, most_positions)

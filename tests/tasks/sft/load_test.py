@@ -27,8 +27,9 @@ def tokens():
 
 
 def load(folder, tokens, **more):
-  chat = {'cache': str(folder / 'cache')} | more.pop('chat', {})
-  given = {'train': str(folder / 'train.jsonl'), 'max_length': 64} | more
+  chat = more.pop('chat', {})
+  given = {'train': str(folder / 'train.jsonl'), 'max_length': 64}
+  given |= {'cache': str(folder / 'cache')} | more
   return load_task(DataConfig(task='sft', chat=ChatConfig(**chat), **given), tokens)
 
 

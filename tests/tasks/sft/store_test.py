@@ -1,15 +1,15 @@
-"""Tokenised rows: in files, made once, whole or not at all, the same on every path."""
+"""Tokenised conversations: kept in files, made once, the same on every path."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
 
 from adapad_jax.tasks import DataConfig, load_task
+from adapad_jax.tasks import store as stores
 from adapad_jax.tasks.config import ChatConfig
-from adapad_jax.tasks.sft import store as stores
 from adapad_jax.tasks.sft import tokenise
+from adapad_jax.tasks.sft.store import KINDS
 from tests.tasks.sft import toy
 
 ROWS = [{'question': 'Hi', 'answer': 'Yes'}, {'question': 'No?', 'answer': 'Hello'}] * 4
@@ -24,9 +24,13 @@ def make(tmp_path, tokens, rows=ROWS, *, name='train.jsonl', chat=None, **more):
   path = tmp_path / name
   if not path.exists():
     toy.write_rows(path, rows)
-  chat = {'cache': str(tmp_path / 'cache')} | (chat or {})
   config = DataConfig(
-    task='sft', train=str(path), max_length=64, chat=ChatConfig(**chat), **more
+    task='sft',
+    train=str(path),
+    max_length=64,
+    cache=str(tmp_path / 'cache'),
+    chat=ChatConfig(**chat or {}),
+    **more,
   )
   return load_task(config, tokens)
 
@@ -84,38 +88,6 @@ def test_cutting_and_choosing_rows_needs_no_new_tokens(tmp_path, tokens):
   assert len(list((tmp_path / 'cache').iterdir())) == 1
 
 
-def test_two_starts_at_once(tmp_path):
-  """Both make it, one folder stays, and both read the same."""
-  barrier, found = threading.Barrier(2), []
-
-  def write(writer):
-    barrier.wait(timeout=30)
-    ids = np.arange(5)
-    writer.append(ids=ids, learned=ids > 2, length=[5], file=[0], row=[7])
-    barrier.wait(timeout=30)
-    return {'bad': [0]}
-
-  start = lambda: found.append(stores.kept(tmp_path, {'key': 1}, write))
-  threads = [threading.Thread(target=start) for _ in range(2)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join(timeout=60)
-  assert [one.ids.tolist() for one in found] == [[0, 1, 2, 3, 4]] * 2
-  assert found[0].row_N.tolist() == [7] and found[0].about['rows'] == 1
-  assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_start_that_dies_leaves_nothing(tmp_path):
-  def dies(writer):
-    writer.append(ids=[1], learned=[1], length=[1], file=[0], row=[0])
-    raise KeyboardInterrupt
-
-  with pytest.raises(KeyboardInterrupt):
-    stores.kept(tmp_path, {}, dies)
-  assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize('harm', ['short', 'no list', 'gone'])
 def test_a_broken_store_is_made_again(tmp_path, tokens, harm):
   first = ids_of(make(tmp_path, tokens))
@@ -126,7 +98,7 @@ def test_a_broken_store_is_made_again(tmp_path, tokens, harm):
     (folder / 'about.json').write_text('{"rows": ')
   else:
     (folder / 'learned.bin').unlink()
-  assert stores.open_store(folder) is None
+  assert stores.open_kept(folder, KINDS) is None
   assert ids_of(make(tmp_path, tokens)) == first
 
 

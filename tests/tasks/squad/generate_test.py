@@ -255,7 +255,7 @@ def test_a_decoder_marks_spans_and_its_null_token_has_read_the_passage(
   config = DataConfig(task='squad', train=train, validation=held, max_length=96, qa=qa)
   task = load_task(config, stories)
   model = load(str(shared / 'models' / 'stories260k'), task.head).model
-  columns = task.splits['train'].columns
+  columns = {name: x[:] for name, x in task.splits['train'].columns.items()}
   run = jax.jit(
     lambda batch: (task.predict(model, batch), task.loss(model, batch, None))
   )

@@ -27,7 +27,7 @@ def test_columns_are_what_the_loss_reads(tmp_path, tokenizer):
   task = load(tmp_path, tokenizer, qa=QaConfig(overlap=8, max_question=16))
   assert (task.name, task.head.kind, task.metric) == ('squad', 'span', 'f1')
   split = task.splits['train']
-  columns = split.columns
+  columns = {name: x[:] for name, x in split.columns.items()}
   assert {x.dtype for x in columns.values()} == {np.dtype('int32'), np.dtype('float32')}
   assert len({len(x) for x in columns.values()}) == 1 and columns['weight_B'].all()
   at = np.arange(len(split))
