@@ -16,7 +16,7 @@ import itertools
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -136,6 +136,11 @@ def best_rate(run: Run, task: str, method: str) -> float:
 
 def config_of(options: Options, case: Case) -> FinetuneConfig:
   """The recipe of configs/sft.py, evaluated once at the end: nothing is selected."""
+  return finetune_config(values_of(options, case))
+
+
+def values_of(options: Options, case: Case) -> dict[str, Any]:
+  """The same as groups of fields, which may be changed."""
   task, folder = TASKS[case.task], pathlib.Path(options.data)
   config = get_config('smollm2').to_dict()
   name, _, rank = case.method.partition('-')
@@ -168,7 +173,7 @@ def config_of(options: Options, case: Case) -> FinetuneConfig:
     'curve_rows': 0,
     'curve_from': 0 if case.method == 'adapad' and not is_search else 64,
   }
-  return finetune_config(config)
+  return config
 
 
 def measure(run: Run, case: Case) -> Iterator[Row]:
