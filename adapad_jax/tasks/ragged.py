@@ -73,6 +73,11 @@ class Ragged:
     """Ones where the rows have values."""
     return Ragged(None, self._start_N, self.lengths_N, self.shape[1])
 
+  def take(self, rows: np.ndarray) -> 'Ragged':
+    """Some of the rows, without their padding."""
+    start_N, length_N = self._start_N[rows], self.lengths_N[rows]
+    return Ragged(self._values, start_N, length_N, self.shape[1], self._fill)
+
   def _narrowed(self, rows: Any, columns: slice) -> 'Ragged':
     if rows is not Ellipsis or columns.start or columns.step:
       raise IndexError(f'only [..., :l] cuts ragged rows, not [{rows}, {columns}]')
@@ -83,3 +88,13 @@ class Ragged:
     if copy is False:
       raise ValueError('ragged rows are padded in a copy')
     return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def take(column: 'np.ndarray | Ragged', rows: np.ndarray) -> 'np.ndarray | Ragged':
+  """Some rows of a column, padded only if all of it is.
+
+  Args:
+    column: (N, ...).
+    rows: their numbers, or whether each is taken.
+  """
+  return column.take(rows) if isinstance(column, Ragged) else column[rows]

@@ -49,11 +49,11 @@ class Writer:
     self.sizes = dict.fromkeys(kinds, 0)
 
   def append(self, **parts: Any) -> None:
-    """Adds numbers to every array, by its name."""
-    for name, kind in self._kinds.items():
-      part = np.ascontiguousarray(parts[name], kind)
-      self._files[name].write(part.tobytes())
-      self.sizes[name] += len(part)
+    """Adds numbers to arrays, by their names."""
+    for name, part in parts.items():
+      array = np.ascontiguousarray(part, self._kinds[name])
+      self._files[name].write(array.tobytes())
+      self.sizes[name] += len(array)
 
 
 # Writes all there is, and returns what to keep beside it.

@@ -13,6 +13,7 @@ import numpy as np
 
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.facts import Baseline, Facts
+from adapad_jax.tasks.ragged import Ragged, take
 
 if TYPE_CHECKING:
   from adapad_jax.tasks.sft.chat import Chat
@@ -37,17 +38,17 @@ class Split:
 
   Attributes:
     name: what the task calls it, e.g. 'validation_mm'.
-    columns: (N, ...) arrays: int32 ids_NL and mask_NL (1 = token), types_NL where
-      the tokenizer has segments, and what the loss reads, under the names that a
-      batch has: 'ids_BL', 'mask_BL', 'types_BL', 'label_B', 'weight_B'. Axis L of a
-      name is cut together with the mask. A row of zeros in every column has weight
-      zero: that is how a batch is padded.
+    columns: (N, ...) arrays, or `Ragged` rows in place of one: int32 ids_NL and
+      mask_NL (1 = token), types_NL where the tokenizer has segments, and what the loss
+      reads, under the names that a batch has: 'ids_BL', 'mask_BL', 'types_BL',
+      'label_B', 'weight_B'. Axis L of a name is cut together with the mask. A row of
+      zeros in every column has weight zero: that is how a batch is padded.
     truncated: number of rows that were longer than the maximum length.
     host: what evaluation needs beside the columns; never sent to a device.
   """
 
   name: str
-  columns: dict[str, np.ndarray]
+  columns: dict[str, np.ndarray | Ragged]
   truncated: int = 0
   host: Any = None
 
@@ -65,7 +66,7 @@ def sample_rows(split: Split, count: int, seed: int) -> tuple[np.ndarray, Split]
   """
   drawn_N = np.random.default_rng(seed).permutation(len(split))
   rows_M = np.sort(drawn_N[:count])
-  columns = {name: column[rows_M] for name, column in split.columns.items()}
+  columns = {name: take(x, rows_M) for name, x in split.columns.items()}
   return rows_M, dataclasses.replace(split, columns=columns, host=None)
 
 

@@ -19,7 +19,7 @@ from adapad_jax.tasks.table import Table
 _VERSION = 1
 _CHUNK = 4096
 # Rows from which on tokens are kept in files; fewer take a second or two.
-_MANY = 10_000
+MANY = 10_000
 _KINDS = {'ids': np.int32, 'length': np.int32}
 
 
@@ -145,16 +145,15 @@ def tokenise(
   """
   if second is not None and not _separates(tokenizer):
     second = [f'\n{text}' for text in second]
-  with_types = 'token_type_ids' in tokenizer.model_input_names
-  kinds = _KINDS | ({'types': np.uint8} if with_types else {})
+  kinds = _KINDS | ({'types': np.uint8} if _has_types(tokenizer) else {})
   make = functools.partial(_write, tokenizer, first, second, length, name)
-  if len(first) < _MANY:
+  if len(first) < MANY:
     found = in_memory(kinds, make)
   else:
     key = {
       'version': _VERSION,
       'packages': versions(),
-      'tokenizer': _digest_of_tokenizer(tokenizer),
+      'tokenizer': digest_of_tokenizer(tokenizer),
       'texts': [digest(texts) for texts in (first, second or ())],
       'length': length,
     }
@@ -170,6 +169,7 @@ def _write(
   name: str,
   writer: Writer,
 ) -> dict[str, Any]:
+  with_types = _has_types(tokenizer)
   truncated = 0
   with RowCounter(f'tokenising {name}') as counter:
     for start in range(0, len(first), _CHUNK):
@@ -181,10 +181,11 @@ def _write(
       truncated += sum(bool(e.overflowing) for e in encodings)
       ids = [e.ids for e in encodings]
       writer.append(
-        ids=list(itertools.chain.from_iterable(ids)),
-        length=[len(row) for row in ids],
-        types=list(itertools.chain.from_iterable(e.type_ids for e in encodings)),
+        ids=list(itertools.chain.from_iterable(ids)), length=[len(row) for row in ids]
       )
+      if with_types:
+        types = (encoding.type_ids for encoding in encodings)
+        writer.append(types=list(itertools.chain.from_iterable(types)))
       counter.advance(len(ids), writer.sizes['ids'])
   return {'truncated': truncated}
 
@@ -215,12 +216,16 @@ def digest(texts: Iterable[str]) -> str:
   return found.hexdigest()
 
 
-def _digest_of_tokenizer(tokenizer: Any) -> str:
+def digest_of_tokenizer(tokenizer: Any) -> str:
   """Names a tokenizer by everything in it but the lengths of its last call."""
   backend = tokenizer.backend_tokenizer
   backend.no_truncation()
   backend.no_padding()
   return digest([type(tokenizer).__name__, backend.to_str()])
+
+
+def _has_types(tokenizer: Any) -> bool:
+  return 'token_type_ids' in tokenizer.model_input_names
 
 
 def _separates(tokenizer: Any) -> bool:

@@ -12,6 +12,7 @@ from adapad_jax.lowrank import Deployed
 from adapad_jax.processes import are_several
 from adapad_jax.sharding import DATA, MODEL, WORKER, put, specs_of
 from adapad_jax.tasks import Split, Task
+from adapad_jax.tasks.ragged import take
 from adapad_jax.tasks.task import Outputs, validation_names
 from adapad_jax.training.batches import cut_to_bucket, lengths, padded, trimmed
 from adapad_jax.training.watchdog import Watchdog
@@ -47,7 +48,7 @@ class Program:
     order_N = np.arange(len(split))
     if self.buckets:
       order_N = np.argsort(lengths(columns), kind='stable')
-      columns = {name: x[order_N] for name, x in columns.items()}
+      columns = {name: take(x, order_N) for name, x in columns.items()}
     prefix = put(np.int32(prefix))
     parts, host = [], []
     with self.watchdog.over('evaluation'):

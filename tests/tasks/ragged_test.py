@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adapad_jax.tasks.ragged import Ragged
+from adapad_jax.tasks.ragged import Ragged, take
 from adapad_jax.training import batches
 
 LENGTHS = np.array([3, 1, 4, 2])
@@ -53,3 +53,22 @@ def test_batches_of_them_equal_those_of_arrays():
     np.testing.assert_array_equal(
       batches.padded(ragged, 3, 2)[name], batches.padded(dense, 3, 2)[name]
     )
+
+
+@pytest.mark.parametrize(
+  'rows', [np.array([3, 0, 0]), np.array([True, False, True, False])]
+)
+def test_some_rows_stay_without_padding(rows):
+  rows = np.array(rows)
+  for column in (ROWS, MASK, ROWS[..., slice(2)]):
+    found = take(column, rows)
+    assert isinstance(found, Ragged)
+    np.testing.assert_array_equal(found[:], column[rows])
+  np.testing.assert_array_equal(take(PADDED, rows), PADDED[rows])
+
+
+def test_rows_that_are_lists():
+  found = Ragged.of([[1, 2], [], [3]], 3, fill=9)
+  np.testing.assert_array_equal(found[:], [[1, 2, 9], [9, 9, 9], [3, 9, 9]])
+  np.testing.assert_array_equal(found.mask()[:], [[1, 1, 0], [0, 0, 0], [1, 0, 0]])
+  assert Ragged.of([], 3)[:].shape == (0, 3)

@@ -13,6 +13,7 @@ from adapad_jax.models.decoder import last_token
 from adapad_jax.models.generation import Budget, extend, log_probability, read
 from adapad_jax.models.head import Head
 from adapad_jax.tasks.config import DataConfig, QaConfig
+from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.squad.answer_format import AnswerFormat, EncodedQuestions
 from adapad_jax.tasks.squad.answers import Answers, Candidate, choose
 from adapad_jax.tasks.squad.questions import Questions
@@ -29,11 +30,9 @@ from adapad_jax.tasks.squad.windows import (
   Windows,
   check_room,
   make_rows,
-  pad,
   token_spans,
 )
 from adapad_jax.tasks.task import Batch, Outputs
-from adapad_jax.tasks.tokenise import pad_rows
 
 
 def answer_format(
@@ -57,7 +56,7 @@ def answer_format(
   return AnswerFormat(
     head=Head('lm'),
     trains_no_answer=unanswerable,
-    encode=functools.partial(_encode, tokenizer, row_format, qa, room, reply),
+    encode=functools.partial(_encode, config, tokenizer, row_format, room, reply),
     loss=answer_loss,
     predict=functools.partial(predict_answers, budget, reply),
     answers=functools.partial(_answers, tokenizer, qa, unanswerable),
@@ -117,14 +116,15 @@ def no_answer_odds(null_N: np.ndarray) -> np.ndarray:
 
 
 def _encode(
+  config: DataConfig,
   tokenizer: Any,
   row_format: RowFormat,
-  qa: QaConfig,
   room: int,
   reply: Ids | None,
   questions: Questions,
 ) -> EncodedQuestions:
-  rows = make_rows(questions, row_format, tokenizer, qa, room)
+  qa = config.qa
+  rows = make_rows(questions, row_format, tokenizer, qa, room, config.cache)
   windows = rows.windows
   held_N = token_spans(windows, questions)[:, 0] >= 0
   texts = [
@@ -136,10 +136,8 @@ def _encode(
     (said_Q[number] if held else reply or ()) if known else ()
     for number, held, known in zip(windows.question_N, held_N, known_N, strict=True)
   ]
-  columns = pad(rows, room, tokenizer.pad_token_id or 0)
-  columns['answer_BA'] = pad_rows(answers, answer_room(qa), 0)
-  ones = [[1] * len(answer) for answer in answers]
-  columns['said_BA'] = pad_rows(ones, answer_room(qa), 0)
+  said = Ragged.of(answers, answer_room(qa))
+  columns = rows.columns | {'answer_BA': said, 'said_BA': said.mask()}
   return EncodedQuestions(columns, windows, held_N, rows.cut)
 
 

@@ -14,6 +14,7 @@ from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.cuts import Cuts, cut_tables
 from adapad_jax.tasks.facts import Facts, recalled, source_facts
 from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.ragged import take
 from adapad_jax.tasks.reader import Read, Readers, files_of, hub_of
 from adapad_jax.tasks.squad import generate, span
 from adapad_jax.tasks.squad.answer_format import AnswerFormat
@@ -141,7 +142,7 @@ def _split(answer_format: AnswerFormat, name: str, questions: Questions) -> Spli
   columns, windows = encoded.columns, encoded.windows
   if name == 'train' and not answer_format.trains_no_answer:
     kept = np.flatnonzero(encoded.held_N)
-    columns = {key: x[kept] for key, x in columns.items()}
+    columns = {key: take(x, kept) for key, x in columns.items()}
     windows = windows.take(kept)
   return Split(name, columns, host=Asked(questions, windows))
 
@@ -205,7 +206,7 @@ def _sample(split: Split, count: int, seed: int) -> tuple[np.ndarray, Split]:
       question_N=np.searchsorted(kept_Q, windows.question_N[rows_M]),
     ),
   )
-  columns = {name: column[rows_M] for name, column in split.columns.items()}
+  columns = {name: take(x, rows_M) for name, x in split.columns.items()}
   return rows_M, dataclasses.replace(split, columns=columns, host=host)
 
 

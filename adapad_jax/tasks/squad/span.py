@@ -18,7 +18,6 @@ from adapad_jax.tasks.squad.windows import (
   Windows,
   check_room,
   make_rows,
-  pad,
   token_spans,
 )
 from adapad_jax.tasks.task import Batch, Outputs
@@ -51,7 +50,7 @@ def _encode(
   config: DataConfig, tokenizer: Any, row_format: RowFormat, questions: Questions
 ) -> EncodedQuestions:
   length = config.max_length
-  rows = make_rows(questions, row_format, tokenizer, config.qa, length)
+  rows = make_rows(questions, row_format, tokenizer, config.qa, length, config.cache)
   windows = rows.windows
   span_N2 = token_spans(windows, questions)
   held_N = span_N2[:, 0] >= 0
@@ -63,7 +62,7 @@ def _encode(
     'size_B': windows.size_N,
     'null_B': windows.null_N,
   }
-  columns = pad(rows, length, tokenizer.pad_token_id or 0)
+  columns = dict(rows.columns)
   columns |= {name: place_N.astype(np.int32) for name, place_N in places.items()}
   columns['weight_B'] = questions.weight_Q[windows.question_N]
   return EncodedQuestions(columns, windows, held_N, rows.cut)

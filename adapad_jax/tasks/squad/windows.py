@@ -1,14 +1,26 @@
 """Sliding windows over passages, and the way back from tokens to characters."""
 
 import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapad_jax.tasks.config import QaConfig
+from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.squad.questions import Questions
 from adapad_jax.tasks.squad.row_format import RowFormat, encode_all
+from adapad_jax.tasks.store import Kept, Writer, cache_root, in_memory, kept
+from adapad_jax.tasks.tokenise import MANY, digest, digest_of_tokenizer, versions
+
+# Raise it when the same questions come to be laid out in another way.
+_VERSION = 1
+_CHUNK = 1024
+_PLACES = ('question', 'first', 'size', 'at', 'null')
+_KINDS = {'ids': np.int32, 'length': np.int32, 'chars': np.int32}
+_KINDS |= dict.fromkeys(_PLACES, np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +61,15 @@ class Windows:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """Windows as token rows of different lengths.
+  """Windows as token rows.
 
   Attributes:
-    ids: token ids of each row.
-    segments: segment of each row's tokens, empty where there are none.
+    columns: 'ids_BL' and 'mask_BL', and 'types_BL' if rows have segments.
     windows: where they came from.
     cut: number of questions that lost tokens.
   """
 
-  ids: list[list[int]]
-  segments: list[list[int]]
+  columns: dict[str, Ragged]
   windows: Windows
   cut: int
 
@@ -80,12 +90,18 @@ def check_room(row_format: RowFormat, qa: QaConfig, length: int) -> None:
 
 
 def make_rows(
-  questions: Questions, row_format: RowFormat, tokenizer: Any, qa: QaConfig, length: int
+  questions: Questions,
+  row_format: RowFormat,
+  tokenizer: Any,
+  qa: QaConfig,
+  length: int,
+  cache: str = '',
 ) -> Rows:
   """Lays out every question with the windows of its passage.
 
   A window takes as many passage tokens as fit; the next one starts `qa.overlap`
   tokens before its end, and the one that reaches the passage's end is the last.
+  Rows of many questions are kept in files, from which a later start takes them.
 
   Args:
     questions: what to lay out.
@@ -93,51 +109,138 @@ def make_rows(
     tokenizer: a fast tokenizer.
     qa: limits of the question and the overlap; `check_room` has passed them.
     length: most tokens of a row.
+    cache: folder of such files; '' is the user's.
 
   Raises:
     ValueError: if a passage has no tokens.
   """
-  passages = encode_all(tokenizer, questions.passages)
-  lead = row_format.question_lead
-  asked = encode_all(tokenizer, [lead + text for text in questions.questions])
-  offset_P = np.cumsum([0] + [len(e.ids) for e in passages])
-  ids, segments, places, cut = [], [], [], 0
-  for number, passage in enumerate(questions.passage_Q):
-    whole = asked[number].ids
-    question = whole[: qa.max_question]
-    cut += len(whole) > len(question)
-    tokens = passages[passage].ids
-    if not tokens:
-      name = questions.ids[number]
-      raise ValueError(
-        f'{questions.source}: the passage of question {name!r} has no tokens'
-      )
-    room = length - row_format.fixed - len(question)
-    for begin in window_starts(len(tokens), room, qa.overlap):
-      part = tokens[begin : begin + room]
-      row, split, first = _row(row_format, question, part)
-      ids.append(row)
-      if row_format.segments:
-        segments.append([0] * split + [1] * (len(row) - split))
-      null = 0 if row_format.null_first else len(row) - 1
-      places.append((number, first, len(part), offset_P[passage] + begin, null))
-  places_5N = np.array(places, np.int64).reshape(-1, 5).T
-  windows = Windows(*places_5N, chars_T2=_characters(passages))
-  return Rows(ids, segments, windows, cut)
+  kinds = _KINDS | ({'segments': np.uint8} if row_format.segments else {})
+  make = functools.partial(_write, questions, row_format, tokenizer, qa, length)
+  if len(questions) < MANY:
+    found = in_memory(kinds, make)
+  else:
+    key = {
+      'version': _VERSION,
+      'packages': versions(),
+      'tokenizer': digest_of_tokenizer(tokenizer),
+      'texts': [digest(questions.questions), digest(questions.passages)],
+      'passages': digest([str(questions.passage_Q.tolist())]),
+      'format': dataclasses.asdict(row_format),
+      'lengths': [length, qa.max_question, qa.overlap],
+    }
+    found = kept(cache_root(cache), key, kinds, make)
+  return _rows(found, length, tokenizer.pad_token_id or 0)
+
+
+def _rows(found: Kept, length: int, pad: int) -> Rows:
+  length_N = np.array(found.arrays['length'])
+  start_N = np.cumsum(length_N, dtype=np.int64) - length_N
+  ids = Ragged(found.arrays['ids'], start_N, length_N, length, pad)
+  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
+  if 'segments' in found.arrays:
+    segments = found.arrays['segments']
+    columns['types_BL'] = Ragged(segments, start_N, length_N, length)
+  places = {f'{name}_N': np.array(found.arrays[name]) for name in _PLACES}
+  windows = Windows(**places, chars_T2=found.arrays['chars'].reshape(-1, 2))
+  return Rows(columns, windows, found.about['cut'])
+
+
+def _write(
+  questions: Questions,
+  row_format: RowFormat,
+  tokenizer: Any,
+  qa: QaConfig,
+  length: int,
+  writer: Writer,
+) -> dict[str, Any]:
+  with RowCounter('tokenising passages') as counter:
+    passages = _encoded(tokenizer, questions.passages, counter)
+  writer.append(chars=passages.chars_T2.ravel())
+  cut, lead = 0, row_format.question_lead
+  with RowCounter('tokenising questions') as counter:
+    for start in range(0, len(questions), _CHUNK):
+      texts = [lead + text for text in questions.questions[start : start + _CHUNK]]
+      asked = [encoding.ids for encoding in encode_all(tokenizer, texts)]
+      cut += sum(len(ids) > qa.max_question for ids in asked)
+      made = [
+        window
+        for number, ids in enumerate(asked, start)
+        for window in _windows(
+          questions, row_format, passages, number, ids[: qa.max_question], length, qa
+        )
+      ]
+      writer.append(**_columns(made, row_format))
+      counter.advance(len(asked), writer.sizes['ids'])
+  return {'cut': cut}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Passages:
+  """Tokens of all passages, one passage after the other, and their characters."""
+
+  ids_T: np.ndarray
+  chars_T2: np.ndarray
+  start_P: np.ndarray
+
+
+def _encoded(tokenizer: Any, texts: Sequence[str], counter: RowCounter) -> _Passages:
+  """Encodes a part at a time, whose Python objects are let go before the next."""
+  ids, chars, sizes = [np.zeros(0, np.int32)], [np.zeros((0, 2), np.int32)], [0]
+  for start in range(0, len(texts), _CHUNK):
+    part = encode_all(tokenizer, texts[start : start + _CHUNK])
+    sizes += [len(one.ids) for one in part]
+    ids.append(np.array([i for one in part for i in one.ids], np.int32))
+    pairs = [pair for one in part for pair in one.offsets]
+    chars.append(np.array(pairs, np.int32).reshape(-1, 2))
+    counter.advance(len(part), sum(sizes))
+  return _Passages(np.concatenate(ids), np.concatenate(chars), np.cumsum(sizes))
+
+
+def _windows(
+  questions: Questions,
+  row_format: RowFormat,
+  passages: _Passages,
+  number: int,
+  question: list[int],
+  length: int,
+  qa: QaConfig,
+) -> Iterator[tuple[list[int], int, tuple[int, ...]]]:
+  """Each window's row, where its second segment starts, and its `_PLACES`."""
+  passage = questions.passage_Q[number]
+  low, high = (int(i) for i in passages.start_P[passage : passage + 2])
+  if low == high:
+    raise ValueError(
+      f'{questions.source}: the passage of question {questions.ids[number]!r} has no'
+      ' tokens'
+    )
+  room = length - row_format.fixed - len(question)
+  for begin in window_starts(high - low, room, qa.overlap):
+    part = passages.ids_T[low + begin : min(low + begin + room, high)].tolist()
+    row, split, first = _row(row_format, question, part)
+    null = 0 if row_format.null_first else len(row) - 1
+    yield row, split, (number, first, len(part), low + begin, null)
+
+
+def _columns(
+  made: Sequence[tuple[list[int], int, tuple[int, ...]]], row_format: RowFormat
+) -> dict[str, Any]:
+  """Arrays of some windows, by their names in `_KINDS`."""
+  columns = {
+    'ids': [i for row, _, _ in made for i in row],
+    'length': [len(row) for row, _, _ in made],
+  }
+  places = zip(*(place for _, _, place in made), strict=True)
+  columns |= dict(zip(_PLACES, places, strict=True))
+  if row_format.segments:
+    columns['segments'] = np.concatenate(
+      [np.arange(len(row)) >= split for row, split, _ in made]
+    )
+  return columns
 
 
 def window_starts(tokens: int, room: int, overlap: int) -> range:
   """First tokens of the windows over a passage."""
   return range(0, max(tokens - overlap, 1), room - overlap)
-
-
-def pad(rows: Rows, length: int, fill: int) -> dict[str, Any]:
-  """Columns ids_BL, mask_BL and, with segments, types_BL, padded on the right."""
-  ids = Ragged.of(rows.ids, length, fill)
-  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
-  if rows.segments:
-    columns['types_BL'] = Ragged.of(rows.segments, length)
-  return columns
 
 
 def token_spans(windows: Windows, questions: Questions) -> np.ndarray:
@@ -175,8 +278,3 @@ def _row(
   row = [*head, *second, *row_format.suffix]
   passage = len(head) if row_format.question_first else len(row_format.prefix)
   return row, len(head), passage
-
-
-def _characters(passages: list[Any]) -> np.ndarray:
-  flat = [pair for encoding in passages for pair in encoding.offsets]
-  return np.array(flat, np.int64).reshape(-1, 2)

@@ -133,7 +133,7 @@ def test_rows_without_their_answer(tmp_path, stories):
           for name, t in (('v2', silent), ('v1', eager))}  # fmt: skip
   # v1.1 learns from the rows with the answer alone.
   assert rows['v2'][0] == rows['v2'][1] and rows['v1'][0] < rows['v1'][1]
-  assert eager.splits['train'].columns['said_BA'].any(axis=1).all()
+  assert eager.splits['train'].columns['said_BA'][:].any(axis=1).all()
   windows = eager.splits['train'].host.windows
   assert len(windows) == rows['v1'][0] >= len(np.unique(windows.question_N)) == 4
 
@@ -144,8 +144,8 @@ def test_a_long_answer_is_cut_and_not_ended(tmp_path, stories):
     toy_task(tmp_path, stories, unanswerable=False, qa=qa).splits['train'].columns
   )
   assert columns['answer_BA'].shape[1] == 3
-  np.testing.assert_array_equal(columns['said_BA'].sum(axis=1), 2)
-  assert not (columns['answer_BA'] == stories.eos_token_id).any()
+  np.testing.assert_array_equal(columns['said_BA'][:].sum(axis=1), 2)
+  assert not (columns['answer_BA'][:] == stories.eos_token_id).any()
 
 
 def test_loss_is_the_surprise_of_the_answer_after_its_prompt(loss, shares_of, batch):
@@ -221,7 +221,7 @@ def test_the_window_with_the_answer_speaks(tmp_path, stories):
     split = task.splits['validation']
     windows, questions = split.host.windows, split.host.questions
     assert len(windows) > len(questions)
-    held = split.columns['said_BA'].any(axis=1)
+    held = split.columns['said_BA'][:].any(axis=1)
     gold = [questions.golds[i] for i in windows.question_N]
     if unanswerable:
       reply = split.columns['answer_BA'][list(map(bool, gold)).index(False)]

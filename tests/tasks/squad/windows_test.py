@@ -1,5 +1,6 @@
 """Windows against the tokenizer's own, and answers back to their characters."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,15 +11,17 @@ from adapad_jax.tasks.squad.questions import check_questions
 from adapad_jax.tasks.squad.reading import read_questions
 from adapad_jax.tasks.squad.row_format import encode, span_format
 from adapad_jax.tasks.squad.windows import (
+  Windows,
   check_room,
   make_rows,
-  pad,
   token_spans,
   window_starts,
 )
 from adapad_jax.tasks.table import Table, subset
 
 transformers = pytest.importorskip('transformers')
+
+_WINDOWS = 'adapad_jax.tasks.squad.windows'
 
 TEXT = (
   'Zürich  (北京) is naïve; Zürich is 3.5 km from the lake—and the lake from Zürich.'
@@ -82,7 +85,7 @@ def test_windows_are_the_tokenizers_own_on_real_passages(name, shared, request):
     return_offsets_mapping=True,
     padding='max_length',
   )
-  columns = pad(rows, length, tokenizer.pad_token_id)
+  columns = rows.columns
   np.testing.assert_array_equal(columns['ids_BL'], expected['input_ids'])
   np.testing.assert_array_equal(columns['mask_BL'], expected['attention_mask'])
   np.testing.assert_array_equal(columns['types_BL'], expected['token_type_ids'])
@@ -196,18 +199,56 @@ def test_long_questions_are_cut_and_counted(tokenizer):
   questions = questions_of(('why ' * 500, '42', 0), ('why?', '42', 0))
   qa = QaConfig(max_question=10, overlap=4)
   rows = make_rows(questions, span_format(tokenizer), tokenizer, qa, 24)
-  assert rows.cut == 1 and max(map(len, rows.ids)) == 24
+  assert rows.cut == 1 and rows.columns['mask_BL'].lengths_N.max() == 24
   why = encode(tokenizer, 'why')[0]
-  assert rows.ids[0][:12] == [tokenizer.cls_token_id, *[why] * 10, *rows.ids[0][11:12]]
+  first = rows.columns['ids_BL'][0].tolist()
+  assert first[:12] == [tokenizer.cls_token_id, *[why] * 10, first[11]] != [why] * 12
 
 
 def test_a_causal_row_asks_first_and_ends_with_the_end_of_text(qwen):
   questions = questions_of(('Where is it?', '42', 0))
   row_format = span_format(qwen)
   rows = make_rows(questions, row_format, qwen, QaConfig(), 256)
-  assert qwen.decode(rows.ids[0]) == f'Where is it?\n{TEXT}{qwen.eos_token}'
-  assert rows.windows.null_N[0] == len(rows.ids[0]) - 1 and not rows.segments
-  assert 'types_BL' not in pad(rows, 256, 0)
+  ids = rows.columns['ids_BL'][0][: rows.columns['mask_BL'].lengths_N[0]]
+  assert qwen.decode(ids) == f'Where is it?\n{TEXT}{qwen.eos_token}'
+  assert rows.windows.null_N[0] == len(ids) - 1 and 'types_BL' not in rows.columns
+
+
+def same(one, other):
+  for name in one.columns | other.columns:
+    np.testing.assert_array_equal(one.columns[name][:], other.columns[name][:])
+  for field in dataclasses.fields(Windows):
+    mine, theirs = (getattr(rows.windows, field.name) for rows in (one, other))
+    np.testing.assert_array_equal(mine, theirs)
+  assert one.cut == other.cut
+
+
+@pytest.mark.parametrize('name', ['tokenizer', 'qwen'])
+def test_rows_of_many_questions_are_kept(name, request, tmp_path, monkeypatch):
+  tokenizer = request.getfixturevalue(name)
+  questions = questions_of(('a?', 'O’Neil', 0), ('why ' * 9, None, 0), ('c?', '42', 0))
+  row_format, qa = span_format(tokenizer), QaConfig(overlap=3, max_question=4)
+  start = lambda asked=questions, length=24, qa=qa: make_rows(
+    asked, row_format, tokenizer, qa, length, str(tmp_path)
+  )
+  plain = start()
+  monkeypatch.setattr(f'{_WINDOWS}.MANY', 3)
+  monkeypatch.setattr(f'{_WINDOWS}._CHUNK', 2)
+  same(start(), plain)
+  monkeypatch.setattr(f'{_WINDOWS}.encode_all', lambda *_: pytest.fail('made again'))
+  same(start(), plain)
+  assert len(list(tmp_path.iterdir())) == 1
+  monkeypatch.undo()
+  monkeypatch.setattr(f'{_WINDOWS}.MANY', 3)
+  changes = [
+    {'length': 25},
+    {'qa': QaConfig(overlap=4, max_question=4)},
+    {'qa': QaConfig(overlap=3, max_question=3)},
+    {'asked': questions_of(('b?', '42', 0), ('why?', None, 0), ('c?', '42', 0))},
+  ]
+  for count, change in enumerate(changes, 2):
+    start(**change)
+    assert len(list(tmp_path.iterdir())) == count
 
 
 def test_an_encoders_null_token_comes_first(tokenizer):
