@@ -3,7 +3,7 @@
 import csv
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from adapad_jax.tasks.table import Table, names_of
 from adapad_jax.tasks.text_files import read_text
@@ -57,7 +57,11 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def read_tsv(
-  path: pathlib.Path, header: tuple[str, ...] | None = None, *, ragged: bool = False
+  path: pathlib.Path,
+  header: tuple[str, ...] | None = None,
+  *,
+  ragged: bool = False,
+  only: Collection[str] = (),
 ) -> Table:
   """Reads lines split on tabs and nothing else: a quote is a character of the text.
 
@@ -65,28 +69,34 @@ def read_tsv(
     path: the file, UTF-8 with or without a byte-order mark.
     header: column names of a file that has none; None takes the first line.
     ragged: drops the cells that a line has too many of, instead of refusing it.
+    only: columns to keep, if the file has all of them; none: all.
 
   Raises:
     ValueError: as `read_csv`.
   """
-  lines = read_text(path).split('\n')
-  if not lines[-1]:
-    del lines[-1]  # What follows the newline of the last line.
+  lines = (line.removesuffix('\n') for line in _lines(read_text(path)))
   cells = (line.removesuffix('\r').split('\t') for line in lines)
-  if ragged:
-    most = len(header or lines[0].split('\t')) if lines else 0
-    cells = (row[:most] for row in cells)
   rows = enumerate(([] if row == [''] else row for row in cells), start=1)
   names = list(header) if header else next(rows, (1, []))[1]
-  return _table(names, rows, path, '\t')
+  if ragged:
+    rows = ((start, row[: len(names)]) for start, row in rows)
+  return _table(names, rows, path, '\t', only)
 
 
-def _table(names: list[str], rows: Rows, path: pathlib.Path, by: str) -> Table:
+def _table(
+  names: list[str],
+  rows: Rows,
+  path: pathlib.Path,
+  by: str,
+  only: Collection[str] = (),
+) -> Table:
   """Columns from rows; what a short row lacks is None, a blank line lacks all."""
   if not names:
     return Table({}, str(path), hint=_nothing(rows))
   require_different(names, f'{path}: the first line')
-  columns: list[list[str | None]] = [[] for _ in names]
+  kept = only if only and set(only) <= set(names) else names
+  columns: dict[str, list[str | None]] = {name: [] for name in names if name in kept}
+  place = [names.index(name) for name in columns]
   starts: list[int] = []
   batch: list[Sequence[str | None]] = []
   end = 0
@@ -102,17 +112,19 @@ def _table(names: list[str], rows: Rows, path: pathlib.Path, by: str) -> Table:
       )
     if len(cells) < len(names):
       cells = [*cells, *[None] * (len(names) - len(cells))]
-    batch.append(cells)
+    batch.append(cells if len(place) == len(names) else [cells[i] for i in place])
     if len(batch) == _BATCH:
       _move(batch, columns)
   _move(batch, columns)
-  found = {name: column[:end] for name, column in zip(names, columns, strict=True)}
+  found = {name: column[:end] for name, column in columns.items()}
   return Table(found, str(path), line_N=starts[:end], hint=_hint(names, by))
 
 
-def _move(batch: list[Sequence[str | None]], columns: list[list[str | None]]) -> None:
+def _move(
+  batch: list[Sequence[str | None]], columns: dict[str, list[str | None]]
+) -> None:
   """Moves rows into columns: kept by the million, rows slow Python down."""
-  for column, cells in zip(columns, zip(*batch, strict=True), strict=False):
+  for column, cells in zip(columns.values(), zip(*batch, strict=True), strict=False):
     column.extend(cells)
   batch.clear()
 

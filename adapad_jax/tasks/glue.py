@@ -165,9 +165,9 @@ def official_table(glue: GlueTask, path: pathlib.Path, *, whole: bool = False) -
   header = glue.header
   if header and _has_header(path):
     header = None  # CoLA's test file has a header line, its others have none.
-  raw = read_tsv(path, header, ragged=not whole)
   names = [*glue.text, 'label']
   spelled = {name: glue.official.get(name, name) for name in names}
+  raw = read_tsv(path, header, ragged=not whole, only=spelled.values())
   if spelled['label'] not in raw.columns:  # A test file.
     del spelled['label']
   columns = {name: raw[column] for name, column in spelled.items()}

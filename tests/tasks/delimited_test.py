@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from adapad_jax.tasks.delimited import read_tsv
 from adapad_jax.tasks.files import read_table
 
 HEAD = 'text,label\n'
@@ -126,3 +127,11 @@ def test_a_missing_column_says_what_may_be_wrong(tmp_path, name, text, message):
   with pytest.raises(ValueError, match=message.replace("'] and", r"'\] and")) as told:
     read(tmp_path, name, text)['text']
   assert len(str(told.value)) < 500
+
+
+def test_columns_that_nobody_needs_are_left_out(tmp_path):
+  path = tmp_path / 'a.tsv'
+  path.write_text('x\ty\tz\n1\t2\t3\n4\n')
+  assert read_tsv(path, only=('z', 'x')).columns == {'x': ['1', '4'], 'z': ['3', None]}
+  whole = {'x': ['1', '4'], 'y': ['2', None], 'z': ['3', None]}
+  assert read_tsv(path).columns == read_tsv(path, only=('x', 'label')).columns == whole
