@@ -199,17 +199,17 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
 
 
 def table(run: Run) -> str:
-  """For each task the search, then every method at its rate beside AdaPaD."""
+  """For each task the search, every method at its rate beside AdaPaD, and prefixes."""
   rows = matching(run.results.rows(), {'steps': run.options.steps})
   parts = []
   for task in run.options.tasks:
     of_kind = lambda kind, task=task: matching(rows, {'kind': kind, 'task': task})
     tables = [
       make(own)
-      for kind, make in (('tune', _of_search), ('run', _of_task))
+      for kind, make in (('tune', _of_search), ('run', _of_task), ('run', _of_prefixes))
       if (own := of_kind(kind))
     ]
-    parts += [f'{task}:', *tables] if tables else []
+    parts += [f'{task}:', *filter(None, tables)] if tables else []
   return '\n\n'.join(parts) or 'no such runs yet'
 
 
@@ -240,6 +240,27 @@ def _of_task(rows: Sequence[Row]) -> str:
     )
   head = ['method', 'rate', 'held-out loss', 'exact match, %', 'adapad minus it']
   return markdown([*head, 'parameters'], lines)
+
+
+def _of_prefixes(rows: Sequence[Row]) -> str:
+  """Runs of AdaPaD cut to so many components a module, beside LoRA of that rank."""
+  own = matching(rows, {'method': 'adapad'})
+  if not own:
+    return ''
+  lines = []
+  for rank in range(max(len(one['prefixes']) for one in own)):
+    beside = matching(rows, {'method': f'lora-{rank}'})
+    lines.append(
+      [
+        str(rank),
+        f'{np.mean([one["prefixes"][rank] for one in own]):.4f}',
+        mean_sd([100 * (one['prefix_matches'][rank] or 0) for one in own]),
+        f'{np.mean([one["value"] for one in beside]):.4f}' if beside else '',
+        mean_sd([100 * (one['exact_match'] or 0) for one in beside]) if beside else '',
+      ]
+    )
+  head = ['components', 'one run of AdaPaD', 'exact match, %', 'LoRA of that rank']
+  return markdown([*head, 'exact match, %'], lines)
 
 
 def _of_search(rows: Sequence[Row]) -> str:

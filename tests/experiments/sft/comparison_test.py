@@ -19,6 +19,7 @@ def run_of(folder, rows=(), **options):
 
 def made(kind, method, seed, rate, loss, match=None):
   more = {'exact_match': match, 'adapter_parameters': 7}
+  more |= {'prefixes': [2.0, loss], 'prefix_matches': [0.0, match]}
   about = ABOUT | {'kind': kind, 'method': method, 'seed': seed, 'rate': rate}
   return row('held-out loss', loss, 'nats a token', **about, **more)
 
@@ -67,7 +68,11 @@ def test_the_table_has_paired_differences(tmp_path):
   assert lines[0] == 'arc:'
   assert '| adapad | 0.001 | 1.1000 ± 0.1414 | 60.0 ± 14.1 |  | 7 |' in lines
   # Gaps are -0.1 and -0.3: their mean, and 12.7 standard errors of 0.1.
-  assert '| -0.2000 [-1.4706, +1.0706] | 7 |' in lines[-1]
+  assert '| -0.2000 [-1.4706, +1.0706] | 7 |' in lines[-6]
+  assert lines[-2:] == [
+    '| 0 | 2.0000 | 0.0 ± 0.0 |  |  |',
+    '| 1 | 1.1000 | 60.0 ± 14.1 | 1.3000 | 45.0 ± 7.1 |',
+  ]
 
 
 def test_a_case_is_its_own_key(tmp_path):
