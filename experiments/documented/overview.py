@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from experiments.documented import fits
+from experiments.documented import fits, sft
 from experiments.documented import glue_rows as glue
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import cells, one_row, rows, value
@@ -36,6 +36,8 @@ SETTINGS = (
   r'13,470 rows to validate on',
   r'`\(1 - gap\)\^2`',
   r'at rank 12',
+  r'40 steps of 8 rows of GSM8K',
+  r'ranks 1, 4, 8:',
   r'after 64 rounds; sequential deflation with 4 rounds',
   r'where 1 % was asked for',
   r'gets to 1e-3',
@@ -48,6 +50,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from comparison()
   yield from three_epochs()
   yield from squad()
+  yield from decoder()
   yield from elsewhere()
   yield from times()
   yield from memory()
@@ -132,6 +135,22 @@ def squad() -> Iterator[Claim]:
   yield says('| {:.1f}, {:.1f} with {:,} parameters |', *after['adapad'])
   text = '| {:.1f}, {:.1f} with {:,} (rank 1: {:.1f}, {:.1f} with {:,}) |'
   yield says(text, *after['lora'], *after['lora-1'])
+
+
+def decoder() -> Iterator[Claim]:
+  """AdaPaD beside LoRA in instruction tuning."""
+  before = [
+    one['prefixes'][0]
+    for one in matching(rows('sft.comparison'), {'kind': 'run', 'task': 'gsm8k'})
+    if one['method'] == 'adapad'
+  ]
+  yield says('nats a token; {:.3f} before', np.mean(before))
+  others = [
+    np.mean([*sft.losses('gsm8k', f'lora-{rank}').values()]) for rank in (1, 4, 8)
+  ]
+  text = 'before (Xeon, EPYC) | {} | {} (ranks 1, 4, 8: {:.4f}, {:.4f}, {:.4f})'
+  own, lora = (sft.mean_text('gsm8k', method) for method in ('adapad', 'lora-2'))
+  yield says(text, own, lora, *others)
 
 
 def elsewhere() -> Iterator[Claim]:
