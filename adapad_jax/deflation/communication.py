@@ -48,5 +48,5 @@ def bytes_sent(method: Deflation, state: State) -> BytesSent:
     head=size(state.head),
     # `worker.Statistics`: three by worker, one by module, the head's weight, a flag.
     statistics=4 * (3 * workers + modules + 2),
-    gradients=size(state.stack_RMP) + 8 * workers if method.feeding.has_joint else 0,
+    gradients=size(state.stack_RMP) + 12 * workers if method.feeding.has_joint else 0,
   )

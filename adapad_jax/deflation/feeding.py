@@ -95,8 +95,9 @@ class Feeding(Protocol):
     w: Any,
     d: Any,
     capacity: int,
+    step: Any = 0,
   ) -> Slots:
-    """The rows of device (w, d); all but sizes may be traced.
+    """The rows of device (w, d) in a round; all but sizes may be traced.
 
     `own_rows` is what `own_rows_at` says.
     """
@@ -125,6 +126,9 @@ def make_feeding(settings: AdaPaDSettings, batch: int, rounds: int) -> Feeding:
 class Split:
   """Every row belongs to one live worker, or to all of them.
 
+  With fewer rows than workers the owners change from round to round, so that every
+  worker has its turn.
+
   Attributes:
     workers, batch: see `Feeding`.
     shares: 'equal' or 'first', see `AdaPaDSettings`.
@@ -140,12 +144,11 @@ class Split:
   is_private = False
 
   def __post_init__(self) -> None:
-    if self.own_rows < self.workers:
+    if self.own_rows < 1:
       raise ValueError(
-        "adapad.feeding='split' needs at least one row for each worker:"
-        f' {self.own_rows} of the batch of {self.batch} < workers {self.workers}; use a'
-        ' larger train.batch, a smaller adapad.r_max or adapad.joint, or'
-        " adapad.feeding='replicate'"
+        "adapad.feeding='split' needs a row that belongs to a worker, but all"
+        f' {self.batch} of a batch are joint: use a larger train.batch or a smaller'
+        ' adapad.joint'
       )
 
   @property
@@ -174,6 +177,16 @@ class Split:
     ]
     return np.stack([rows[0], *rows]).astype(np.int32)
 
+  @property
+  def takes_turns(self) -> bool:
+    """Whether there are fewer rows than workers, which then have them in turn."""
+    return self.own_rows < self.workers
+
+  def owners_at(self, live: Any, step: Any) -> Any:
+    """The owner of each row in a round, (batch,); of joint rows any."""
+    owner_g = jnp.asarray(self.owners())[live]
+    return (owner_g + step) % live if self.takes_turns else owner_g
+
   def places(self, owner: Any, own_rows: Any, blocks: int) -> Any:
     """The block of workers that computes row g: its owner's; joint rows go round."""
     g = np.arange(self.batch)
@@ -184,11 +197,12 @@ class Split:
     """The most rows that a block of workers has in a shard."""
     if blocks == 1:
       return self.batch // shards
-    tables = self.owners()[[live] if live else slice(1, None)]
+    owners = self.owners()
     own_rows = (self.own_rows,) if self.polish_from is None else (self.own_rows, 0)
     return max(
-      int(np.sum(self.places(table, own, blocks)[shard::shards] == w))
-      for table in tables
+      int(np.sum(self.places((owners[n] + turn) % n, own, blocks)[shard::shards] == w))
+      for n in ([live] if live else range(1, self.workers + 1))
+      for turn in range(n if self.takes_turns else 1)
       for own in own_rows
       for shard in range(shards)
       for w in range(blocks)
@@ -207,6 +221,7 @@ class Split:
     w: Any,
     d: Any,
     capacity: int,
+    step: Any = 0,
   ) -> Slots:
     """The rows of a shard that belong to a block, in their order.
 
@@ -215,7 +230,7 @@ class Split:
     """
     rows, i_C = self.batch // shards, jnp.arange(capacity)
     is_own_g = np.arange(self.batch) < own_rows
-    owner_g = jnp.where(is_own_g, jnp.asarray(self.owners())[live], live - 1)
+    owner_g = jnp.where(is_own_g, self.owners_at(live, step), live - 1)
     g_b = jnp.arange(rows) * shards + d
     place_b = self.places(owner_g, own_rows, blocks)[g_b]
     order_b = jnp.argsort(place_b, stable=True)
@@ -265,6 +280,7 @@ class _WorkerByWorker:
     w: Any,
     d: Any,
     capacity: int,
+    step: Any = 0,
   ) -> Slots:
     """The rows of a block's workers; slots of those that are not live are idle."""
     own, block = self.rows_of_worker(shards), -(-self.workers // blocks)

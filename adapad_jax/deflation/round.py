@@ -37,9 +37,9 @@ def make_round(
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
   `batch` leaves are (H, B, ...), laid out by `feeding.rows(mesh)`.
-  Metrics are replicated: loss (of the last live worker, whose model is closest to what
-  is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms before
-  clipping), rank (total), live (workers), step, failed.
+  Metrics are replicated: loss (of the last worker that saw rows, whose model is closest
+  to what is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms
+  before clipping), rank (total), live (workers), step, failed.
 
   Args:
     method: what to run.
@@ -86,8 +86,9 @@ def _device_round(
   )
   kept = train_step.settle(state, updated, stats.broken == 0)
   loss_R = stats.loss_R / stats.weight_R
+  last = jnp.max(jnp.arange(len(loss_R)) * (stats.weight_R > 0))
   return kept, {
-    'loss': jax.lax.dynamic_index_in_dim(loss_R, work.live - 1, keepdims=False),
+    'loss': jax.lax.dynamic_index_in_dim(loss_R, last, keepdims=False),
     'loss_R': loss_R,
     'norm_R': stats.norm_R / local_steps,
     'rank': jnp.sum(kept.ranks.rank_M),
@@ -112,7 +113,9 @@ def _work(
   active_MS, live_MS = method.masks(state.ranks, width)
   live = live_workers(live_MS)
   own_rows = method.feeding.own_rows_at(state.step)
-  slots = method.feeding.slots(live, own_rows, blocks, shards, w, d, capacity)
+  slots = method.feeding.slots(
+    live, own_rows, blocks, shards, w, d, capacity, state.step
+  )
   target = Target(
     packing=method.packing,
     broadcast_SMP=broadcast_SMP,

@@ -41,7 +41,7 @@ class AdaPaDSettings:
       components, which all others build on, see more).
     joint: of `split`: fraction of a batch whose rows belong to no single worker: they
       see the whole update and train all of it. 0 is pure deflation. None: three
-      quarters, or as much as leaves each worker one row; 0 where rows cannot be joint.
+      quarters, or as much as leaves one row; 0 where rows cannot be joint.
     polish: of `split`: fraction of the run, at its end, in which every row is joint.
       None: a quarter, or 0 where rows cannot be joint.
     local_steps: optimiser steps between broadcasts, H.
@@ -122,7 +122,7 @@ class AdaPaDSettings:
     if self.feeding != 'split' or self.local_steps > 1:
       return joint or 0.0, polish or 0.0
     if joint is None:
-      joint = min(0.75, max(batch - self.r_max, 0) / batch)
+      joint = min(0.75, (batch - 1) / batch)
     return joint, 0.25 if polish is None else polish
 
   def check(self, modules: int, rounds: int) -> None:

@@ -57,6 +57,7 @@ class Sums:
     local_rMP: gradient of each worker's summed loss in its own components.
     head: gradient of the head rows' summed loss in the head.
     loss_r, weight_r: each worker's summed loss and weight.
+    own_r: the part of that weight which is of rows of its own.
     head_weight: weight of the head's rows.
   """
 
@@ -64,6 +65,7 @@ class Sums:
   head: Any
   loss_r: jax.Array
   weight_r: jax.Array
+  own_r: jax.Array
   head_weight: jax.Array
 
 
@@ -98,7 +100,8 @@ def local_step(
   grads_rMP = mean_gradients(sums)
   norm_r = jnp.sqrt(jnp.sum(jnp.square(grads_rMP), axis=(1, 2)))
   step = work.state.step * local_steps + h
-  gate_rM = (target.part(target.live_MS, 1).T > 0) & (sums.weight_r > 0)[:, None]
+  active_Mr = target.part(target.active_MS, 1)
+  gate_rM = (target.part(target.live_MS, 1).T > 0) & (trained_by(sums, active_Mr) > 0)
   optimizer = method.problem.optimizer
   rate_rM = optimizer.rate_at(age_rM, step, method.rounds * local_steps)
   # Clips by worker, then steps every component with its own moments and rate.
@@ -109,7 +112,6 @@ def local_step(
     jnp.zeros(target.active_MS.shape[1]), x_r.astype(jnp.float32), (target.first,)
   )
   finite = jnp.all(jnp.isfinite(norm_r)) & jnp.isfinite(optax.tree.norm(sums.head))
-  active_Mr = target.part(target.active_MS, 1)
   stats = Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
@@ -180,6 +182,7 @@ def _gradients_of_rows(
     head=grad_head,
     loss_r=mine(by_worker(loss_B)),
     weight_r=mine(by_worker(weight_B)),
+    own_r=mine(by_worker(jnp.where(slots.joint_C, 0.0, weight_B))),
     head_weight=jnp.sum(weight_B * (valid_B if head_B is None else head_B)),
   )
 
@@ -189,15 +192,25 @@ def _to_owners(sums: Sums) -> Sums:
   if jax.lax.axis_size(WORKER) == 1:
     return sums
   workers, *shape = sums.local_rMP.shape
-  flat = jnp.concatenate(
-    [sums.local_rMP.reshape(workers, -1), sums.loss_r[:, None], sums.weight_r[:, None]],
-    1,
-  )
+  numbers = [x_r[:, None] for x_r in (sums.loss_r, sums.weight_r, sums.own_r)]
+  flat = jnp.concatenate([sums.local_rMP.reshape(workers, -1), *numbers], 1)
   mine = jax.lax.psum_scatter(flat, WORKER, scatter_dimension=0, tiled=True)
-  local_rMP = mine[:, :-2].reshape(-1, *shape)
   return dataclasses.replace(
-    sums, local_rMP=local_rMP, loss_r=mine[:, -2], weight_r=mine[:, -1]
+    sums,
+    local_rMP=mine[:, :-3].reshape(-1, *shape),
+    loss_r=mine[:, -3],
+    weight_r=mine[:, -2],
+    own_r=mine[:, -1],
   )
+
+
+def trained_by(sums: Sums, active_Mr: jax.Array) -> jax.Array:
+  """Weight of the rows that train a component, (r, M).
+
+  Joint rows train active ones alone. What has no rows of its own in a round and learns
+  in advance rests: momentum would carry it on without a gradient.
+  """
+  return jnp.where(active_Mr.T > 0, sums.weight_r[:, None], sums.own_r[:, None])
 
 
 def mean_gradients(sums: Sums) -> jax.Array:

@@ -30,28 +30,32 @@ _FIRST_SEED = 1000
 # What is tried, as dotted fields of the config.
 VARIANTS: dict[str, dict[str, Any]] = {
   'LoRA of rank 2': {'method': 'lora', 'lora.rank': 2},
-  'LoRA of rank 2, gradient start': {
+  'LoRA of rank 2 from the gradient': {
     'method': 'lora',
     'lora.rank': 2,
     'lora.gradient_batches': 8,
   },
   'recipe': {},
-  'recipe, gradient start': {'adapad.gradient_batches': 8},
-  'recipe, every row joint': {'adapad.polish': 0.999},
-  'recipe, every row joint, gradient start': {
+  'recipe with half of the rows joint': {'adapad.joint': 0.5},
+  'recipe with half of the rows joint from the gradient': {
+    'adapad.joint': 0.5,
+    'adapad.gradient_batches': 8,
+  },
+  'recipe with every row joint': {'adapad.polish': 0.999},
+  'recipe with every row joint from the gradient': {
     'adapad.polish': 0.999,
     'adapad.gradient_batches': 8,
   },
-  'recipe, every row joint, rank 2 at once': {
+  'recipe with every row joint and rank 2 at once': {
     'adapad.polish': 0.999,
     'adapad.r_max': 2,
     'adapad.start': 1,
     'adapad.interval': 1,
     'adapad.grants_per_event': 210,
   },
-  'recipe, last half joint': {'adapad.polish': 0.5},
-  'recipe, no advance learning': {'adapad.advance': False},
-  'recipe, r_max 2': {'adapad.r_max': 2},
+  'recipe with the last half joint': {'adapad.polish': 0.5},
+  'recipe without advance learning': {'adapad.advance': False},
+  'recipe with r_max 2': {'adapad.r_max': 2},
   'every row deflates': {'adapad.joint': 0.0, 'adapad.polish': 0.0},
 }
 

@@ -24,19 +24,28 @@ def test_live_workers_share_every_row(shares, live):
 
 
 @pytest.mark.parametrize(
-  'mode, joint',
-  [('split', 0.0), ('split', 0.5), ('replicate', 0.0), ('federated', 0.0)],
+  'mode, joint, step',
+  [
+    ('split', 0.0, 0),
+    ('split', 0.5, 0),
+    ('split', 0.95, 0),
+    ('split', 0.95, 7),
+    ('replicate', 0.0, 0),
+    ('federated', 0.0, 0),
+  ],
 )
 @pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('live', [1, 3, 4])
-def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards, live):
+def test_every_row_goes_to_its_workers_on_every_mesh(
+  mode, joint, step, blocks, shards, live
+):
   fed = feeding(48, feeding=mode, joint=joint)
   capacity, own_rows = fed.capacity(blocks, shards), fed.own_rows_at(0)
   mesh = jax.sharding.AbstractMesh((blocks, shards), ('worker', 'data'))
   order_g, seen = fed.rows(mesh).order_B, set()
   for w in range(blocks):
     for d in range(shards):
-      slots = fed.slots(live, own_rows, blocks, shards, w, d, capacity)
+      slots = fed.slots(live, own_rows, blocks, shards, w, d, capacity, step)
       rows, owners = np.asarray(slots.row_C), np.asarray(slots.owner_C)
       for i in np.flatnonzero(slots.valid_C):
         # Contiguous shard of the laid-out batch that this device holds.
@@ -56,8 +65,19 @@ def test_every_row_goes_to_its_workers_on_every_mesh(mode, joint, blocks, shards
   elif mode == 'replicate':
     assert seen == {(g, k) for g in range(48) for k in range(live)}
   else:
-    owner_g = fed.owners()[live]
+    owner_g = np.where(np.arange(48) < own_rows, fed.owners_at(live, step), live - 1)
     assert seen == {(g, int(owner_g[g])) for g in range(48)}
+
+
+@pytest.mark.parametrize('live', [1, 2, 3, 4])
+def test_workers_take_turns_at_fewer_rows(live):
+  """Two rows for four workers: in any `live` rounds all have as many."""
+  fed = feeding(8, joint=0.75)
+  assert fed.takes_turns and not feeding(16, joint=0.75).takes_turns
+  rounds = [np.asarray(fed.owners_at(live, step))[:2] for step in range(3, 3 + live)]
+  counts = np.bincount(np.concatenate(rounds), minlength=live)
+  assert counts.tolist() == [2] * live
+  assert len({tuple(one.tolist()) for one in rounds}) == live
 
 
 def test_shards_hold_rows_of_every_worker():
@@ -72,8 +92,7 @@ def test_shards_hold_rows_of_every_worker():
   [
     ({'feeding': 'spilt'}, "unknown adapad.feeding 'spilt'; did you mean 'split'"),
     ({'shares': 'last'}, "unknown adapad.shares 'last'; .*choose from"),
-    ({'r_max': 9, 'batch': 8}, '8 of the batch of 8 < workers 9'),
-    ({'joint': 0.9}, '3 of the batch of 32 < workers 4'),
+    ({'joint': 0.99}, 'all 32 of a batch are joint: use a larger train.batch'),
     ({'joint': 1.0}, 'adapad.joint must be in .0, 1., got 1.0'),
     ({'polish': -0.1}, 'adapad.polish must be in .0, 1., got -0.1'),
     (
@@ -94,8 +113,10 @@ def test_bad_settings_are_refused(fields, message):
   'fields, batch, parts',
   [
     ({}, 32, (0.75, 0.25)),
-    ({'r_max': 8}, 16, (0.5, 0.25)),
-    ({'r_max': 4}, 4, (0.0, 0.25)),
+    ({'r_max': 8}, 16, (0.75, 0.25)),
+    ({'r_max': 4}, 4, (0.75, 0.25)),
+    ({'r_max': 4}, 2, (0.5, 0.25)),
+    ({'r_max': 4}, 1, (0.0, 0.25)),
     ({'joint': 0.0}, 32, (0.0, 0.25)),
     ({'polish': 0.0}, 32, (0.75, 0.0)),
     ({'local_steps': 2}, 32, (0.0, 0.0)),
@@ -103,7 +124,7 @@ def test_bad_settings_are_refused(fields, message):
     ({'feeding': 'federated'}, 32, (0.0, 0.0)),
   ],
 )
-def test_joint_parts_left_open_leave_each_worker_a_row(fields, batch, parts):
+def test_joint_parts_left_open_leave_a_row(fields, batch, parts):
   found = AdaPaDSettings(**fields).resolve(6, 50, batch)
   assert (found.joint, found.polish) == parts
   make_feeding(found, batch, 50)

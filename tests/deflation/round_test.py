@@ -24,6 +24,7 @@ CASES = {
   'joint': dict(joint=0.5),
   'joint_head_all': dict(joint=0.25, shares='first', head_rows='all'),
   'polish': dict(joint=0.25, polish=0.4),
+  'turns': dict(joint=0.92, polish=0.4, head_rows='all'),
   'sum_score': dict(score='sum', grants_per_event=1, interval=1),
 }
 
@@ -72,6 +73,16 @@ def test_round_equals_loop_over_workers(case):
   assert history[-1]['rank'] == sum(oracle.rank.values())
 
 
+@pytest.mark.parametrize('joint', [0.0, 0.5])
+def test_a_batch_of_fewer_rows_than_workers_equals_the_loop(joint):
+  """Two rows for four workers: who has none in a round rests, and so do moments."""
+  settings = dict(joint=joint, head_rows='all')
+  m = toy.method(batch=2, rounds=9, settings=settings)
+  state, history, _ = toy.run(m, (1, 1), batches_for(m, rounds=9))
+  assert_equals_loop(m, state, toy.loop(m, batches_for(m, rounds=9)))
+  assert np.isfinite([metrics['loss'] for metrics in history]).all()
+
+
 @pytest.mark.parametrize(
   'case, mesh',
   [
@@ -86,6 +97,8 @@ def test_round_equals_loop_over_workers(case):
     ('joint', (1, 4)),
     ('polish', (4, 1)),
     ('polish', (2, 2)),
+    ('turns', (4, 1)),
+    ('turns', (2, 2)),
     ('federated', (2, 2)),
   ],
 )

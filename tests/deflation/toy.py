@@ -177,19 +177,21 @@ class Loop:
     frozen = {key: (self.a[key], self.b[key]) for key in self.a}
     self.start_a, self.start_b = dict(self.a), dict(self.b)
     workers = [k for k in range(s.r_max) if any(self.live(n, k) for n in SHAPES)]
-    edges = np.zeros(len(workers) + 1, int)
+    owner = np.zeros(0, int)
     if s.feeding == 'split':
-      edges[1:] = np.cumsum(m.feeding.counts(len(workers)))
+      owner = np.repeat(workers, m.feeding.counts(len(workers)))
+      if m.feeding.own_rows < s.r_max:  # Fewer rows than workers: they take turns.
+        owner = (owner + self.t) % len(workers)
     head_grad, head_weight = jax.tree.map(np.zeros_like, self.head), 0.0
     impact = dict.fromkeys(SHAPES, 0.0)
     each = m.problem.batch // s.r_max
     polishing = self.t >= round((1 - s.polish) * m.rounds)
     if polishing:
-      edges = np.zeros_like(edges)
+      owner = owner[:0]
     self.own_rows = 0 if polishing else m.feeding.own_rows_at(0)
     for k in workers:
       rows = {
-        'split': slice(edges[k], edges[k + 1]),
+        'split': np.flatnonzero(owner == k),
         'replicate': slice(None),
         'federated': slice(k * each, (k + 1) * each),
       }[s.feeding]
@@ -218,9 +220,11 @@ class Loop:
             ga, gb = grad[name]
             total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
             impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
-        if polishing:
-          grad = {name: g for name, g in grad.items() if k < self.rank[name]}
-        self.step_worker(k, grad, self.t * H + h)
+        if not len(y):  # Only joint rows train it, if there are any.
+          has_joint = self.own_rows < m.problem.batch
+          grad = {n: g for n, g in grad.items() if has_joint and k < self.rank[n]}
+        if grad:
+          self.step_worker(k, grad, self.t * H + h)
     self.step_head(head_grad, head_weight)
     self.discover(impact)
     self.t += 1
