@@ -39,6 +39,9 @@ from adapad_jax.tasks.task import (
 )
 from adapad_jax.tasks.tokenise import require_tokens, tokenise
 
+# Rows of a split: where they stand, their one or two texts each, and their labels.
+Rows = tuple[Table, list[list[str]], Labels]
+
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
@@ -98,14 +101,15 @@ def build(source: Source, config: DataConfig, tokenizer: Any) -> Task:
   names = source.classes.names if source.classes else None
   labels = {'train': _encode(source, cuts['train'])}
   check_train(labels['train'], names, cuts['train'].source)
+  text = {}
   for name, table in cuts.items():
-    _texts(source, table)
+    text[name] = _texts(source, table)
     if name != 'train':
       labels[name] = _encode(source, table)
   for path in (path for read in source.tables.values() for path in files_of(read)):
     existing(path)  # A test file, which is not read yet.
   facts = _facts(source, cuts, _baseline(source, labels))
-  rows = lambda name: (cuts[name], labels[name])
+  rows = lambda name: (cuts[name], text[name], labels[name])
   return _task(source, config, tokenizer, facts, rows)
 
 
@@ -123,9 +127,9 @@ def recall(source: Source, config: DataConfig, tokenizer: Any, facts: Facts) -> 
   )
   cuts = Cuts(source.tables, source.group, config)
 
-  def rows(name: str) -> tuple[Table, Labels]:
-    _texts(source, cuts[name])
-    return cuts[name], _encode(source, cuts[name])
+  def rows(name: str) -> Rows:
+    text = _texts(source, cuts[name])
+    return cuts[name], text, _encode(source, cuts[name])
 
   return _task(source, config, tokenizer, facts, rows)
 
@@ -135,21 +139,23 @@ def _task(
   config: DataConfig,
   tokenizer: Any,
   facts: Facts,
-  rows: Callable[[str], tuple[Table, Labels]],
+  rows: Callable[[str], Rows],
 ) -> Task:
   """The task, whose labelled rows are found by the name of their split."""
-  split = functools.partial(_split, source, config, tokenizer)
+  split = functools.partial(_split, config, tokenizer)
 
   def test(name: str) -> Split:
     table = filled(source.tables[name]())
-    return split(name, table, _encode(source, table, required=False))
+    labels = _encode(source, table, required=False)
+    return split(name, table, _texts(source, table), labels)
 
   def read(path: str | pathlib.Path, *, labelled: bool = False) -> Split:
     table = filled(source.read(pathlib.Path(path)))
     if not labelled:
       others = {name: x for name, x in table.columns.items() if name != source.label}
       table = dataclasses.replace(table, columns=others)
-    return split('input', table, _encode(source, table, required=labelled))
+    labels = _encode(source, table, required=labelled)
+    return split('input', table, _texts(source, table), labels)
 
   makers: Mapping[str, Callable[[], Split]] = {
     name: functools.partial(test, name)
@@ -211,14 +217,13 @@ def _texts(source: Source, table: Table) -> list[list[str]]:
 
 
 def _split(
-  source: Source,
   config: DataConfig,
   tokenizer: Any,
   name: str,
   table: Table,
+  text: list[list[str]],
   labels: Labels,
 ) -> Split:
-  text = _texts(source, table)
   second = text[1] if len(text) > 1 else None
   tokens = tokenise(
     tokenizer, text[0], second, config.max_length, cache=config.cache, name=name

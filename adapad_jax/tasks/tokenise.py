@@ -5,12 +5,13 @@ import functools
 import hashlib
 import importlib.metadata
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapad_jax.tasks.counter import RowCounter
+from adapad_jax.tasks.in_order import in_order
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.store import Kept, Writer, cache_root, in_memory, kept
 from adapad_jax.tasks.table import Table
@@ -169,15 +170,9 @@ def _write(
   name: str,
   writer: Writer,
 ) -> dict[str, Any]:
-  with_types = _has_types(tokenizer)
-  truncated = 0
+  with_types, truncated = _has_types(tokenizer), 0
   with RowCounter(f'tokenising {name}') as counter:
-    for start in range(0, len(first), _CHUNK):
-      rows = slice(start, start + _CHUNK)
-      pair = None if second is None else list(second[rows])
-      encodings = tokenizer(
-        list(first[rows]), pair, truncation=True, max_length=length
-      ).encodings
+    for encodings in in_order(_encoder(tokenizer, length), _parts(first, second)):
       truncated += sum(bool(e.overflowing) for e in encodings)
       ids = [e.ids for e in encodings]
       writer.append(
@@ -188,6 +183,32 @@ def _write(
         writer.append(types=list(itertools.chain.from_iterable(types)))
       counter.advance(len(ids), writer.sizes['ids'])
   return {'truncated': truncated}
+
+
+def _parts(
+  first: Sequence[str], second: Sequence[str] | None
+) -> Iterator[list[str] | list[tuple[str, str]]]:
+  """The texts of a few rows at a time."""
+  for start in range(0, len(first), _CHUNK):
+    rows = slice(start, start + _CHUNK)
+    if second is None:
+      yield list(first[rows])
+    else:
+      yield list(zip(first[rows], second[rows], strict=True))
+
+
+def _encoder(tokenizer: Any, length: int) -> Callable[[list[Any]], list[Any]]:
+  """Encodes rows as the tokenizer does with `truncation=True`.
+
+  A copy of what does its work, whose settings nobody else changes meanwhile; the
+  tokenizer itself also makes lists of everything that an encoding holds.
+  """
+  from tokenizers import Tokenizer
+
+  tokens = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+  tokens.no_padding()
+  tokens.enable_truncation(length, direction=tokenizer.truncation_side)
+  return tokens.encode_batch
 
 
 def _tokens(found: Kept, length: int, pad: int) -> Tokens:
@@ -206,13 +227,12 @@ def versions() -> list[str]:
   return [importlib.metadata.version(name) for name in ('transformers', 'tokenizers')]
 
 
-def digest(texts: Iterable[str]) -> str:
+def digest(texts: Sequence[str]) -> str:
   """Names texts by their content and their order."""
-  found = hashlib.sha256()
-  for text in texts:
-    data = text.encode()
-    found.update(len(data).to_bytes(8, 'little'))
-    found.update(data)
+  sizes_N = np.fromiter(map(len, texts), np.int64, len(texts))
+  found = hashlib.sha256(sizes_N.tobytes())
+  for start in range(0, len(texts), _CHUNK):
+    found.update(''.join(texts[start : start + _CHUNK]).encode())
   return found.hexdigest()
 
 

@@ -176,4 +176,4 @@ def test_what_tokens_depend_on_makes_new_ones(tokenizer, tmp_path, monkeypatch, 
 
 def test_digests_tell_texts_apart_by_where_they_end():
   assert digest(['ab', 'c']) != digest(['a', 'bc']) != digest(['abc'])
-  assert digest(['a', 'b']) == digest(iter(['a', 'b']))
+  assert digest(['a', 'b']) == digest(('a', 'b')) != digest([]) == digest(())

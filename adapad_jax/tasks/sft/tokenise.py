@@ -1,17 +1,15 @@
 """Rows of files to a store of tokens, in chunks, on all cores."""
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from adapad_jax.tasks.counter import RowCounter
+from adapad_jax.tasks.in_order import in_order
 from adapad_jax.tasks.sft.conversation import BadRow
 from adapad_jax.tasks.sft.encode import Encoded, Encoder
 from adapad_jax.tasks.sft.layouts import Columns, Layout, find_layout
@@ -127,7 +125,7 @@ def _write(
   first: list[tuple[int, int, str]] = []
   work = functools.partial(_work, tokenisation, encoder)
   with RowCounter(f'tokenising {name}') as counter:
-    for done in _in_order(work, _chunks(files, tokenisation.columns)):
+    for done in in_order(work, _chunks(files, tokenisation.columns)):
       chunk = done.chunk
       layouts[chunk.file] = chunk.layout.name
       for number, reason in done.bad:
@@ -176,26 +174,6 @@ def _columns(done: _Done) -> dict[str, np.ndarray]:
     'file': np.full(len(done.rows), done.chunk.file),
     'row': np.array(done.numbers),
   }
-
-
-def _in_order(work: Any, chunks: Iterator[_Chunk]) -> Iterator[_Done]:
-  """Results of `work` in order, a few chunks ahead.
-
-  Rendering holds Python's lock and tokenising does not, so threads overlap them.
-  """
-  threads = min(os.cpu_count() or 1, 8) + 1
-  with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-    waiting: collections.deque[Any] = collections.deque()
-    try:
-      for chunk in chunks:
-        waiting.append(pool.submit(work, chunk))
-        if len(waiting) > 2 * threads:
-          yield waiting.popleft().result()
-      while waiting:
-        yield waiting.popleft().result()
-    finally:
-      for future in waiting:
-        future.cancel()
 
 
 def digest_of_tokenizer(encoder: Encoder) -> str:
