@@ -3,7 +3,7 @@
   python -m experiments.speed.reading --glue=FOLDER --squad=FOLDER
 
 As many pairs of sentences as MNLI has, and as many questions as SQuAD 2.0: the training
-rows of RTE and MRPC, and of SQuAD's training file, time and again with a number in
+rows of STS-B and MRPC, and of SQuAD's training file, time and again with a number in
 each. Each is read twice, by a fresh process each time: once with nothing kept of an
 earlier start, once with what that start has kept.
 """
@@ -32,7 +32,7 @@ from experiments.tables import markdown
 
 _FIGURE = 'from files to the first batch'
 _CLASSES = ('entailment', 'neutral', 'contradiction')
-_SENTENCES = {'RTE': ('sentence1', 'sentence2'), 'MRPC': ('#1 String', '#2 String')}
+_SENTENCES = {'STS-B': ('sentence1', 'sentence2'), 'MRPC': ('#1 String', '#2 String')}
 _BATCH = 32
 
 
@@ -41,7 +41,7 @@ class Options:
   """Where the rows are, and how many are made of them.
 
   Attributes:
-    glue: folder with RTE/train.tsv and MRPC/train.tsv.
+    glue: folder with STS-B/train.tsv and MRPC/train.tsv.
     squad: folder with train-v1.1.json.
     pairs: rows of two sentences; MNLI has 392,702.
     questions: of SQuAD; version 2.0 has 130,319.

@@ -32,4 +32,5 @@ def test_what_goes_wrong_comes_out_and_ends_the_threads():
   found = []
   with pytest.raises(ValueError, match='three'):
     found.extend(in_order(work, iter(range(40))))
+  assert found == [0, 1, 2]
   assert threading.active_count() < 20

@@ -141,7 +141,9 @@ def _rows(found: Kept, length: int, pad: int) -> Rows:
     segments = found.arrays['segments']
     columns['types_BL'] = Ragged(segments, start_N, length_N, length)
   places = {f'{name}_N': np.array(found.arrays[name]) for name in _PLACES}
-  windows = Windows(**places, chars_T2=found.arrays['chars'].reshape(-1, 2))
+  # As a plain array, slices of which are made much faster than those of a file.
+  chars_T2 = np.asarray(found.arrays['chars']).reshape(-1, 2)
+  windows = Windows(**places, chars_T2=chars_T2)
   return Rows(columns, windows, found.about['cut'])
 
 
