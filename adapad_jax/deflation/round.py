@@ -37,9 +37,9 @@ def make_round(
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
   `batch` leaves are (H, B, ...), laid out by `feeding.rows(mesh)`.
-  Metrics are replicated: loss (of the last worker that saw rows, whose model is closest
-  to what is deployed), loss_R (nan where a worker saw no row), norm_R (gradient norms
-  before clipping), rank (total), live (workers), step, failed.
+  Metrics are replicated: loss (of the last live worker that saw rows, whose model is
+  closest to what is deployed), loss_R (nan where a worker saw no row), norm_R (gradient
+  norms before clipping), rank (total), live (workers), step, failed.
 
   Args:
     method: what to run.
@@ -86,7 +86,8 @@ def _device_round(
   )
   kept = train_step.settle(state, updated, stats.broken == 0)
   loss_R = stats.loss_R / stats.weight_R
-  last = jnp.max(jnp.arange(len(loss_R)) * (stats.weight_R > 0))
+  index_R = jnp.arange(len(loss_R))
+  last = jnp.max(index_R * ((stats.weight_R > 0) & (index_R < work.live)))
   return kept, {
     'loss': jax.lax.dynamic_index_in_dim(loss_R, last, keepdims=False),
     'loss_R': loss_R,

@@ -69,6 +69,7 @@ DAYS = {'Xeon': '2026-11-22', 'EPYC': '2026-11-25', 'AMX': '2026-11-28'}
 
 def claims() -> Iterator[Claim | Table]:
   """What it tells, from top to bottom."""
+  yield Table(printed('speed.reading')[0], '## Reading many rows')
   yield from backbones()
   yield from bfloat16()
   yield from adapad_step()

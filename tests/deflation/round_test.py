@@ -112,6 +112,9 @@ def test_same_numbers_on_every_mesh(case, mesh):
   np.testing.assert_allclose(
     history[-1]['loss_R'], want_history[-1]['loss_R'], rtol=1e-4
   )
+  for one, wanted in zip(history, want_history, strict=True):
+    np.testing.assert_allclose(one['loss'], wanted['loss'], rtol=1e-4)
+    assert one['loss'] == one['loss_R'][one['live'] - 1] or case == 'turns'
   assert step._cache_size() == 1
 
 
