@@ -37,6 +37,7 @@ SETTINGS = (
   r'`\(1 - gap\)\^2`',
   r'at rank 12',
   r'40 steps of 8 rows of GSM8K',
+  r'393,000 pairs of sentences',
   r'ranks 1, 4, 8:',
   r'after 64 rounds; sequential deflation with 4 rounds',
   r'where 1 % was asked for',
@@ -53,6 +54,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from decoder()
   yield from elsewhere()
   yield from times()
+  yield from reading()
   yield from memory()
   yield from theory()
 
@@ -177,6 +179,15 @@ def elsewhere() -> Iterator[Claim]:
     for figure in ('accuracy', 'logits kept')
   ]
   yield says('| {:.1f}, {:.4f}; {:.1f}, {:.4f} (one core) |', *cut)
+
+
+def reading() -> Iterator[Claim]:
+  """Files of many rows."""
+  first, second = (
+    one_row('speed.reading', data='pairs', start=start) for start in ('first', 'second')
+  )
+  text = 'first start, second; peak | {:.1f} s, {:.1f} s; {:.2f} GiB'
+  yield says(text, first['value'], second['value'], first['peak_gib'])
 
 
 def times() -> Iterator[Claim]:

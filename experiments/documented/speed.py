@@ -27,6 +27,7 @@ SETTINGS = (
   r'The aim, 0\.8, is',
   r'(989|312)(, dense| TFLOP/s)',
   r'glibc 2\.35',
+  r'SQuAD 2\.0',
   r'axis of 1, 4, 8 and 64 virtual devices',
   r'450 GB/s one way over NVLink within 8 devices',
   r'900 GB/s both',
