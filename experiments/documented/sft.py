@@ -46,7 +46,7 @@ def gsm8k() -> Iterator[Claim]:
     mean['lora-1'] - mean['lora-2'],
     mean['lora-2'] - mean['lora-4'],
   )
-  yield says('by {:.3f} beside rank 2', mean['adapad'] - mean['lora-2'])
+  yield says('behind that of rank 2 by {:.3f}', mean['adapad'] - mean['lora-2'])
   yield says('reach {:.3f} to either side at most', widest('gsm8k'))
 
 
