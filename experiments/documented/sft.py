@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments.documented.claims import Claim, Table, says
-from experiments.documented.recorded import printed, rows
+from experiments.documented.recorded import one_row, printed, rows
 from experiments.results import matching
 from experiments.tables import paired
 
@@ -32,6 +32,7 @@ def claims() -> Iterator[Claim | Table]:
     yield Table(prefixes, f'### Runs on {task}')
   yield from gsm8k()
   yield from arc()
+  yield from screening()
   yield Table(printed('sft.forms')[0], '## Bases of four bits')
 
 
@@ -57,6 +58,19 @@ def arc() -> Iterator[Claim]:
   after = np.mean([*losses('arc', 'adapad').values()])
   yield says('the loss falls from {:.2f} to {:.2f}', before, after)
   yield says('Differences below {:.3f}', widest('arc'))
+
+
+def screening() -> Iterator[Claim | Table]:
+  """Variants of the recipe, and how far the same run on two machines is apart."""
+  yield Table(printed('sft.screening')[0], '## What of the recipe costs')
+  twice = {'LoRA of rank 2': 'lora-2', 'recipe with half of the rows joint': 'adapad'}
+  gaps = []
+  for variant, method in twice.items():
+    like = {'seed': 1000, 'rate': 4e-3, 'task': 'gsm8k'}
+    here = one_row('sft.screening', variant=variant, **like)
+    there = one_row('sft.comparison', method=method, kind='tune', **like)
+    gaps.append(abs(here['value'] - there['value']))
+  yield says('differs by up to {:.4f}', max(gaps))
 
 
 def losses(task: str, method: str) -> dict[int, float]:
