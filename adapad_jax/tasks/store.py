@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -70,28 +71,41 @@ def in_memory(kinds: Kinds, make: Make) -> Kept:
   return Kept(arrays, about)
 
 
-def kept(root: pathlib.Path, key: dict[str, Any], kinds: Kinds, make: Make) -> Kept:
+def kept(cache: str, key: dict[str, Any], kinds: Kinds, make: Make) -> Kept:
   """What is kept under a key, made if there is nothing.
 
   It becomes visible as a whole, by renaming its folder. Of two programs that make the
-  same at once, the later one takes what the earlier one has made.
+  same at once, the later one takes what the earlier one has made. Where the user's
+  cache cannot be written to, nothing is kept, with a warning.
 
   Args:
-    root: the folder of everything that is kept.
+    cache: the folder of everything that is kept; '' is in the user's cache.
     key: everything that the content depends on.
     kinds: of the arrays.
     make: makes it.
 
   Raises:
-    ValueError: if the folder cannot be written to.
+    ValueError: if a folder that is named cannot be written to.
   """
+  root = cache_root(cache)
   text = json.dumps(key, sort_keys=True, default=str)
   folder = root / hashlib.sha256(text.encode()).hexdigest()[:32]
   if (found := open_kept(folder, kinds)) is not None:
     return found
-  with _partial(root, folder.name) as partial:
+  try:
+    root.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f'{folder.name}.partial-', dir=root))
+  except OSError as error:
+    wrong = f'tokenised rows cannot be kept in {root} ({error})'
+    if cache:
+      raise ValueError(f'{wrong}; name another folder with data.cache') from error
+    logging.getLogger(__name__).warning('%s; data.cache names another folder', wrong)
+    return in_memory(kinds, make)
+  try:
     _write(partial, kinds, make)
     _publish(partial, folder, kinds)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
   return open_kept(folder, kinds)
 
 
@@ -128,23 +142,6 @@ def _mapped(path: pathlib.Path, kind: Any) -> np.ndarray:
   if not path.stat().st_size:  # An empty file cannot be mapped.
     return np.zeros(0, kind)
   return np.memmap(path, kind, mode='r')
-
-
-@contextlib.contextmanager
-def _partial(root: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-  """A new folder beside the one that it is to become."""
-  try:
-    root.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f'{name}.partial-', dir=root))
-  except OSError as error:
-    raise ValueError(
-      f'tokenised rows cannot be kept in {root} ({error}); name another folder with'
-      ' data.cache'
-    ) from error
-  try:
-    yield partial
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _publish(partial: pathlib.Path, folder: pathlib.Path, kinds: Kinds) -> None:

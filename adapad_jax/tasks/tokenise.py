@@ -13,7 +13,7 @@ import numpy as np
 from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.in_order import in_order
 from adapad_jax.tasks.ragged import Ragged
-from adapad_jax.tasks.store import Kept, Writer, cache_root, in_memory, kept
+from adapad_jax.tasks.store import Kept, Writer, in_memory, kept
 from adapad_jax.tasks.table import Table
 
 # Raise it when the same texts come to be tokenised in another way.
@@ -158,7 +158,7 @@ def tokenise(
       'texts': [digest(texts) for texts in (first, second or ())],
       'length': length,
     }
-    found = kept(cache_root(cache), key, kinds, make)
+    found = kept(cache, key, kinds, make)
   return _tokens(found, length, tokenizer.pad_token_id or 0)
 
 

@@ -1,7 +1,6 @@
 """Token ids of many conversations in flat arrays, and which of them are learned."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,15 +63,15 @@ def in_memory(ids: Sequence[np.ndarray], learned: Sequence[np.ndarray]) -> Store
   )
 
 
-def stored(root: pathlib.Path, key: dict[str, Any], make: Make) -> Store:
+def stored(cache: str, key: dict[str, Any], make: Make) -> Store:
   """The rows of a key, made if they are not kept, see `tasks.store.kept`.
 
   Args:
-    root: the folder of everything that is kept.
+    cache: the folder of everything that is kept; '' is in the user's cache.
     key: everything that the rows depend on.
     make: writes arrays of `KINDS`.
   """
-  return _store(kept(root, key, KINDS, make))
+  return _store(kept(cache, key, KINDS, make))
 
 
 def _store(found: Kept) -> Store:

@@ -17,7 +17,7 @@ from adapad_jax.tasks.sft.masks import mark
 from adapad_jax.tasks.sft.reading import Rows
 from adapad_jax.tasks.sft.store import Store, stored
 from adapad_jax.tasks.sft.template import Template
-from adapad_jax.tasks.store import Writer, cache_root
+from adapad_jax.tasks.store import Writer
 from adapad_jax.tasks.tokenise import digest, versions
 
 # Raise it when the same rows come to be tokenised in another way.
@@ -98,7 +98,7 @@ def tokenise_all(
     ],
   }
   make = functools.partial(_write, files, tokenisation, encoder, name)
-  store = stored(cache_root(cache), key, make)
+  store = stored(cache, key, make)
   if not len(store):
     bad = sum(store.about['bad'])
     why = f': all {bad} are bad; {first_bad(store, files)[0]}' if bad else ''

@@ -12,7 +12,7 @@ from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.squad.questions import Questions
 from adapad_jax.tasks.squad.row_format import RowFormat, encode_all
-from adapad_jax.tasks.store import Kept, Writer, cache_root, in_memory, kept
+from adapad_jax.tasks.store import Kept, Writer, in_memory, kept
 from adapad_jax.tasks.tokenise import MANY, digest, digest_of_tokenizer, versions
 
 # Raise it when the same questions come to be laid out in another way.
@@ -128,7 +128,7 @@ def make_rows(
       'format': dataclasses.asdict(row_format),
       'lengths': [length, qa.max_question, qa.overlap],
     }
-    found = kept(cache_root(cache), key, kinds, make)
+    found = kept(cache, key, kinds, make)
   return _rows(found, length, tokenizer.pad_token_id or 0)
 
 
