@@ -57,7 +57,7 @@ def arc() -> Iterator[Claim]:
   before = np.mean([one['prefixes'][0] for one in own if one['method'] == 'adapad'])
   after = np.mean([*losses('arc', 'adapad').values()])
   yield says('the loss falls from {:.2f} to {:.2f}', before, after)
-  yield says('Differences below {:.3f}', widest('arc'))
+  yield says('differences below {:.3f}', widest('arc'))
 
 
 def screening() -> Iterator[Claim | Table]:
