@@ -13,14 +13,14 @@ import numpy as np
 from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.in_order import in_order
 from adapad_jax.tasks.ragged import Ragged
-from adapad_jax.tasks.store import Kept, Writer, in_memory, kept
+from adapad_jax.tasks.store import Kept, Kinds, Make, Writer, in_memory, kept
 from adapad_jax.tasks.table import Table
 
 # Raise it when the same texts come to be tokenised in another way.
 _VERSION = 1
 _CHUNK = 4096
 # Rows from which on tokens are kept in files; fewer take a second or two.
-MANY = 10_000
+_MANY = 10_000
 _KINDS = {'ids': np.int32, 'length': np.int32}
 
 
@@ -148,18 +148,49 @@ def tokenise(
     second = [f'\n{text}' for text in second]
   kinds = _KINDS | ({'types': np.uint8} if _has_types(tokenizer) else {})
   make = functools.partial(_write, tokenizer, first, second, length, name)
-  if len(first) < MANY:
-    found = in_memory(kinds, make)
-  else:
-    key = {
-      'version': _VERSION,
-      'packages': versions(),
-      'tokenizer': digest_of_tokenizer(tokenizer),
-      'texts': [digest(texts) for texts in (first, second or ())],
-      'length': length,
-    }
-    found = kept(cache, key, kinds, make)
-  return _tokens(found, length, tokenizer.pad_token_id or 0)
+  key = lambda: {
+    'version': _VERSION,
+    'texts': [digest(texts) for texts in (first, second or ())],
+    'length': length,
+  }
+  found = kept_if_many(len(first), tokenizer, cache, key, kinds, make)
+  return Tokens(columns_of(found, tokenizer, length), found.about['truncated'])
+
+
+def kept_if_many(
+  rows: int,
+  tokenizer: Any,
+  cache: str,
+  key: Callable[[], dict[str, Any]],
+  kinds: Kinds,
+  make: Make,
+) -> Kept:
+  """What is made of so many rows; of many it is kept in files between starts.
+
+  Args:
+    rows: how many.
+    tokenizer: what makes tokens of them.
+    cache: folder of such files; '' is the user's.
+    key: says what else the tokens depend on.
+    kinds, make: see `store.kept`.
+  """
+  if rows < _MANY:
+    return in_memory(kinds, make)
+  by = {'packages': versions(), 'tokenizer': _digest_of_tokenizer(tokenizer)}
+  return kept(cache, by | key(), kinds, make)
+
+
+def columns_of(found: Kept, tokenizer: Any, length: int) -> dict[str, Ragged]:
+  """'ids_BL', 'mask_BL' and maybe 'types_BL' of arrays 'ids', 'length' and 'types'."""
+  length_N = np.array(found.arrays['length'])
+  start_N = np.cumsum(length_N, dtype=np.int64) - length_N
+  pad = tokenizer.pad_token_id or 0
+  ids = Ragged(found.arrays['ids'], start_N, length_N, length, pad)
+  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
+  if 'types' in found.arrays:
+    types = found.arrays['types']
+    columns['types_BL'] = Ragged(types, start_N, length_N, length)
+  return columns
 
 
 def _write(
@@ -211,17 +242,6 @@ def _encoder(tokenizer: Any, length: int) -> Callable[[list[Any]], list[Any]]:
   return tokens.encode_batch
 
 
-def _tokens(found: Kept, length: int, pad: int) -> Tokens:
-  length_N = np.array(found.arrays['length'])
-  start_N = np.cumsum(length_N, dtype=np.int64) - length_N
-  ids = Ragged(found.arrays['ids'], start_N, length_N, length, pad)
-  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
-  if 'types' in found.arrays:
-    types = found.arrays['types']
-    columns['types_BL'] = Ragged(types, start_N, length_N, length)
-  return Tokens(columns, found.about['truncated'])
-
-
 def versions() -> list[str]:
   """Releases of the packages that tokenise."""
   return [importlib.metadata.version(name) for name in ('transformers', 'tokenizers')]
@@ -236,7 +256,7 @@ def digest(texts: Sequence[str]) -> str:
   return found.hexdigest()
 
 
-def digest_of_tokenizer(tokenizer: Any) -> str:
+def _digest_of_tokenizer(tokenizer: Any) -> str:
   """Names a tokenizer by everything in it but the lengths of its last call."""
   backend = tokenizer.backend_tokenizer
   backend.no_truncation()

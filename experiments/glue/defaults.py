@@ -138,7 +138,7 @@ def cases(run: Run) -> Iterator[Case]:
 
 def settings(options: Options, task: str, variant: str) -> dict[str, Any]:
   """The config of one variant."""
-  config = get_config(f'{task},minilm').to_dict()
+  config = get_config(f'{task},minilm')
   changes = {
     'data.path': str(pathlib.Path(options.data) / FOLDERS[task]),
     'data.max_length': options.length,
@@ -149,13 +149,10 @@ def settings(options: Options, task: str, variant: str) -> dict[str, Any]:
     **VARIANTS[variant],
   }
   for name, value in changes.items():
-    *groups, field = name.split('.')
-    group = config
-    for part in groups:
-      group = group[part]
-    is_share = field in ('start', 'interval')
-    group[field] = max(round(value * options.steps), 1) if is_share else value
-  return config
+    if name.endswith(('.start', '.interval')):
+      changes[name] = max(round(value * options.steps), 1)
+  config.update_from_flattened_dict(changes)
+  return config.to_dict()
 
 
 def measure(run: Run, case: Case) -> Iterator[Row]:

@@ -176,11 +176,16 @@ def values_of(options: Options, case: Case) -> dict[str, Any]:
   return config
 
 
-def measure(run: Run, case: Case) -> Iterator[Row]:
-  """Loss and share of right answers, of prefixes and of the model as it was too."""
+def trained(config: FinetuneConfig) -> dict[str, Any]:
+  """The result of a run whose workdir nobody needs."""
   keep_compiled()
   with tempfile.TemporaryDirectory() as folder:
-    found = train(config_of(run.options, case), pathlib.Path(folder) / 'run')
+    return train(config, pathlib.Path(folder) / 'run')
+
+
+def measure(run: Run, case: Case) -> Iterator[Row]:
+  """Loss and share of right answers, of prefixes and of the model as it was too."""
+  found = trained(config_of(run.options, case))
   metrics = found['last']['metrics']
   prefixes = [one or {} for one in found['prefix_metrics']]
   yield row(

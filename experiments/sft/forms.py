@@ -7,12 +7,10 @@ whatever the form of the frozen kernels; MODEL and FOLDER are those of `sft.comp
 """
 
 import dataclasses
-import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Literal
 
-from adapad_jax.training import FinetuneConfig, train
+from adapad_jax.training import FinetuneConfig
 from experiments import timing
 from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
@@ -80,8 +78,7 @@ def config_for(run: Run, case: Case) -> FinetuneConfig:
 
 def measure(run: Run, case: Case) -> Iterator[Row]:
   """The loss on rows of the test file at the end."""
-  with tempfile.TemporaryDirectory() as folder:
-    found = train(config_for(run, case), pathlib.Path(folder) / 'run')
+  found = comparison.trained(config_for(run, case))
   yield row(
     'held-out loss',
     found['last']['metrics']['loss'],

@@ -10,16 +10,14 @@ every change that is not deflation.
 """
 
 import dataclasses
-import pathlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
-from adapad_jax.compilation import keep_compiled
-from adapad_jax.training import FinetuneConfig, finetune_config, train
+from adapad_jax.training import FinetuneConfig, finetune_config
 from experiments import timing
 from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
@@ -117,22 +115,14 @@ def config_of(options: Options, case: Case) -> FinetuneConfig:
   fields |= {'kind': 'tune', 'method': 'adapad'}
   del fields['variant']
   where = comparison.Options(model=options.model, data=options.data)
-  config = comparison.values_of(where, comparison.Case(**fields))
-  for name, value in VARIANTS[case.variant].items():
-    *groups, field = name.split('.')
-    group = config
-    for part in groups:
-      group = group[part]
-    group[field] = value
-  config['train']['curve_from'] = 64
-  return finetune_config(config)
+  config = ConfigDict(comparison.values_of(where, comparison.Case(**fields)))
+  config.update_from_flattened_dict(VARIANTS[case.variant])
+  return finetune_config(config.to_dict())
 
 
 def measure(run: Run, case: Case) -> Iterator[Row]:
   """Loss on held-out rows at the end."""
-  keep_compiled()
-  with tempfile.TemporaryDirectory() as folder:
-    found = train(config_of(run.options, case), pathlib.Path(folder) / 'run')
+  found = comparison.trained(config_of(run.options, case))
   metrics = found['last']['metrics']
   yield row(
     'held-out loss',

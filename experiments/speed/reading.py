@@ -117,22 +117,16 @@ def write_questions(
   articles = json.loads((squad / 'train-v1.1.json').read_text())['data']
   made: list[dict[str, object]] = []
   left = count
-  for time_ in itertools.count():
-    for article in articles:
-      passages = []
-      for passage in article['paragraphs']:
-        asked = [
-          question | {'id': f'{question["id"]}-{time_}'}
-          for question in passage['qas'][:left]
-        ]
-        left -= len(asked)
-        if asked:
-          text = f'{passage["context"]} {time_}'
-          passages.append({'context': text, 'qas': asked})
-      if passages:
-        made.append({'title': f'{article["title"]} {time_}', 'paragraphs': passages})
-    if not left:
-      break
+  copies = ((number, one) for number in itertools.count() for one in articles)
+  while left:
+    number, article = next(copies)
+    passages = []
+    for passage in article['paragraphs']:
+      asked = [q | {'id': f'{q["id"]}-{number}'} for q in passage['qas'][:left]]
+      left -= len(asked)
+      if asked:
+        passages.append({'context': f'{passage["context"]} {number}', 'qas': asked})
+    made.append({'title': f'{article["title"]} {number}', 'paragraphs': passages})
   text = json.dumps({'version': '1.1', 'data': made})
   (folder / 'train-v1.1.json').write_text(text)
   return {

@@ -140,7 +140,7 @@ def arrays(tokens):
 
 def test_tokens_of_many_rows_are_kept(tokenizer, tmp_path, monkeypatch):
   plain = tokenise(tokenizer, FIRST, SECOND, 16)
-  monkeypatch.setattr('adapad_jax.tasks.tokenise.MANY', 4)
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 4)
   start = lambda: tokenise(tokenizer, FIRST, SECOND, 16, cache=str(tmp_path))
   first = start()
   monkeypatch.setattr(
@@ -154,7 +154,7 @@ def test_tokens_of_many_rows_are_kept(tokenizer, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('change', ['nothing', 'text', 'pair', 'length', 'tokenizer'])
 def test_what_tokens_depend_on_makes_new_ones(tokenizer, tmp_path, monkeypatch, change):
-  monkeypatch.setattr('adapad_jax.tasks.tokenise.MANY', 1)
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 1)
   start = lambda first=FIRST, second=SECOND, length=16, by=tokenizer: arrays(
     tokenise(by, first, second, length, cache=str(tmp_path))
   )

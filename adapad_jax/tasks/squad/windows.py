@@ -12,8 +12,8 @@ from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.squad.questions import Questions
 from adapad_jax.tasks.squad.row_format import RowFormat, encode_all
-from adapad_jax.tasks.store import Kept, Writer, in_memory, kept
-from adapad_jax.tasks.tokenise import MANY, digest, digest_of_tokenizer, versions
+from adapad_jax.tasks.store import Writer
+from adapad_jax.tasks.tokenise import columns_of, digest, kept_if_many
 
 # Raise it when the same questions come to be laid out in another way.
 _VERSION = 1
@@ -114,37 +114,21 @@ def make_rows(
   Raises:
     ValueError: if a passage has no tokens.
   """
-  kinds = _KINDS | ({'segments': np.uint8} if row_format.segments else {})
+  kinds = _KINDS | ({'types': np.uint8} if row_format.segments else {})
   make = functools.partial(_write, questions, row_format, tokenizer, qa, length)
-  if len(questions) < MANY:
-    found = in_memory(kinds, make)
-  else:
-    key = {
-      'version': _VERSION,
-      'packages': versions(),
-      'tokenizer': digest_of_tokenizer(tokenizer),
-      'texts': [digest(questions.questions), digest(questions.passages)],
-      'passages': digest([str(questions.passage_Q.tolist())]),
-      'format': dataclasses.asdict(row_format),
-      'lengths': [length, qa.max_question, qa.overlap],
-    }
-    found = kept(cache, key, kinds, make)
-  return _rows(found, length, tokenizer.pad_token_id or 0)
-
-
-def _rows(found: Kept, length: int, pad: int) -> Rows:
-  length_N = np.array(found.arrays['length'])
-  start_N = np.cumsum(length_N, dtype=np.int64) - length_N
-  ids = Ragged(found.arrays['ids'], start_N, length_N, length, pad)
-  columns = {'ids_BL': ids, 'mask_BL': ids.mask()}
-  if 'segments' in found.arrays:
-    segments = found.arrays['segments']
-    columns['types_BL'] = Ragged(segments, start_N, length_N, length)
+  key = lambda: {
+    'version': _VERSION,
+    'texts': [digest(questions.questions), digest(questions.passages)],
+    'passages': digest([str(questions.passage_Q.tolist())]),
+    'format': dataclasses.asdict(row_format),
+    'lengths': [length, qa.max_question, qa.overlap],
+  }
+  found = kept_if_many(len(questions), tokenizer, cache, key, kinds, make)
   places = {f'{name}_N': np.array(found.arrays[name]) for name in _PLACES}
   # As a plain array, slices of which are made much faster than those of a file.
   chars_T2 = np.asarray(found.arrays['chars']).reshape(-1, 2)
   windows = Windows(**places, chars_T2=chars_T2)
-  return Rows(columns, windows, found.about['cut'])
+  return Rows(columns_of(found, tokenizer, length), windows, found.about['cut'])
 
 
 def _write(
@@ -234,7 +218,7 @@ def _columns(
   places = zip(*(place for _, _, place in made), strict=True)
   columns |= dict(zip(_PLACES, places, strict=True))
   if row_format.segments:
-    columns['segments'] = np.concatenate(
+    columns['types'] = np.concatenate(
       [np.arange(len(row)) >= split for row, split, _ in made]
     )
   return columns

@@ -232,14 +232,14 @@ def test_rows_of_many_questions_are_kept(name, request, tmp_path, monkeypatch):
     asked, row_format, tokenizer, qa, length, str(tmp_path)
   )
   plain = start()
-  monkeypatch.setattr(f'{_WINDOWS}.MANY', 3)
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 3)
   monkeypatch.setattr(f'{_WINDOWS}._CHUNK', 2)
   same(start(), plain)
   monkeypatch.setattr(f'{_WINDOWS}.encode_all', lambda *_: pytest.fail('made again'))
   same(start(), plain)
   assert len(list(tmp_path.iterdir())) == 1
   monkeypatch.undo()
-  monkeypatch.setattr(f'{_WINDOWS}.MANY', 3)
+  monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 3)
   changes = [
     {'length': 25},
     {'qa': QaConfig(overlap=4, max_question=4)},
