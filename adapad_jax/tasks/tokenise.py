@@ -152,6 +152,7 @@ def tokenise(
     'version': _VERSION,
     'texts': [digest(texts) for texts in (first, second or ())],
     'length': length,
+    'side': tokenizer.truncation_side,
   }
   found = kept_if_many(len(first), tokenizer, cache, key, kinds, make)
   return Tokens(columns_of(found, tokenizer, length), found.about['truncated'])

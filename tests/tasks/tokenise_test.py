@@ -152,7 +152,9 @@ def test_tokens_of_many_rows_are_kept(tokenizer, tmp_path, monkeypatch):
   assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize('change', ['nothing', 'text', 'pair', 'length', 'tokenizer'])
+@pytest.mark.parametrize(
+  'change', ['nothing', 'text', 'pair', 'length', 'tokenizer', 'side']
+)
 def test_what_tokens_depend_on_makes_new_ones(tokenizer, tmp_path, monkeypatch, change):
   monkeypatch.setattr('adapad_jax.tasks.tokenise._MANY', 1)
   start = lambda first=FIRST, second=SECOND, length=16, by=tokenizer: arrays(
@@ -169,9 +171,14 @@ def test_what_tokens_depend_on_makes_new_ones(tokenizer, tmp_path, monkeypatch, 
     other = copy.deepcopy(tokenizer)
     other.add_tokens(['naïve'])
     assert start(by=other)['ids_BL'] != start()['ids_BL']
+  elif change == 'side':
+    other = copy.deepcopy(tokenizer)
+    other.truncation_side = 'left'
+    assert start(by=other, length=8)['ids_BL'] != start(length=8)['ids_BL']
   else:
     start()
-  assert len(list(tmp_path.iterdir())) == (1 if change == 'nothing' else 2)
+  made = {'nothing': 1, 'side': 3}.get(change, 2)
+  assert len(list(tmp_path.iterdir())) == made
 
 
 def test_digests_tell_texts_apart_by_where_they_end():
