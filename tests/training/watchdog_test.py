@@ -120,9 +120,10 @@ def test_a_round_that_never_ends_is_named_and_two_signals_end_the_run(data, tmp_
   values['train'] |= {'evaluations': 1}
   values['adapad'] |= {'start': 1, 'interval': 1, 'grants_per_event': 3}
   with started(HANGS, json.dumps(values), tmp_path) as process:
-    # Whether it is stuck in sending off or in waiting, jax decides.
-    said = read_until(process, 'no progress for')
-    assert said.splitlines()[-1].startswith('round 6, ')
+    # Whether it is stuck in sending off or in waiting, jax decides. On a busy machine
+    # an earlier round may take a second as well.
+    said = read_until(process, 'round 6, ')
+    assert 'no progress for' in said.splitlines()[-1]
     read_until(process, 'in rounds')
     deadline = time.monotonic() + 60
     while not (tmp_path / 'checkpoints' / 'latest' / '4').is_dir():
