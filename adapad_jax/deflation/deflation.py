@@ -12,7 +12,7 @@ from adapad_jax.deflation.discovery import Discovery, Ranks
 from adapad_jax.deflation.feeding import Feeding, make_feeding
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.deflation.state import State
-from adapad_jax.lowrank import LowRank, Packing
+from adapad_jax.lowrank import Packing
 from adapad_jax.problem import Problem
 
 
@@ -55,9 +55,8 @@ class Deflation:
     """Who has how many components."""
     return Discovery(self.settings)
 
-  def init(self, components: dict[str, LowRank], head: Any) -> State:
-    """The state before the first round."""
-    stack_RMP = self.packing.pack(components)
+  def init(self, stack_RMP: jax.Array, head: Any) -> State:
+    """The state before the first round, of components that are packed."""
     transform = self.problem.optimizer.transform()
     return State(
       **train_step.fresh(self.problem, head),

@@ -1,7 +1,8 @@
 """Which worker trains on which row of a batch.
 
 `Split`: the rows are shared among the live workers alone, the compute of plain LoRA; a
-part of them may be joint rows, which train all workers' components at once.
+part of them may be joint rows, which train all workers' components at once, or, where
+they are nested, those of the first workers.
 `Replicate`: every live worker sees every row, r times the compute. `Federated`: a batch
 has as many rows for each worker, live or not, drawn from data that the others never
 see; a device of the worker axis gets those of its own workers alone.
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.deflation.nesting import Nesting
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.sharding import (
   WORKER,
@@ -40,9 +42,9 @@ class Slots:
   Attributes:
     row_C: index into the device's batch.
     number_C: place in what the owner sees of a batch, the same on every mesh.
-    owner_C: the worker that trains on it; of a joint row the last live one.
+    owner_C: the worker that trains on it; of a joint row the last that does.
     valid_C: whether the slot is used.
-    joint_C: whether the row sees and trains every active component.
+    joint_C: whether the row trains the active components of workers before too.
   """
 
   row_C: jax.Array
@@ -70,6 +72,9 @@ class Feeding(Protocol):
   def own_rows_at(self, step: Any) -> Any:
     """The first rows of a batch, which belong to single workers; the rest are joint."""
 
+  def rate_factors(self, worker_r: Any, live: Any, own_rows: Any) -> tuple[Any, Any]:
+    """What the rates of workers' active and advance components are multiplied by."""
+
   def capacity(self, blocks: int, shards: int, live: int | None = None) -> int:
     """Slots a device needs, with workers over `blocks` and rows over `shards`.
 
@@ -77,6 +82,14 @@ class Feeding(Protocol):
       blocks: size of the worker axis of the mesh.
       shards: parts into which the rows of a batch are divided.
       live: number of live workers if known; None stands for any number.
+    """
+
+  def parts(self, shards: int, capacity: int) -> int:
+    """Parts in which a device computes its slots where many rows at once gain nothing.
+
+    Args:
+      shards: see `capacity`.
+      capacity: slots of the device.
     """
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
@@ -118,6 +131,7 @@ def make_feeding(settings: AdaPaDSettings, batch: int, rounds: int) -> Feeding:
     batch=batch,
     shares=settings.shares,
     own_rows=batch - round(settings.joint * batch),
+    nesting=Nesting(settings.r_max, settings.nested),
     polish_from=round((1 - settings.polish) * rounds) if settings.polish else None,
   )
 
@@ -133,6 +147,7 @@ class Split:
     workers, batch: see `Feeding`.
     shares: 'equal' or 'first', see `AdaPaDSettings`.
     own_rows: the first rows of a batch, which are shared out; the rest are joint.
+    nesting: how much of the update a joint row trains.
     polish_from: the round from which on all rows are joint; None: never.
   """
 
@@ -140,11 +155,12 @@ class Split:
   batch: int
   shares: str
   own_rows: int
+  nesting: Nesting
   polish_from: int | None
   is_private = False
 
   def __post_init__(self) -> None:
-    if self.own_rows < 1:
+    if self.own_rows < 1 and not self.nesting.share:
       raise ValueError(
         "adapad.feeding='split' needs a row that belongs to a worker, but all"
         f' {self.batch} of a batch are joint: use a larger train.batch or a smaller'
@@ -183,9 +199,29 @@ class Split:
     return self.own_rows < self.workers
 
   def owners_at(self, live: Any, step: Any) -> Any:
-    """The owner of each row in a round, (batch,); of joint rows any."""
+    """The owner of each row in a round, (batch,), while none is joint."""
     owner_g = jnp.asarray(self.owners())[live]
     return (owner_g + step) % live if self.takes_turns else owner_g
+
+  def last_trained_at(self, live: Any, own_rows: Any, step: Any) -> Any:
+    """The last worker that a joint row trains, (batch,); of own rows any.
+
+    Nested rows are the first of the joint ones.
+    """
+    place_g = np.arange(self.batch) - own_rows
+    return self.nesting.last_trained(place_g, self.batch - own_rows, step, live)
+
+  def rate_factors(self, worker_r: Any, live: Any, own_rows: Any) -> tuple[Any, Any]:
+    """The rows that train a worker's components, over those that train the first's.
+
+    Adam steps as far on the noisy gradient of a few rows as on any other, so the rate
+    is to shrink with their number (arXiv:1706.02677). Joint rows train active
+    components beside a worker's own rows, but not what learns in advance. (r,), (r,);
+    means over rounds.
+    """
+    joint, own = self.batch - own_rows, own_rows / live
+    active_r = (joint * self.nesting.trained(worker_r, live) + own) / (joint + own)
+    return active_r, jnp.full_like(active_r, own / (joint + own))
 
   def places(self, owner: Any, own_rows: Any, blocks: int) -> Any:
     """The block of workers that computes row g: its owner's; joint rows go round."""
@@ -207,6 +243,10 @@ class Split:
       for shard in range(shards)
       for w in range(blocks)
     )
+
+  def parts(self, shards: int, capacity: int) -> int:
+    """All at once: they are no more rows than a batch has."""
+    return 1
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
     """Dealt out over the data axis; every block of workers has all of a shard."""
@@ -230,7 +270,11 @@ class Split:
     """
     rows, i_C = self.batch // shards, jnp.arange(capacity)
     is_own_g = np.arange(self.batch) < own_rows
-    owner_g = jnp.where(is_own_g, self.owners_at(live, step), live - 1)
+    owner_g = jnp.where(
+      is_own_g,
+      self.owners_at(live, step),
+      self.last_trained_at(live, own_rows, step),
+    )
     g_b = jnp.arange(rows) * shards + d
     place_b = self.places(owner_g, own_rows, blocks)[g_b]
     order_b = jnp.argsort(place_b, stable=True)
@@ -258,6 +302,10 @@ class _WorkerByWorker:
     """All of them."""
     return self.batch
 
+  def rate_factors(self, worker_r: Any, live: Any, own_rows: Any) -> tuple[Any, Any]:
+    """All ones: no row is joint."""
+    return jnp.ones(len(worker_r)), jnp.ones(len(worker_r))
+
   def rows_of_worker(self, shards: int) -> int:
     """Rows of a batch that a worker sees on a device."""
     return self.batch // shards
@@ -266,6 +314,10 @@ class _WorkerByWorker:
     """The rows of a block's live workers."""
     block = -(-self.workers // blocks)
     return self.rows_of_worker(shards) * min(block, live or block)
+
+  def parts(self, shards: int, capacity: int) -> int:
+    """A worker's rows at a time."""
+    return -(-capacity // self.rows_of_worker(shards))
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
     """Dealt out over the data axis; every worker sees all of a shard."""

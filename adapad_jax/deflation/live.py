@@ -19,12 +19,6 @@ from adapad_jax.deflation.state import State
 from adapad_jax.sharding import WORKER, row_shards
 
 
-def doubling(workers: int) -> tuple[int, ...]:
-  """1, 2, 4, ... below `workers`, and `workers`."""
-  powers = (2**n for n in range(workers.bit_length()))
-  return (*(p for p in powers if p < workers), workers)
-
-
 class LiveRounds:
   """The round(state, model, batch) of `make_round`, in as many slots as are needed.
 

@@ -32,7 +32,9 @@ from adapad_jax.sharding import WORKER, row_axes, row_shards
 
 
 def make_round(
-  method: Deflation, mesh: jax.sharding.Mesh, capacity: int | None = None
+  method: Deflation,
+  mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
+  capacity: int | None = None,
 ) -> Callable[[State, Any, Any], tuple[State, dict[str, jax.Array]]]:
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
@@ -46,17 +48,31 @@ def make_round(
     mesh: the worker axis divides the stacks; the model may lie divided over `model`.
     capacity: row slots of a device; None suffices for any number of live workers.
   """
-  blocks, parts = mesh.shape[WORKER], method.problem.accumulate
-  capacity = capacity or method.feeding.capacity(blocks, row_shards(mesh))
+  blocks, shards = mesh.shape[WORKER], row_shards(mesh)
+  capacity = capacity or method.feeding.capacity(blocks, shards)
+  parts = method.problem.accumulate
+  if computes_in_turn(mesh):
+    parts *= method.feeding.parts(shards, capacity)
   capacity = -(-capacity // parts) * parts
-  body = functools.partial(_device_round, method, row_axes(mesh), capacity)
+  body = functools.partial(_device_round, method, row_axes(mesh), capacity, parts)
   return train_step.over_mesh(body, mesh, state_specs, method.feeding.rows(mesh).spec)
+
+
+def computes_in_turn(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> bool:
+  """Whether devices take the rows of one worker after those of another.
+
+  That suits a CPU, whose caches the activations of all workers' rows leave, and not a
+  GPU, which many rows keep busy. Devices that are not there are taken for GPUs.
+  """
+  is_there = isinstance(mesh, jax.sharding.Mesh)
+  return is_there and mesh.devices.flat[0].platform == 'cpu'
 
 
 def _device_round(
   method: Deflation,
   rows: tuple[str, ...],
   capacity: int,
+  parts: int,
   state: State,
   model: Any,
   batch: Any,
@@ -64,7 +80,7 @@ def _device_round(
   """The round as one device sees it: r of the R workers and a shard of the rows."""
   with jax.named_scope('broadcast'):
     broadcast_SMP = all_gather(state.stack_RMP, WORKER)
-  work = _work(method, rows, capacity, broadcast_SMP, state, model)
+  work = _work(method, rows, capacity, parts, broadcast_SMP, state, model)
   local_steps = method.settings.local_steps
   (local_rMP, moments, age_rM), stats_H = _repeat(
     functools.partial(worker.local_step, work),
@@ -103,6 +119,7 @@ def _work(
   method: Deflation,
   rows: tuple[str, ...],
   capacity: int,
+  parts: int,
   broadcast_SMP: jax.Array,
   state: State,
   model: Any,
@@ -129,7 +146,9 @@ def _work(
     workers=width // blocks,
   )
   keys_B = _row_keys(state, slots)
-  return worker.Work(method, target, slots, keys_B, live, rows, state, model)
+  return worker.Work(
+    method, target, slots, parts, keys_B, live, own_rows, rows, state, model
+  )
 
 
 def _repeat(step: Callable[..., Any], start: Any, xs: Any) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf
+from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf, Share
 from adapad_jax.settings import check
 
 SCORES = ('product', 'sum')
@@ -40,10 +40,14 @@ class AdaPaDSettings:
     shares: of `split`: 'equal', or 'first' (weights 1, 1/2, 1/3, ... so that early
       components, which all others build on, see more).
     joint: of `split`: fraction of a batch whose rows belong to no single worker: they
-      see the whole update and train all of it. 0 is pure deflation. None: three
-      quarters, or as much as leaves one row; 0 where rows cannot be joint.
+      see the whole update and train all of it. 0 is pure deflation; 1 leaves nobody a
+      row, so that nothing learns in advance, and needs `nested`. None: 1 where `nested`
+      is 1, else three quarters, or as much as leaves one row; 0 where rows cannot be
+      joint.
     polish: of `split`: fraction of the run, at its end, in which every row is joint.
       None: a quarter, or 0 where rows cannot be joint.
+    nested: of joint rows: fraction that see and train the first 1, 2, 4, ... components
+      alone, in turn, so that the update loses less when it is cut to a rank.
     local_steps: optimiser steps between broadcasts, H.
     head_rows: whose rows train the head: those of 'all' workers, or of the 'last' live
       one, whose model is closest to what is deployed.
@@ -64,15 +68,16 @@ class AdaPaDSettings:
   skew: NonNegative = 0.0
   gradient_batches: Natural = 0
   shares: Annotated[str, OneOf(SHARES)] = 'equal'
-  joint: Fraction | None = None
+  joint: Share | None = None
   polish: Fraction | None = None
+  nested: Share = 0.0
   local_steps: Count = 1
   head_rows: Annotated[str, OneOf(HEAD_ROWS)] = 'all'
   live_buckets: tuple[Count, ...] = ()
 
   def __post_init__(self) -> None:
     check(self, 'adapad')
-    for field in ('joint', 'polish'):
+    for field in ('joint', 'polish', 'nested'):
       value = getattr(self, field)
       if value and self.feeding != 'split':
         raise ValueError(
@@ -87,6 +92,16 @@ class AdaPaDSettings:
     if self.skew and self.feeding != 'federated':
       raise ValueError(
         f"adapad.skew is {self.skew}; must be 0 unless adapad.feeding is 'federated'"
+      )
+    if self.nested and self.joint == 0 and self.polish == 0:
+      raise ValueError(
+        f'adapad.nested={self.nested} is a part of the joint rows, but adapad.joint and'
+        ' adapad.polish are 0: raise one of them, or set adapad.nested to 0'
+      )
+    if self.joint == 1 and not self.nested:
+      raise ValueError(
+        'adapad.joint=1.0 leaves no worker a row of its own, which is LoRA: --config.'
+        'method=lora, or set adapad.nested, so that joint rows train prefixes'
       )
     if (self.joint or self.polish) and self.local_steps > 1:
       raise ValueError(
@@ -112,6 +127,7 @@ class AdaPaDSettings:
       start=start,
       interval=interval,
       grants_per_event=grants,
+      advance=self.advance and joint < 1,
       joint=joint,
       polish=polish,
     )
@@ -122,7 +138,7 @@ class AdaPaDSettings:
     if self.feeding != 'split' or self.local_steps > 1:
       return joint or 0.0, polish or 0.0
     if joint is None:
-      joint = min(0.75, (batch - 1) / batch)
+      joint = 1.0 if self.nested == 1 else min(0.75, (batch - 1) / batch)
     return joint, 0.25 if polish is None else polish
 
   def check(self, modules: int, rounds: int) -> None:

@@ -1,6 +1,7 @@
 """The state of a run: components, optimisers, ranks, and how it lies on a mesh."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -49,10 +50,7 @@ def resize(state: State, width: int) -> State:
   """
 
   def fit(tree: Any) -> Any:
-    pad = lambda x: jnp.pad(
-      x[:width], [(0, max(width - x.shape[0], 0))] + [(0, 0)] * (x.ndim - 1)
-    )
-    return jax.tree.map(pad, tree)
+    return jax.tree.map(functools.partial(_of_length, width), tree)
 
   return dataclasses.replace(
     state,
@@ -60,3 +58,10 @@ def resize(state: State, width: int) -> State:
     moments=fit(state.moments),
     age_RM=fit(state.age_RM),
   )
+
+
+def _of_length(width: int, x: jax.Array) -> jax.Array:
+  """The array with its first axis cut or padded; as it is if that fits."""
+  if len(x) >= width:  # Not a program to be compiled for nothing.
+    return x[:width]
+  return jnp.pad(x, [(0, width - len(x))] + [(0, 0)] * (x.ndim - 1))

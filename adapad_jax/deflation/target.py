@@ -21,7 +21,8 @@ In module m, a row of the batch that belongs to worker k sees
   means part of the deployed update, and one ahead of that. The one ahead learns in
   advance, privately: predecessors count where they are active, so no other row sees it.
 - A joint row belongs to no single worker: it sees every active component and trains all
-  of them, as in LoRA.
+  of them, as in LoRA. A nested one sees and trains those of the first workers, so that
+  the update is of use when it is cut there.
 
 A row sees and trains by two 0/1 masks, so rows of all workers share one pair of thin
 matrix products, see `lowrank.masked`.
@@ -43,21 +44,26 @@ class Masks:
   Attributes:
     before_BS: 1 where component s is a predecessor of the row's worker.
     own_BS: 1 where component s is the one of the row's worker.
-    joint_B1: 1 where a row sees and trains every active component instead.
+    joint_BS: 1 where the row sees and trains component s, if active, along with others.
     active_MS: 1 where component s is part of module m's deployed update.
     live_MS: 1 where component s trains in module m: active or in advance.
   """
 
   before_BS: jax.Array
   own_BS: jax.Array
-  joint_B1: jax.Array
+  joint_BS: jax.Array
   active_MS: jax.Array
   live_MS: jax.Array
+
+  @property
+  def trains_BS(self) -> jax.Array:
+    """1 where the row trains component s, in modules where it may."""
+    return self.own_BS + self.joint_BS
 
   def delta(self, m: int, update: LowRank) -> Delta:
     """The low-rank term of module m: what a row sees of it, and what it trains."""
     active_1S, live_1S = self.active_MS[m][None], self.live_MS[m][None]
-    trains_BS = self.own_BS * live_1S + self.joint_B1 * active_1S
+    trains_BS = self.own_BS * live_1S + self.joint_BS * active_1S
     sees_BS = self.before_BS * active_1S + trains_BS
     return Delta(update.a_RI, update.b_RO, sees_BS, trains_BS)
 
@@ -115,7 +121,7 @@ class Target:
     return Masks(
       before_BS=wide((j_1S < k_B1) & ~is_joint_B1),
       own_BS=wide((j_1S == k_B1) & ~is_joint_B1),
-      joint_B1=wide(is_joint_B1),
+      joint_BS=wide((j_1S <= k_B1) & is_joint_B1),
       active_MS=self.active_MS,
       live_MS=self.live_MS,
     )
@@ -127,7 +133,7 @@ class Target:
     return Masks(
       before_BS=front(masks.before_BS),
       own_BS=behind(masks.own_BS),
-      joint_B1=masks.joint_B1,
+      joint_BS=behind(masks.joint_BS),
       active_MS=front(masks.active_MS),
       live_MS=behind(masks.live_MS),
     )

@@ -31,8 +31,10 @@ class Work:
     method: what runs.
     target: what the workers train against.
     slots: the rows computed here and their owners.
+    parts: how many, one after the other, they are computed in.
     keys_B: noise of each of them.
     live: number of live workers, on all devices.
+    own_rows: how many rows of the batch belong to single workers.
     row_axes: mesh axes over which the rows are spread.
     state: as the round began; its head stays for all local steps.
     model: frozen parameters.
@@ -41,8 +43,10 @@ class Work:
   method: Deflation
   target: Target
   slots: Slots
+  parts: int
   keys_B: jax.Array
   live: jax.Array
+  own_rows: Any
   row_axes: tuple[str, ...]
   state: State
   model: Any
@@ -102,8 +106,7 @@ def local_step(
   step = work.state.step * local_steps + h
   active_Mr = target.part(target.active_MS, 1)
   gate_rM = (target.part(target.live_MS, 1).T > 0) & (trained_by(sums, active_Mr) > 0)
-  optimizer = method.problem.optimizer
-  rate_rM = optimizer.rate_at(age_rM, step, method.rounds * local_steps)
+  optimizer, rate_rM = method.problem.optimizer, rates(work, age_rM, active_Mr, step)
   # Clips by worker, then steps every component with its own moments and rate.
   new_rMP, new_moments = jax.vmap(jax.vmap(optimizer.step))(
     rate_rM, local_rMP, jax.vmap(optimizer.clipped)(grads_rMP), moments, gate_rM
@@ -124,6 +127,18 @@ def local_step(
   return (new_rMP, new_moments, age_rM + gate_rM), stats
 
 
+def rates(
+  work: Work, age_rM: jax.Array, active_Mr: jax.Array, step: jax.Array
+) -> jax.Array:
+  """The rate of every component, by its age and by the rows that train it, (r, M)."""
+  method, target = work.method, work.target
+  steps = method.rounds * method.settings.local_steps
+  by_age_rM = method.problem.optimizer.rate_at(age_rM, step, steps)
+  worker_r = target.first + jnp.arange(target.workers)
+  active_r, advance_r = method.feeding.rate_factors(worker_r, work.live, work.own_rows)
+  return by_age_rM * jnp.where(active_Mr.T > 0, active_r[:, None], advance_r[:, None])
+
+
 def gradients(
   work: Work, local_rMP: jax.Array | None, batch: Any, h: jax.Array
 ) -> Sums:
@@ -138,8 +153,7 @@ def gradients(
   """
   keys_B = jax.vmap(jax.random.fold_in, in_axes=(0, None))(work.keys_B, h)
   of_rows = functools.partial(_gradients_of_rows, work, local_rMP, batch)
-  parts = work.method.problem.accumulate
-  sums = sum_by_parts(of_rows, (work.slots, keys_B), parts)
+  sums = sum_by_parts(of_rows, (work.slots, keys_B), work.parts)
   sums = all_reduce(sums, work.row_axes)
   return _to_owners(sums) if work.method.feeding.has_joint else sums
 
@@ -174,8 +188,7 @@ def _gradients_of_rows(
   )
   grad_rMP = method.packing.pack(grad)
   mine = (lambda x_S: x_S) if method.feeding.has_joint else target.part
-  index_S = jnp.arange(target.broadcast_SMP.shape[0])
-  trains_BS = (index_S[None] == slots.owner_C[:, None]) | slots.joint_C[:, None]
+  trains_BS = target.masks(slots).trains_BS > 0
   by_worker = lambda x_B: jnp.sum(jnp.where(trains_BS, x_B[:, None], 0.0), axis=0)
   return Sums(
     local_rMP=mine(grad_rMP) if local_rMP is None else grad_rMP,

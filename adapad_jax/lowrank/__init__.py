@@ -13,6 +13,7 @@ from adapad_jax.lowrank.deployed import Deployed, host_adapter
 from adapad_jax.lowrank.initialize import (
   INITIALIZERS,
   along_gradient,
+  init_packed,
   init_updates,
 )
 from adapad_jax.lowrank.masked import Delta
@@ -28,5 +29,6 @@ __all__ = [
   'Packing',
   'along_gradient',
   'host_adapter',
+  'init_packed',
   'init_updates',
 ]

@@ -1,12 +1,14 @@
 """How components start: b = 0, so that training starts from the model itself."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapad_jax import linalg
+from adapad_jax.lowrank.packing import Packing
 from adapad_jax.lowrank.update import LowRank
 
 
@@ -75,21 +77,45 @@ def init_updates(
   Raises:
     ValueError: if `how` is unknown.
   """
-  if how not in INITIALIZERS:
-    raise ValueError(f'unknown init {how!r}; choose from {sorted(INITIALIZERS)}')
-  a_RI = {}
-  for width in {features_in: None for features_in, _ in shapes.values()}:
-    # A loop, whose body is compiled once and not again for every module: that took
-    # seconds before the first step.
-    places = {name: m for m, name in enumerate(shapes) if shapes[name][0] == width}
-    drawn_MRI = jax.lax.map(
-      lambda m, width=width: INITIALIZERS[how](
-        jax.random.fold_in(key, m), (workers, width)
-      ),
-      jnp.array(list(places.values())),
-    )
-    a_RI |= dict(zip(places, drawn_MRI, strict=True))
+  names, a_RI = list(shapes), {}
+  for places, drawn_MRI in _drawn(key, list(shapes.values()), workers, how):
+    a_RI |= dict(zip((names[m] for m in places), drawn_MRI, strict=True))
   return {
     name: LowRank(a_RI[name], jnp.zeros((workers, features_out)))
     for name, (_, features_out) in shapes.items()
   }
+
+
+def init_packed(key: jax.Array, packing: Packing, workers: int, how: str) -> jax.Array:
+  """What `packing` makes of the same components, (R, M, P).
+
+  Modules are not taken apart for it, and so not compiled one by one.
+
+  Raises:
+    ValueError: if `how` is unknown.
+  """
+  order, groups = [], []
+  for places, drawn_MRI in _drawn(key, packing.shapes, workers, how):
+    order += places
+    beyond = packing.width - drawn_MRI.shape[2]
+    groups.append(jnp.pad(drawn_MRI, ((0, 0), (0, 0), (0, beyond))))
+  return jnp.swapaxes(jnp.concatenate(groups)[np.argsort(order)], 0, 1)
+
+
+def _drawn(
+  key: jax.Array, shapes: Sequence[tuple[int, int]], workers: int, how: str
+) -> Iterator[tuple[list[int], jax.Array]]:
+  """Places of the modules of one width, and their input directions."""
+  if how not in INITIALIZERS:
+    raise ValueError(f'unknown init {how!r}; choose from {sorted(INITIALIZERS)}')
+  for width in dict.fromkeys(features_in for features_in, _ in shapes):
+    # A loop, whose body is compiled once and not again for every module: that took
+    # seconds before the first step.
+    places = [m for m, (features_in, _) in enumerate(shapes) if features_in == width]
+    drawn_MRI = jax.lax.map(
+      lambda m, width=width: INITIALIZERS[how](
+        jax.random.fold_in(key, m), (workers, width)
+      ),
+      jnp.array(places),
+    )
+    yield places, drawn_MRI

@@ -10,11 +10,12 @@ import numpy as np
 
 from adapad_jax.deflation.communication import bytes_sent
 from adapad_jax.deflation.deflation import Deflation, rounds_of
-from adapad_jax.deflation.live import LiveRounds, doubling
+from adapad_jax.deflation.live import LiveRounds
+from adapad_jax.deflation.nesting import doubling
 from adapad_jax.deflation.round import make_round
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.deflation.state import State, resize, state_specs
-from adapad_jax.lowrank import Deployed, init_updates
+from adapad_jax.lowrank import Deployed, init_packed
 from adapad_jax.methods.look import gradients, look_over, steepest
 from adapad_jax.methods.method import Private, RankReport
 from adapad_jax.problem import Problem
@@ -84,10 +85,8 @@ class AdaPaD:
   def init(self, head: Any) -> State:
     """Kaiming or other input directions, zero output directions, rank one each."""
     key = jax.random.fold_in(jax.random.key(self.problem.seed), 1)
-    components = init_updates(
-      key, self.problem.shapes, self.capacity, self.problem.init
-    )
-    return self.deflation.init(components, head)
+    packing, how = self.deflation.packing, self.problem.init
+    return self.deflation.init(init_packed(key, packing, self.capacity, how), head)
 
   def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
     """Pads the stacks to a multiple of the worker axis and shards them over it."""

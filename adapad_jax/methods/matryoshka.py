@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.deflation.nesting import doubling
 from adapad_jax.lowrank import Delta, Deployed, LowRank
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.joint import Joint, Rule, Tuned, drawn_start, step_all
@@ -54,8 +55,7 @@ class MatryoshkaSettings:
 
   def nested(self) -> list[int]:
     """The ranks of the nested updates, 1, 2, 4, ... and the rank itself."""
-    powers = (2**i for i in range(self.rank.bit_length()))
-    return sorted({*powers, self.rank})
+    return list(doubling(self.rank))
 
   def weights(self) -> np.ndarray:
     """P, what every component weighs in the sum, (R,)."""

@@ -152,6 +152,8 @@ def _scored_on(run: Run) -> str:
     parts.append(f', scored on {all_or}{curve["rows"]:,}{of} rows of {curve["split"]}')
     if any(curve['standard_errors']):
       parts.append('; bars are one standard error, rows taken as independent')
+    if curve.get('aurac') is not None:
+      parts.append(f'; {curve["aurac"]:.4f} on average over log2 of the rank (AURAC)')
   if run.result['prefixes'][0] is not None:
     parts.append('; 0 is the trained head alone')
   return ''.join(parts)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,25 @@ class Curve:
   split: str
   rows: int
   rows_in_all: int
+
+
+def aurac(values: Sequence[float | None]) -> float | None:
+  """What an update is worth over all ranks: the mean of a metric over log2 k.
+
+  By the trapezoidal rule over the prefixes k = 1, 2, ... that were scored; None where
+  that is not at least two of them. The area under the rank-accuracy curve of
+  MatryoshkaLoRA (arXiv:2605.07850), whose second version takes log2 k.
+
+  Args:
+    values: of the first 0, 1, 2, ... components.
+  """
+  known = [
+    (math.log2(k), value) for k, value in enumerate(values) if k and value is not None
+  ]
+  log_K, value_K = np.array(known).reshape(-1, 2).T
+  if len(log_K) < 2:
+    return None
+  return float(np.trapezoid(value_K, log_K) / (log_K[-1] - log_K[0]))
 
 
 def truncation_curve(

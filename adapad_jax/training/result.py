@@ -14,7 +14,7 @@ from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.lowrank.spectrum import spectrum
 from adapad_jax.processes import is_first
 from adapad_jax.training.checkpoints import Checkpoints
-from adapad_jax.training.curve import truncation_curve
+from adapad_jax.training.curve import aurac, truncation_curve
 from adapad_jax.training.phases import completed, timed
 from adapad_jax.training.plan import Plan
 from adapad_jax.training.progress import Progress
@@ -66,6 +66,7 @@ def make_result(
       'rows': curve.rows,
       'rows_in_all': curve.rows_in_all,
       'standard_errors': curve.errors,
+      'aurac': aurac(curve.values),
     },
     'ranks': dict(zip(plan.modules, report.rank_M.tolist(), strict=True)),
     'rank_total': int(report.rank_M.sum()),
@@ -173,7 +174,8 @@ def _curve_lines(result: dict[str, Any]) -> list[str]:
   more = ', ...' if len(values) > first + 2 else ''
   sample = ''
   if curve and curve['rows'] < curve['rows_in_all']:
-    sample = f' (on {curve["rows"]:,} of {curve["rows_in_all"]:,} rows)'
+    some, every = curve['rows'], curve['rows_in_all']
+    sample = f' (on {some:,} of the {every:,} rows that the table is of)'
   curves = {result['metric']: values}
   metrics = [one or {} for one in result.get('prefix_metrics', [])]
   if metrics and 'exact_match' in metrics[-1]:

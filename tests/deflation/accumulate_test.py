@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.deflation.feeding import Replicate
+from adapad_jax.deflation.round import computes_in_turn
 from adapad_jax.train_step import sum_by_parts
 from tests.deflation import toy
 
@@ -92,3 +93,36 @@ def test_activations_of_one_part_alone_are_held():
     np.testing.assert_allclose(run(x_BI), of_rows(x_BI), rtol=1e-3, atol=0.1)
   hidden = 1024 * 256 * 4
   assert memory[1] > hidden > 2 * memory[8]
+
+
+@pytest.mark.parametrize(
+  'case, mesh, is_cpu, want',
+  [
+    ('replicate', (1, 1), True, 24),
+    ('replicate', (2, 1), True, 24),
+    ('replicate', (1, 2), True, 12),
+    ('replicate', (1, 1), False, 4 * 24),
+    ('split', (1, 1), True, 24),
+  ],
+)
+def test_rows_that_are_computed_at_once(case, mesh, is_cpu, want, monkeypatch):
+  """A CPU takes one worker's at a time, a GPU those of all its workers."""
+  seen = set()
+
+  def loss(model, head, deltas, head_weight_B, batch, keys_B):
+    seen.add(len(batch['x']))
+    return toy.loss(model, head, deltas, head_weight_B, batch, keys_B)
+
+  m = toy.changed(method(case, 1), loss=loss)
+  if not is_cpu:
+    name = 'adapad_jax.deflation.round.computes_in_turn'
+    monkeypatch.setattr(name, lambda mesh: False)
+  few = jax.tree.map(lambda x: x[:1], batches(1))
+  toy.run(m, mesh, few)
+  assert seen == {want}
+
+
+def test_devices_that_are_not_there_are_no_cpus():
+  there = jax.make_mesh((2, 1), ('worker', 'data'), devices=jax.devices()[:2])
+  assert computes_in_turn(there)
+  assert not computes_in_turn(there.abstract_mesh)

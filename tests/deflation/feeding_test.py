@@ -24,22 +24,23 @@ def test_live_workers_share_every_row(shares, live):
 
 
 @pytest.mark.parametrize(
-  'mode, joint, step',
+  'mode, joint, step, nested',
   [
-    ('split', 0.0, 0),
-    ('split', 0.5, 0),
-    ('split', 0.95, 0),
-    ('split', 0.95, 7),
-    ('replicate', 0.0, 0),
-    ('federated', 0.0, 0),
+    ('split', 0.0, 0, 0.0),
+    ('split', 0.5, 0, 0.0),
+    ('split', 0.5, 3, 0.5),
+    ('split', 0.95, 0, 0.0),
+    ('split', 0.95, 7, 1.0),
+    ('replicate', 0.0, 0, 0.0),
+    ('federated', 0.0, 0, 0.0),
   ],
 )
 @pytest.mark.parametrize('blocks, shards', [(1, 1), (4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize('live', [1, 3, 4])
 def test_every_row_goes_to_its_workers_on_every_mesh(
-  mode, joint, step, blocks, shards, live
+  mode, joint, step, nested, blocks, shards, live
 ):
-  fed = feeding(48, feeding=mode, joint=joint)
+  fed = feeding(48, feeding=mode, joint=joint, nested=nested)
   capacity, own_rows = fed.capacity(blocks, shards), fed.own_rows_at(0)
   mesh = jax.sharding.AbstractMesh((blocks, shards), ('worker', 'data'))
   order_g, seen = fed.rows(mesh).order_B, set()
@@ -65,8 +66,29 @@ def test_every_row_goes_to_its_workers_on_every_mesh(
   elif mode == 'replicate':
     assert seen == {(g, k) for g in range(48) for k in range(live)}
   else:
-    owner_g = np.where(np.arange(48) < own_rows, fed.owners_at(live, step), live - 1)
+    joint_g = fed.last_trained_at(live, own_rows, step)
+    owner_g = np.where(np.arange(48) < own_rows, fed.owners_at(live, step), joint_g)
     assert seen == {(g, int(owner_g[g])) for g in range(48)}
+
+
+def test_rates_are_in_proportion_to_the_rows_that_train():
+  """8 of 32 rows are two each of four workers; the others are joint, half nested."""
+  fed, workers = feeding(32, joint=0.75, nested=0.5), np.arange(4)
+  active, advance = fed.rate_factors(workers, 4, fed.own_rows)
+  joint = 24 * (0.5 + 0.5 * np.array([3, 2, 1, 1]) / 3)
+  np.testing.assert_allclose(active, (joint + 2) / 26, rtol=1e-6)
+  np.testing.assert_allclose(advance, [2 / 26] * 4, rtol=1e-6)
+  # Where every row is joint, what learns in advance has none.
+  active, advance = fed.rate_factors(workers, 4, 0)
+  np.testing.assert_allclose(active, joint / 24, rtol=1e-6)
+  assert not advance.any()
+
+
+@pytest.mark.parametrize('mode', ['split', 'replicate', 'federated'])
+def test_without_joint_rows_rates_are_as_they_are(mode):
+  fed = feeding(32, feeding=mode)
+  for factors in fed.rate_factors(np.arange(4), 3, fed.own_rows_at(0)):
+    assert (factors == 1).all()
 
 
 @pytest.mark.parametrize('live', [1, 2, 3, 4])
@@ -93,13 +115,20 @@ def test_shards_hold_rows_of_every_worker():
     ({'feeding': 'spilt'}, "unknown adapad.feeding 'spilt'; did you mean 'split'"),
     ({'shares': 'last'}, "unknown adapad.shares 'last'; .*choose from"),
     ({'joint': 0.99}, 'all 32 of a batch are joint: use a larger train.batch'),
-    ({'joint': 1.0}, 'adapad.joint must be in .0, 1., got 1.0'),
+    ({'joint': 1.1}, 'adapad.joint must be in .0, 1., got 1.1'),
     ({'polish': -0.1}, 'adapad.polish must be in .0, 1., got -0.1'),
     (
       {'joint': 0.5, 'feeding': 'replicate'},
       "adapad.joint=0.5 needs adapad.feeding='split'",
     ),
     ({'feeding': 'federated', 'batch': 30}, 'no multiple of 4 workers'),
+    ({'nested': 1.5, 'joint': 0.5}, 'adapad.nested must be in .0, 1., got 1.5'),
+    ({'nested': 0.5}, 'adapad.joint and adapad.polish are 0'),
+    ({'joint': 1.0}, 'joint=1.0 leaves no worker a row .* set adapad.nested'),
+    (
+      {'nested': 0.5, 'joint': None, 'feeding': 'replicate'},
+      "adapad.nested=0.5 needs adapad.feeding='split'",
+    ),
     ({'joint': 0.5, 'local_steps': 2}, 'need adapad.local_steps=1, got 2'),
     ({'skew': 0.5}, "must be 0 unless adapad.feeding is 'federated'"),
   ],
@@ -118,13 +147,15 @@ def test_bad_settings_are_refused(fields, message):
     ({'r_max': 4}, 2, (0.5, 0.25)),
     ({'r_max': 4}, 1, (0.0, 0.25)),
     ({'joint': 0.0}, 32, (0.0, 0.25)),
+    ({'nested': 0.5}, 32, (0.75, 0.25)),
+    ({'nested': 1.0}, 32, (1.0, 0.25)),
     ({'polish': 0.0}, 32, (0.75, 0.0)),
     ({'local_steps': 2}, 32, (0.0, 0.0)),
     ({'feeding': 'replicate'}, 32, (0.0, 0.0)),
     ({'feeding': 'federated'}, 32, (0.0, 0.0)),
   ],
 )
-def test_joint_parts_left_open_leave_a_row(fields, batch, parts):
+def test_joint_parts_that_are_left_open(fields, batch, parts):
   found = AdaPaDSettings(**fields).resolve(6, 50, batch)
   assert (found.joint, found.polish) == parts
   make_feeding(found, batch, 50)

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from adapad_jax.deflation.live import LiveRounds, doubling, slots
+from adapad_jax.deflation.live import LiveRounds, slots
+from adapad_jax.deflation.nesting import doubling
 from tests.deflation import toy
 
 LIMITS = (1, 2, 3)

@@ -84,7 +84,7 @@ def start(m, seed=0, width=None):
     for name, c in components.items()
   }
   head = {'w': (rng.normal(size=(5, CLASSES)) / 2).astype('f4'), 'b': np.zeros(3, 'f4')}
-  return model, changed(m, seed=seed).init(components, head)
+  return model, changed(m, seed=seed).init(m.packing.pack(components), head)
 
 
 def components(state):
@@ -188,7 +188,7 @@ class Loop:
     polishing = self.t >= round((1 - s.polish) * m.rounds)
     if polishing:
       owner = owner[:0]
-    self.own_rows = 0 if polishing else m.feeding.own_rows_at(0)
+    self.own_rows = 0 if polishing else int(m.feeding.own_rows_at(0))
     for k in workers:
       rows = {
         'split': np.flatnonzero(owner == k),
@@ -209,7 +209,7 @@ class Loop:
         if self.own_rows < m.problem.batch:
           grad, joint_head = self.with_joint_rows(k, grad, len(y), batch)
           if k == workers[-1]:
-            joint = m.problem.batch - self.own_rows
+            joint = self.joint_head_rows(workers)
             head_grad = jax.tree.map(lambda s, g: s + g * joint, head_grad, joint_head)  # noqa: B023
             head_weight += joint
         if s.head_rows == 'all' or k == workers[-1]:
@@ -221,7 +221,7 @@ class Loop:
             total = jnp.abs(a * ga).sum() + jnp.abs(b * gb).sum()
             impact[name] += float(total) / (a.size + b.size) / self.rank[name] / H
         if not len(y):  # Only joint rows train it, if there are any.
-          has_joint = self.own_rows < m.problem.batch
+          has_joint = any(self.last_trained(len(workers)) >= k)
           grad = {n: g for n, g in grad.items() if has_joint and k < self.rank[n]}
         if grad:
           self.step_worker(k, grad, self.t * H + h)
@@ -236,7 +236,7 @@ class Loop:
     for name, g in grad.items():
       key = name, k
       g = jax.tree.map(lambda x: x * min(1.0, o.clip / norm), g)
-      rate = self.rate(o, self.age[key], step, total)
+      rate = self.rate(o, self.age[key], step, total) * self.rate_factor(name, k)
       params = (self.a[key], self.b[key])
       updates, self.opt[key] = self.tx.update(g, self.opt[key], params)
       self.a[key], self.b[key] = (
@@ -247,14 +247,57 @@ class Loop:
   def with_joint_rows(self, k, grad, rows, batch):
     """Worker k's mean gradient over its own rows and the joint ones, and the head's."""
     m, key = self.m, lambda n, j: (self.start_a[n, j], self.start_b[n, j])
-    joint = slice(self.own_rows, None)
-    x, y = batch['x'][0][joint], batch['y'][0][joint]
     own = {n: key(n, k) for n in SHAPES if k < self.rank[n]}
-    others = {n: [key(n, j) for j in range(self.rank[n]) if j != k] for n in SHAPES}
-    more, head = gradient(own, self.head, self.model, others, m.problem.scale, x, y)
-    mean = lambda g, j: (rows * g + len(y) * j) / (rows + len(y))
-    nothing = jax.tree.map(jnp.zeros_like, grad)
-    return jax.tree.map(mean, grad, nothing | more), head
+    summed = jax.tree.map(lambda g: rows * g, grad)
+    head = jax.tree.map(jnp.zeros_like, self.head)
+    workers = [
+      j for j in range(m.settings.r_max) if any(self.live(n, j) for n in SHAPES)
+    ]
+    last = self.last_trained(len(workers))
+    for row, width in enumerate(last + 1, start=self.own_rows):
+      x, y = (batch[name][0][row : row + 1] for name in 'xy')
+      seen = {n: range(min(width, self.rank[n])) for n in SHAPES}
+      others = {n: [key(n, j) for j in seen[n] if j != k] for n in SHAPES}
+      trained = own if k < width else {}
+      more, of_head = gradient(
+        trained, self.head, self.model, others, m.problem.scale, x, y
+      )
+      if m.settings.head_rows == 'all' or width == len(workers):
+        head = jax.tree.map(jnp.add, head, of_head)
+      if k < width:
+        rows += 1
+        summed |= {n: jax.tree.map(jnp.add, summed[n], g) for n, g in more.items()}
+    heads = max(self.joint_head_rows(workers), 1)
+    head = jax.tree.map(lambda g: g / heads, head)
+    return jax.tree.map(lambda g: g / max(rows, 1), summed), head
+
+  def joint_head_rows(self, workers):
+    """How many joint rows train the head."""
+    last = self.last_trained(len(workers))
+    return len(last) if self.m.settings.head_rows == 'all' else sum(last == workers[-1])
+
+  def last_trained(self, live):
+    """The last worker that each joint row trains."""
+    joint, widths = self.m.problem.batch - self.own_rows, self.widths(live)
+    nested = round(self.m.settings.nested * joint)
+    turn = [widths[(i + self.t) % len(widths)] for i in range(nested)]
+    return np.array(turn + [live] * (joint - nested)) - 1
+
+  def widths(self, live):
+    """How many workers a nested row trains."""
+    return [n for n in (1, 2, 4, 8, 16) if n < live] + [live]
+
+  def rate_factor(self, name, k):
+    """The rows that train a component, over those that train one of worker 0's."""
+    s, batch = self.m.settings, self.m.problem.batch
+    if s.feeding != 'split':
+      return 1.0
+    live = sum(any(self.live(n, j) for n in SHAPES) for j in range(s.r_max))
+    own, joint = self.own_rows / live, batch - self.own_rows
+    widths = self.widths(live)
+    reached = sum(width > k for width in widths) / len(widths)
+    part = 0.0 if k >= self.rank[name] else 1 - s.nested + s.nested * reached
+    return (own + part * joint) / (own + joint)
 
   def step_head(self, grad, weight):
     o = self.m.problem.head_optimizer

@@ -11,6 +11,7 @@ from adapad_jax.lowrank import (
   Deployed,
   LowRank,
   Packing,
+  init_packed,
   init_updates,
 )
 
@@ -83,6 +84,9 @@ def test_a_module_starts_as_its_place_among_all_says(how):
     alone = INITIALIZERS[how](jax.random.fold_in(key, m), (3, i))
     np.testing.assert_allclose(found[name].a_RI, alone, rtol=1e-6, atol=1e-7)
     assert found[name].b_RO.shape == (3, o) and not found[name].b_RO.any()
+  packing = Packing.of(shapes)
+  packed = jax.jit(lambda key: init_packed(key, packing, 3, how))(key)
+  np.testing.assert_array_equal(packed, packing.pack(found))
 
 
 @pytest.mark.parametrize('how', ['kaiming', 'gaussian', 'orthonormal'])

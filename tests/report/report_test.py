@@ -106,6 +106,7 @@ def test_the_page_says_what_the_result_says(page, workdir):
   result = json.loads((workdir / 'result.json').read_text())
   assert f'{result["best"]["metrics"]["accuracy"]:.4f}' in text
   assert 'optimizer.learning_rate' in text and result['command'] in text
+  assert f'{result["curve"]["aurac"]:.4f} on average over log2 of the rank' in text
   for grant in result['grants']:
     row = f'{grant["round"]}\n{grant["module"]}\n{grant["component"]}\n'
     assert row in re.sub(r'\n+', '\n', text)

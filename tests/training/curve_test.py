@@ -71,6 +71,22 @@ def test_every_prefix_is_scored_on_all_rows_of_a_small_split(run):
   assert counted.batches == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+  'values, wanted',
+  [
+    ([0.1, 0.5, 0.7], 0.6),
+    # 1 to 2 and 2 to 4 components are as wide on a logarithmic axis.
+    ([0.1, 0.0, 0.8, None, 0.4], 0.5),
+    ([None, 0.3, 0.5, 0.5, 0.5], 0.45),
+    ([0.1, None, 0.8], None),
+    ([0.1, 0.5], None),
+    ([], None),
+  ],
+)
+def test_the_mean_over_ranks_is_a_trapezoid_over_their_logarithm(values, wanted):
+  assert curve.aurac(values) == (wanted and pytest.approx(wanted))
+
+
 def test_what_is_known_of_the_whole_update_is_not_scored_again(run):
   whole = Counted(run)()
   counted = Counted(run)

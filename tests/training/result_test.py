@@ -38,5 +38,5 @@ def test_the_curve_is_shown_from_its_first_point_with_the_rows_it_is_on():
   )
   curve = {'rows': 1024, 'rows_in_all': 9815}
   lines = shown(prefixes=[None, 0.625, None], curve=curve)
-  title = first + '1, 2 components (on 1,024 of 9,815 rows):'
+  title = first + '1, 2 components (on 1,024 of the 9,815 rows that the table is of):'
   assert lines[lines.index(title) + 1] == '  0.6250  -'
