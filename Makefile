@@ -13,6 +13,8 @@ VENV ?= .venv
 NEWEST ?= .venv-newest
 WORKDIR ?= runs/quickstart
 WORKERS ?= 2
+# A file goes to one worker as a whole, so that what its tests share is made once.
+PYTEST := python -m pytest -n $(WORKERS) --dist loadfile
 TESTS ?= tests
 BIN := $(VENV)/bin
 
@@ -22,12 +24,12 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m adapad_jax.main --config=configs/glue.py:quickstart --workdir=$(WORKDIR)
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/$(PYTEST)
 
 test-newest:
 	$(MAKE) VENV=$(NEWEST) $(NEWEST)/installed-dev
 	$(NEWEST)/bin/pip install --upgrade --upgrade-strategy eager -r requirements.txt -r requirements-dev.txt
-	$(NEWEST)/bin/python -m pytest -n $(WORKERS) $(TESTS)
+	$(NEWEST)/bin/$(PYTEST) $(TESTS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -121,7 +121,7 @@ def _call(path: pathlib.Path, function: Callable[[], Any]) -> Any:
 
 def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
   """The field that a path leads to; refuses no field, and a text that is no value."""
-  value, where = config, 'config'
+  value, where, kind = config, 'config', ConfigDict
   for name in dotted.split('.'):
     if not isinstance(value, ConfigDict):
       raise ValueError(f'{where} is a value, not a group of fields: there is no {name}')
@@ -130,18 +130,21 @@ def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
         f'unknown field {where}.{name}{_elsewhere(config, name)}'
         f'{did_you_mean(name, list(value))}'
       )
+    # Of a field that nothing is in yet, the type that it takes.
+    kind = value.get_type(name)
     value, where = value[name], f'{where}.{name}'
   if isinstance(value, ConfigDict) and not (text or '').startswith('{'):
     raise ValueError(
       f'{where} is a group of fields, set one of them: --{where}.FIELD=VALUE; choose'
       f' from {sorted(value)}'
     )
-  if text is not None and type(value) in _READERS:
+  if text is not None and kind in _READERS:
     try:
-      _READERS[type(value)].parse(text)
+      _READERS[kind].parse(text)
     except ValueError as error:
-      kind = type(value).__name__
-      raise ValueError(f'{where} must be of type {kind}, got {text!r}') from error
+      raise ValueError(
+        f'{where} must be of type {kind.__name__}, got {text!r}'
+      ) from error
   return value
 
 

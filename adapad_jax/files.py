@@ -29,6 +29,12 @@ def write_atomically(path: str | pathlib.Path, write: Callable[[TextIO], None]) 
         partial.unlink(missing_ok=True)
 
 
+def user_cache() -> pathlib.Path:
+  """Where everything lies that this package keeps between starts."""
+  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(root) / 'adapad_jax'
+
+
 def write_json(path: str | pathlib.Path, value: Any) -> None:
   """Writes indented JSON; numbers that are not finite become null."""
   text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)

@@ -4,16 +4,30 @@ python -m adapad_jax.main --config=configs/glue.py:quickstart
 """
 
 # ruff: noqa: E402
-from adapad_jax import freed_memory, interrupt
+import atexit
+import gc
+import sys
+
+from adapad_jax import freed_memory, interrupt, left_out
 
 if __name__ == '__main__':
   freed_memory.start_again('adapad_jax.main')
   # Before the other imports, in the middle of which Ctrl-C would show a traceback.
   interrupt.leave_on_interrupt()
+  # What is imported and traced stays: looking through it for garbage again and again,
+  # as after every 700 new objects, takes a tenth of a start. So it is left until there
+  # are more objects than a start makes, and done as after every 50,000 from there on.
+  gc.set_threshold(1_000_000)
+  gc.callbacks.append(lambda phase, info: gc.set_threshold(50_000))
+  # Nor when all else is done in the end, which would take as long as importing jax.
+  atexit.register(gc.freeze)
+  # flax brings IPython in where it is installed, for notebooks, which this is not;
+  # others torch, for seconds, which nothing here uses.
+  left_out.leave_out('IPython', of=['flax.nnx'])
+  left_out.leave_out('torch', of=['transformers', 'tensorboardX'])
 
 import os
 import pathlib
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags

@@ -2,11 +2,14 @@
 
 import dataclasses
 import difflib
+import types
+import typing
+from typing import Any
 
 import ml_collections
 
 from adapad_jax.methods import METHODS
-from adapad_jax.settings import as_dict
+from adapad_jax.settings import as_dict, hints_of
 from adapad_jax.training.config import FinetuneConfig
 
 # all-MiniLM-L6-v2, 6 layers of 384, from a Python package: needs no hub.
@@ -69,8 +72,15 @@ def defaults() -> ml_collections.ConfigDict:
 def _group(settings: object) -> ml_collections.ConfigDict:
   """A config group; optional fields become typed placeholders, lists tuples."""
   group = ml_collections.ConfigDict()
+  hints = hints_of(type(settings))
   for name, value in as_dict(settings).items():
     if value is None:
-      value = ml_collections.config_dict.placeholder(float)
+      value = ml_collections.config_dict.placeholder(_kind(hints[name]))
     group[name] = tuple(value) if isinstance(value, list) else value
   return group
+
+
+def _kind(hint: Any) -> type:
+  """float for `Annotated[float, ...] | None`, bool for `bool | None`."""
+  kind = next(one for one in typing.get_args(hint) if one is not types.NoneType)
+  return typing.get_args(kind)[0] if typing.get_args(kind) else kind

@@ -19,3 +19,18 @@ def test_without_one_programs_lie_in_the_users_cache(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'adapad_jax/xla')
   finally:
     jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_small_programs_are_kept_too_unless_the_user_says_else(monkeypatch):
+  name, config = 'jax_persistent_cache_min_compile_time_secs', jax.config
+  before = getattr(config, name)
+  try:
+    for given, kept in (('', 0.0), ('0.5', 0.5)):
+      config.update(name, 0.5)
+      monkeypatch.delenv(name.upper(), raising=False)
+      if given:
+        monkeypatch.setenv(name.upper(), given)
+      keep_compiled()
+      assert getattr(config, name) == kept
+  finally:
+    config.update(name, before)

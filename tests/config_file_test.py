@@ -59,6 +59,7 @@ FIELDS = {
   '--config.train.batch=1.5': "config.train.batch must be of type int, got '1.5'",
   '--config.train.epochs=few': "config.train.epochs must be of type float, got 'few'",
   '--config.model.scan=maybe': "config.model.scan must be of type bool, got 'maybe'",
+  '--config.model.head_dropout=no': "head_dropout must be of type float, got 'no'",
   '--config.full.x=1': r'config.full.x; choose from \[\]',
 }
 

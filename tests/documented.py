@@ -3,7 +3,8 @@
 python -m tests.documented check < COMMANDS.json
 
 imports the program once and then forks a child for every command, because flags can
-be parsed once in a process. Prints what was wrong with each, '' if nothing.
+be parsed once in a process. Prints what was wrong with each, '' if nothing. `execute`
+in place of `check` runs them, as `refuse` does with those that end before the work.
 """
 
 import dataclasses
@@ -14,11 +15,19 @@ import pathlib
 import pkgutil
 import re
 import shlex
+import subprocess
 import sys
 import traceback
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCHERS = ('srun',)
+# Imported by nearly every mode that runs, for seconds.
+SHARED_IMPORTS = (
+  'orbax.checkpoint',
+  'sklearn.metrics',
+  'tensorboardX',
+  'transformers.models.auto.tokenization_auto',
+)
 SHELLS = ('sh', 'bash', 'shell', 'console')
 # What a line of a shell starts with, outside blocks that say that they are shell.
 LOOKS_LIKE_SHELL = re.compile(
@@ -87,6 +96,21 @@ def words_of(line):
   return tuple(words)
 
 
+def ask(job, many_flags, folder):
+  """What a process that is started in a folder has to say of each command."""
+  done = subprocess.run(
+    [sys.executable, '-W', 'ignore', '-m', 'tests.documented', job],
+    input=json.dumps(many_flags),
+    capture_output=True,
+    text=True,
+    timeout=600,
+    cwd=folder,
+    env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'},
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
 def check(flags):
   """Parses flags and reads the config that they mean; touches no data."""
   from adapad_jax import main
@@ -150,13 +174,17 @@ def in_child(job, flags):
 
 
 def main():
-  job = {'check': check, 'execute': execute}[sys.argv[1]]
+  name = sys.argv[1]
+  job = {'check': check, 'execute': execute, 'refuse': execute}[name]
   # All that children need is imported before they fork; no device is.
   import configs.glue  # noqa: F401
   from adapad_jax import commands
 
   for found in pkgutil.iter_modules(commands.__path__, 'adapad_jax.commands.'):
     importlib.import_module(found.name)
+  if name == 'execute':
+    for library in SHARED_IMPORTS:
+      importlib.import_module(library)
   print(json.dumps([in_child(job, flags) for flags in json.load(sys.stdin)]))
 
 

@@ -4,40 +4,21 @@ import contextlib
 import importlib
 import importlib.util
 import io
-import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 
 import pytest
 
 from experiments import harness
 from tests import tiny
-from tests.documented import ROOT, Command, commands, words_of
+from tests.documented import ROOT, Command, ask, commands, words_of
 
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted(ROOT.glob('docs/*.md'))]
 PAGES += [ROOT / 'experiments/README.md', *sorted(ROOT.glob('experiments/*/*.md'))]
 COMMANDS = [command for page in PAGES for command in commands(page)]
 MAIN = ('python', '-m', 'adapad_jax.main')
-
-
-def ask(job, many_flags, folder):
-  """What `documented.py` has to say of each."""
-  done = subprocess.run(
-    [sys.executable, '-W', 'ignore', '-m', 'tests.documented', job],
-    input=json.dumps(many_flags),
-    capture_output=True,
-    text=True,
-    timeout=600,
-    cwd=folder,
-    env=os.environ | {'PYTHONPATH': str(ROOT), 'JAX_NUM_CPU_DEVICES': '1'},
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads(done.stdout.splitlines()[-1])
 
 
 def is_main(command):

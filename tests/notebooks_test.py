@@ -93,6 +93,8 @@ def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
   lines = [f'{name} = {value!r}' for name, value in TINY[path.stem].items()]
   notebook.cells[parameters(notebook)].source = '\n'.join(lines)
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
+  if path.stem in WITH_MINILM:  # It takes longer to run than to optimise.
+    monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '0')
   # The runner's own process, not the notebook's.
   monkeypatch.setenv('PYDEVD_DISABLE_FILE_VALIDATION', '1')
   resources = {'metadata': {'path': str(tmp_path)}}

@@ -175,7 +175,8 @@ def test_what_a_field_takes_is_described_for_tables():
   assert said(TrainConfig, 'buckets') == 'list: whole number >= 1'
   assert said(ModelConfig, 'head_dropout') == 'number in [0, 1), or None'
   assert said(ModelConfig, 'dtype') == "'float32', 'bfloat16'"
-  assert said(ModelConfig, 'scan') == 'True, False'
+  assert said(ModelConfig, 'remat') == 'True, False'
+  assert said(ModelConfig, 'scan') == 'True, False, or None'
   assert said(ModelConfig, 'source') == 'text, not blank'
 
 

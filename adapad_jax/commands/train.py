@@ -11,11 +11,15 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
-from adapad_jax.training.claim import make_record, read_workdir, require_same_run
+from adapad_jax.training.claim import (
+  as_begun,
+  make_record,
+  read_workdir,
+  require_same_run,
+)
 from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.fits import fits
-from adapad_jax.training.memory import estimate
 from adapad_jax.training.plan import make_plan
 from adapad_jax.training.record import (
   read_record,
@@ -52,15 +56,14 @@ def _finetune(request: Request) -> None:
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:
-    there = request.workdir
+    there = request.workdir and at(request.workdir)
+    config = as_begun(there, config) if there else config
     commits = begun_with(there) if there else LATEST
     plan = make_plan(config, commits=commits, needs_weights=False)
     say(dry_run(plan))
     say(fits(plan))
     if not (config.model.random_weights or plan.outlined.source.has_weights()):
       say(f'note: {plan.outlined.source} holds no weights, which training needs')
-    say('compiling the round and the evaluation, to estimate the memory they take ...')
-    say(str(estimate(plan)))
     return
   workdir = at(request.workdir or default_workdir(config))
   require_usable(workdir)

@@ -5,14 +5,15 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import huggingface_hub
 import huggingface_hub.constants
-from huggingface_hub import errors
-from huggingface_hub.utils import httpx
 
 from adapad_jax.hub.repository import Repository
+
+if TYPE_CHECKING:
+  from huggingface_hub.errors import HfHubHTTPError
 
 T = TypeVar('T')
 
@@ -81,6 +82,10 @@ def call(action: Callable[[], T], repository: Repository, tries: int = 4) -> T:
 
 def read(error: BaseException, repository: Repository) -> Fault:
   """What an exception of the hub's library means."""
+  # Here, because they bring what speaks to servers in, which most starts do without.
+  from huggingface_hub import errors
+  from huggingface_hub.utils import httpx
+
   # The library says 'not in the cache' where it could not ask, and 'error while
   # uploading'; why is the cause.
   wrapped = errors.LocalEntryNotFoundError, RuntimeError
@@ -105,8 +110,10 @@ def read(error: BaseException, repository: Repository) -> Fault:
   return Fault(f'{type(error).__name__}: {one_line(error)}', passing=True)
 
 
-def _answered(error: errors.HfHubHTTPError, repository: Repository) -> Fault:
+def _answered(error: 'HfHubHTTPError', repository: Repository) -> Fault:
   """What the hub meant by an answer that is an error."""
+  from huggingface_hub import errors
+
   code, said = error.response.status_code, one_line(error.server_message or '')
   if isinstance(error, errors.GatedRepoError):
     return Fault(_gated(repository))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import TypeVar
 
 import huggingface_hub
-from huggingface_hub import constants, utils
+from huggingface_hub import constants
 
 from adapad_jax.hub import cache, faults
 from adapad_jax.hub.faults import HubError
@@ -92,6 +92,8 @@ class Snapshot:
 @contextlib.contextmanager
 def _bar(size: int | None) -> Iterator[None]:
   """Shows no progress of a small file: a line each would bury everything else."""
+  from huggingface_hub import utils
+
   if utils.are_progress_bars_disabled() or size is None or size >= _LARGE:
     yield
     return

@@ -3,6 +3,7 @@
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family
 from adapad_jax.models.head import Head
+from adapad_jax.models.kept_tokenizer import kept_tokenizer
 from adapad_jax.models.loading import (
   DTYPES,
   WEIGHTS,
@@ -36,6 +37,7 @@ __all__ = [
   'find',
   'forgetful',
   'gather_on_use',
+  'kept_tokenizer',
   'load',
   'load_tokenizer',
   'max_length',

@@ -4,14 +4,15 @@ Axis letters as in `layers`.
 """
 
 import functools
+import types
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.models import splash
 from adapad_jax.models.layers import dropout
 from adapad_jax.models.masks import Mask
+from adapad_jax.models.products import gradient_dtype, wide_einsum
 
 
 def attention(
@@ -53,15 +54,41 @@ def attention(
   )
   # The heads of a group share keys, so they are rows of one product.
   q_BGLH = q_BNLH.reshape(batch, groups, -1, size)
-  scores_BGLM = jnp.einsum(
-    'BGLH,BGMH->BGLM', q_BGLH, k_BGMH, preferred_element_type=jnp.float32
-  )
+  scores_BGLM = wide_einsum('BGLH,BGMH->BGLM', q_BGLH, k_BGMH)
   scores_BNLM = scores_BGLM.reshape(batch, heads, length, -1) + mask.dense(length)
-  probs_BNLM = jax.nn.softmax(scores_BNLM, axis=-1).astype(v_BMGH.dtype)
+  if gradient_dtype(v_BMGH.dtype) == jnp.float32:
+    probs_BNLM = jax.nn.softmax(scores_BNLM, axis=-1).astype(v_BMGH.dtype)
+  else:
+    probs_BNLM = _narrow_softmax(scores_BNLM, v_BMGH.dtype)
   probs_BNLM = dropout(probs_BNLM, keys_B, rate, site)
   probs_BGLM = probs_BNLM.reshape(scores_BGLM.shape)
   out_BGLH = jnp.einsum('BGLM,BGMH->BGLH', probs_BGLM, v_BGMH)
   return out_BGLH.reshape(q_BNLH.shape).transpose(0, 2, 1, 3)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _narrow_softmax(scores: jax.Array, dtype: Any) -> jax.Array:
+  """Softmax over the last axis, computed in float32 and rounded.
+
+  The backward pass keeps the rounded probabilities and no more.
+  """
+  return jax.nn.softmax(scores, axis=-1).astype(dtype)
+
+
+def _softmax_forward(scores: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+  probs = _narrow_softmax(scores, dtype)
+  return probs, probs
+
+
+def _softmax_backward(
+  dtype: Any, probs: jax.Array, dprobs: jax.Array
+) -> tuple[jax.Array]:
+  wide, dwide = probs.astype(jnp.float32), dprobs.astype(jnp.float32)
+  along = jnp.sum(wide * dwide, axis=-1, keepdims=True)
+  return (wide * (dwide - along),)
+
+
+_narrow_softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 def _fused_attention(
@@ -84,7 +111,7 @@ def _fused_attention(
     *_device(), q_BLNH.dtype, lengths=(length, keys), size=q_BLNH.shape[3], mask=mask
   )
   if chosen == 'splash':
-    return splash.attend(q_BLNH, k_BMGH, v_BMGH, mask, scale)
+    return _splash().attend(q_BLNH, k_BMGH, v_BMGH, mask, scale)
   if _is_dense(mask):
     seen = mask.dense(length) >= 0
     seen = jnp.broadcast_to(seen, (*seen.shape[:2], length, keys))
@@ -106,6 +133,13 @@ def _is_dense(mask: Mask) -> bool:
   """
   ahead = mask.reach is not None and mask.reach[1] > 0
   return mask.bias is not None or mask.segments_BL is not None or ahead
+
+
+def _splash() -> types.ModuleType:
+  """The kernel of a TPU, the one place where pallas is needed, which imports slowly."""
+  from adapad_jax.models import splash
+
+  return splash
 
 
 def _device() -> tuple[str, float]:
@@ -136,7 +170,7 @@ def implementation(
     size: features of one head.
     mask: who sees whom.
   """
-  if backend == 'tpu' and mask.bias is None and splash.fits(lengths, size):
+  if backend == 'tpu' and mask.bias is None and _splash().fits(lengths, size):
     return 'splash'
   fits = size % 8 == 0 and size <= (256 if capability >= 9 else 128)
   fits = (

@@ -210,7 +210,8 @@ class Encoder(nnx.Module):
       convolve = lambda: self.conv(x_BLD, y_BLD, keys_B)
       return jax.lax.cond(index == 0, convolve, lambda: y_BLD)
 
-    return stack.run_blocks(self.layer, step, x_BLD, remat=self.remat)
+    alike = self.config.conv_kernel_size == 0
+    return stack.run_blocks(self.layer, step, x_BLD, remat=self.remat, alike=alike)
 
   def _relative(self, length: int) -> jax.Array | None:
     """One embedding per distance from 1 - L up to L - 1, or None without any."""

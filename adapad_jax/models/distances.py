@@ -3,11 +3,14 @@
 Axis letters as in `layers`; R counts the 2 L - 1 distances from 1 - L up to L - 1.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from adapad_jax.models.products import einsum_gradients, gradient_dtype
 from adapad_jax.models.quantised import Linear
 
 
@@ -52,23 +55,44 @@ def project(linear: nnx.Module, table_RD: jax.Array, batch: int) -> jax.Array:
   return linear(jnp.broadcast_to(table_RD, (batch, *table_RD.shape)))
 
 
+@jax.custom_vjp
 def scores(x_BLNH: jax.Array, table: jax.Array) -> jax.Array:
   """Scores (B, N, L, L) of x against the distances, aligned with positions.
 
-  out[b, n, i, j] = x[b, i, n] . table[b, j - i + L - 1, n], in float32.
+  out[b, n, i, j] = x[b, i, n] . table[b, j - i + L - 1, n], in float32. Their gradient
+  is shifted back and multiplied in `gradient_dtype`.
 
   Args:
     x_BLNH: queries or keys.
-    table: (B, R, N, H) or (1, R, N, H), in order of rising j - i.
+    table: (B, R, N, H) or (1, R, N, H), in order of rising j - i; of the same dtype.
   """
-  wide = jnp.float32
+  spec, table = _spec(table)
+  return skew(jnp.einsum(spec, x_BLNH, table, preferred_element_type=jnp.float32))
+
+
+def _spec(table: jax.Array) -> tuple[str, jax.Array]:
+  """The product with a table, which is of each row or of all of them."""
   if table.shape[0] == 1:
-    aligned = jnp.einsum(
-      'BLNH,RNH->BNLR', x_BLNH, table[0], preferred_element_type=wide
-    )
-  else:
-    aligned = jnp.einsum('BLNH,BRNH->BNLR', x_BLNH, table, preferred_element_type=wide)
-  return skew(aligned)
+    return 'BLNH,RNH->BNLR', table[0]
+  return 'BLNH,BRNH->BNLR', table
+
+
+def _scores_forward(x_BLNH: jax.Array, table: jax.Array) -> tuple[jax.Array, Any]:
+  return scores(x_BLNH, table), (x_BLNH, table)
+
+
+def _scores_backward(saved: Any, dy_BNLL: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x_BLNH, table = saved
+  spec, rows = _spec(table)
+  shape = (*dy_BNLL.shape[:-1], table.shape[1])
+  dtype = gradient_dtype(x_BLNH.dtype)
+  back = jax.linear_transpose(skew, jax.ShapeDtypeStruct(shape, dtype))
+  [dz_BNLR] = back(dy_BNLL.astype(dtype))
+  dx_BLNH, drows = einsum_gradients(spec, x_BLNH, rows, dz_BNLR)
+  return dx_BLNH, drows.reshape(table.shape)
+
+
+scores.defvjp(_scores_forward, _scores_backward)
 
 
 def skew(x_BNLR: jax.Array) -> jax.Array:

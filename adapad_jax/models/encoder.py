@@ -202,7 +202,8 @@ class Encoder(nnx.Module):
     mask = masks.of_keys(mask_BL) if front is None else Mask(lengths_B=front.lengths_B)
     step = lambda layer, x_BLD, index: layer(x_BLD, mask, keys_B, index)
     x_BLD = x_BLD if front is None else front(x_BLD)
-    x_BLD = stack.run_blocks(self.layer, step, x_BLD, remat=self.runtime.remat)
+    remat = self.runtime.remat
+    x_BLD = stack.run_blocks(self.layer, step, x_BLD, remat=remat, alike=True)
     return x_BLD if front is None else front.back(x_BLD)
 
 

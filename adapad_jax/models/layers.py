@@ -6,12 +6,13 @@ V vocabulary, C classes.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from adapad_jax.models.products import dense_dot_general
+from adapad_jax.models.products import dense_dot_general, gradient_dtype
 
 
 @jax.custom_vjp
@@ -128,10 +129,7 @@ class LayerNorm(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalises the last axis; keeps the dtype."""
-    wide = x.astype(jnp.float32)
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    y = centred * jax.lax.rsqrt(variance + self.eps)
+    y = _standardised(x, self.eps)
     y = _rows(self.scale, y) * y
     return (y if self.bias is None else y + _rows(self.bias, y)).astype(x.dtype)
 
@@ -162,11 +160,55 @@ class ExcessRMSNorm(nnx.Module):
     return ((1.0 + _rows(self.excess, y)) * y).astype(x.dtype)
 
 
-def _over_rms(x: jax.Array, eps: float) -> jax.Array:
-  """x / sqrt(mean(x^2) + eps) over the last axis, in float32."""
+def _standardised_forward(x: jax.Array, eps: float) -> tuple[jax.Array, Any]:
+  wide = x.astype(jnp.float32)
+  mean = jnp.mean(wide, axis=-1, keepdims=True)
+  centred = wide - mean
+  variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+  rate = jax.lax.rsqrt(variance + eps)
+  return centred * rate, (x, mean, rate)
+
+
+def _standardised_backward(eps: float, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
+  x, mean, rate = saved
+  y = (x.astype(jnp.float32) - mean) * rate
+  along = jnp.mean(dy * y, axis=-1, keepdims=True)
+  dx = rate * (dy - jnp.mean(dy, axis=-1, keepdims=True) - y * along)
+  return (dx.astype(x.dtype),)
+
+
+def _over_rms_forward(x: jax.Array, eps: float) -> tuple[jax.Array, Any]:
   wide = x.astype(jnp.float32)
   power = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-  return wide * jax.lax.rsqrt(power + eps)
+  rate = jax.lax.rsqrt(power + eps)
+  return wide * rate, (x, rate)
+
+
+def _over_rms_backward(eps: float, saved: Any, dy: jax.Array) -> tuple[jax.Array]:
+  x, rate = saved
+  y = x.astype(jnp.float32) * rate
+  dx = rate * (dy - y * jnp.mean(dy * y, axis=-1, keepdims=True))
+  return (dx.astype(x.dtype),)
+
+
+def _keeping(forward: Any, backward: Any) -> Callable[[jax.Array, float], jax.Array]:
+  """The (x, eps) -> y of `forward`, with `backward` where `gradient_dtype` is narrow.
+
+  It then keeps x as it came and a number or two a row, where JAX would keep float32
+  arrays of the size of x, which a scanned layer has to copy as well. Of a float32 x
+  there is nothing to win.
+  """
+  plain = lambda x, eps: forward(x, eps)[0]
+  kept = jax.custom_vjp(plain, nondiff_argnums=(1,))
+  kept.defvjp(forward, backward)
+  is_wide = lambda x: gradient_dtype(x.dtype) == jnp.float32
+  return lambda x, eps: (plain if is_wide(x) else kept)(x, eps)
+
+
+# (x - mean(x)) / sqrt(var(x) + eps), and x / sqrt(mean(x^2) + eps), over the last axis
+# and in float32.
+_standardised = _keeping(_standardised_forward, _standardised_backward)
+_over_rms = _keeping(_over_rms_forward, _over_rms_backward)
 
 
 def _rows(param: nnx.Param, like: jax.Array) -> jax.Array:

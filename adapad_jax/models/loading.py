@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.files import read_json
-from adapad_jax.models import checkpoint_files, quantised, sources, weights
+from adapad_jax.models import checkpoint_files, quantised, sources, stack, weights
 from adapad_jax.models.families import family_of
 from adapad_jax.models.family import Family, Runtime
 from adapad_jax.models.head import Head
@@ -38,6 +38,7 @@ class Pretrained:
     head_modules: paths of the modules that are trained with the adapters.
     targets: short name -> regex that matches the whole path of its linear layers.
     initialised: torch names of the tensors that were drawn, not read.
+    scan: whether its layers run as one scanned layer.
   """
 
   model: nnx.Module
@@ -49,6 +50,7 @@ class Pretrained:
   head_modules: tuple[str, ...]
   targets: Mapping[str, str]
   initialised: tuple[str, ...]
+  scan: bool
 
   @property
   def source_dir(self) -> pathlib.Path:
@@ -76,7 +78,7 @@ def outline(
   weights: str = '',
   hidden_dropout: float | None = None,
   attention_dropout: float | None = None,
-  scan: bool = False,
+  scan: bool | None = False,
   remat: bool = False,
   fused: bool = False,
 ) -> Pretrained:
@@ -94,7 +96,8 @@ def outline(
       they are widened to dtype where they are used. '' holds them in dtype.
     hidden_dropout: replaces the model's own rate, None keeps it.
     attention_dropout: likewise for the attention probabilities.
-    scan: run the layers as one scanned layer.
+    scan: run the layers as one scanned layer; None leaves it to `stack.is_scanned`
+      for JAX's default device.
     remat: recompute each layer in the backward pass.
     fused: leave attention to `jax.nn.dot_product_attention`, except where dropout
       acts on its probabilities.
@@ -114,9 +117,13 @@ def outline(
     raise ValueError(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
     )
-  runtime = Runtime(DTYPES[dtype], scan, remat, fused)
   with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
+    if scan is None:
+      # A family of one's own may count its layers in another way.
+      layers = getattr(config, 'num_hidden_layers', 0)
+      scan = stack.is_scanned(jax.default_backend(), layers)
+    runtime = Runtime(DTYPES[dtype], scan, remat, fused)
     whole = (*family.head_modules(head), *_WHOLE)
 
     def build() -> nnx.Module:
@@ -134,6 +141,7 @@ def outline(
     head_modules=family.head_modules(head),
     targets=family.targets,
     initialised=(),
+    scan=scan,
   )
 
 

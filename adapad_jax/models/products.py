@@ -7,6 +7,7 @@ float32 here and round it, which is what a bfloat16 result means anyway. A float
 cotangent would widen the weights just so, on any device, and is rounded too.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,46 @@ def _token_backward(saved: Any, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 token_product.defvjp(_token_forward, _token_backward)
+
+
+def gradient_dtype(dtype: Any) -> Any:
+  """The dtype in which the gradient of a float32 result goes on.
+
+  That of the operands, which halves the bytes of bfloat16; but float32 on a CPU, which
+  has to widen it again and was slower for it.
+  """
+  return jnp.float32 if jax.default_backend() == 'cpu' else dtype
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def wide_einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  """einsum(spec, x, y) in float32 of arrays of one dtype.
+
+  The gradient of the result goes on in `gradient_dtype`.
+  """
+  return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
+
+
+def _einsum_forward(spec: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any]:
+  return wide_einsum(spec, x, y), (x, y)
+
+
+def _einsum_backward(spec: str, saved: Any, dz: jax.Array) -> Any:
+  return einsum_gradients(spec, *saved, dz)
+
+
+wide_einsum.defvjp(_einsum_forward, _einsum_backward)
+
+
+def einsum_gradients(
+  spec: str, x: jax.Array, y: jax.Array, dz: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Gradients of `wide_einsum`, of which dz is the result's."""
+  dtype = gradient_dtype(x.dtype)
+  product = functools.partial(jnp.einsum, spec, preferred_element_type=dtype)
+  # As JAX transposes it: an einsum of one's own may lie in memory so that XLA's CPU
+  # compiler has no fast product for it.
+  return jax.vjp(product, x, y)[1](dz.astype(dtype))
 
 
 def _wide(

@@ -5,9 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 STACKED = 'stacked'  # the attribute in the path of a leaf with a layer axis
+# Layers from which on an accelerator scans them if it may choose.
+_MANY = 12
 
 
 class Stacked(nnx.Module):
@@ -25,6 +28,21 @@ class Stacked(nnx.Module):
 Blocks = nnx.List | Stacked
 
 
+def is_scanned(platform: str, layers: int) -> bool:
+  """Whether layers are scanned where nobody has said so.
+
+  A program that writes out every layer grows with their number, and so does the time to
+  compile it; one with a scanned layer does not. That counts on a GPU or TPU, where a
+  step is short beside its compilation. On the CPU layers are written out: XLA's loop
+  there copies what it keeps for the backward pass.
+
+  Args:
+    platform: as JAX names it: 'cpu', 'gpu', 'tpu'.
+    layers: how many are equal.
+  """
+  return platform != 'cpu' and layers >= _MANY
+
+
 def make_blocks(make: Callable[[], nnx.Module], size: int, scan: bool) -> Blocks:
   """`size` blocks, to be filled with weights, for `run_blocks`."""
   if scan:
@@ -38,23 +56,32 @@ def run_blocks(
   x: jax.Array,
   *,
   remat: bool = False,
+  alike: bool = False,
 ) -> jax.Array:
   """Threads x through step(block, x, index) for every block in order.
 
   Args:
     blocks: from `make_blocks`.
     step: pure function; what it closes over is shared by all blocks. The index is a
-      number, traced where the blocks are scanned.
+      number, traced where the blocks are scanned or alike.
     x: what the first block receives; shape and dtype stay the same.
     remat: keep only each block's input for the backward pass.
+    alike: whether the index makes no difference to what a step is made of, only to
+      numbers in it, such as those of its noise.
   """
   if isinstance(blocks, Stacked):
     step = jax.checkpoint(step) if remat else step
     body = lambda x, item: (step(item[0], x, item[1]), None)
     return jax.lax.scan(body, x, (blocks.stacked, jnp.arange(blocks.size)))[0]
-  step = jax.checkpoint(step, static_argnums=2) if remat else step
+  # What stands where an update does may be a function that notes what it is given.
+  alike = alike and all(map(_is_array, jax.tree.leaves(list(blocks))))
+  static = () if alike else 2
+  step = jax.checkpoint(step, static_argnums=static) if remat else step
+  # Compiled into the program around it as if it were written there; but blocks that are
+  # alike are traced, differentiated and lowered once, not each anew.
+  step = jax.jit(step) if alike else step
   for index, block in enumerate(blocks):
-    x = step(block, x, index)
+    x = step(block, x, np.int32(index) if alike else index)
   return x
 
 
@@ -68,3 +95,7 @@ def unrolled_paths(path: Sequence[str], shape: Sequence[int]) -> list[str]:
   if STACKED not in path:
     return [dotted]
   return [dotted.replace(f'.{STACKED}.', f'.{i}.') for i in range(shape[0])]
+
+
+def _is_array(leaf: object) -> bool:
+  return isinstance(leaf, jax.Array | np.ndarray)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adapad_jax.models.head import Head
-from adapad_jax.tasks import glue, own_data, rotten_tomatoes, text_task
+from adapad_jax.tasks import collector, glue, own_data, rotten_tomatoes, text_task
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
 from adapad_jax.tasks.predictions import writable_kind
@@ -26,6 +26,7 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
 }
 
 
+@collector.paused()
 def load_task(
   config: DataConfig,
   tokenizer: Any,

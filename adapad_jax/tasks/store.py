@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from adapad_jax.files import user_cache
+
 _ABOUT = 'about.json'
 
 # Types of numbers by the name of an array.
@@ -96,7 +98,7 @@ def kept(cache: str, key: dict[str, Any], kinds: Kinds, make: Make) -> Kept:
     root.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix=f'{folder.name}.partial-', dir=root))
   except OSError as error:
-    wrong = f'tokenised rows cannot be kept in {root} ({error})'
+    wrong = f'rows cannot be kept in {root} ({error})'
     if cache:
       raise ValueError(f'{wrong}; name another folder with data.cache') from error
     logging.getLogger(__name__).warning('%s; data.cache names another folder', wrong)
@@ -157,8 +159,5 @@ def _publish(partial: pathlib.Path, folder: pathlib.Path, kinds: Kinds) -> None:
 
 
 def cache_root(setting: str) -> pathlib.Path:
-  """Where tokenised rows are kept: as set, or in the user's cache."""
-  if setting:
-    return pathlib.Path(setting).expanduser()
-  root = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(root) / 'adapad_jax' / 'tokens'
+  """Where rows are kept: as set, or in the user's cache."""
+  return pathlib.Path(setting).expanduser() if setting else user_cache() / 'tokens'

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from adapad_jax.models.head import Head
+from adapad_jax.tasks import collector
 from adapad_jax.tasks.facts import Baseline, Facts
 from adapad_jax.tasks.ragged import Ragged, take
 
@@ -89,7 +90,8 @@ class Splits(Mapping[str, Split]):
       raise ValueError(
         f'unknown split {name!r}; this task has {sorted(self._makers)}{hint}'
       )
-    return self._makers[name]()
+    with collector.paused():
+      return self._makers[name]()
 
   def __contains__(self, name: object) -> bool:
     return name in self._makers

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from adapad_jax.models.kept_tokenizer import as_json
 from adapad_jax.tasks.counter import RowCounter
 from adapad_jax.tasks.in_order import in_order
 from adapad_jax.tasks.ragged import Ragged
@@ -19,8 +20,8 @@ from adapad_jax.tasks.table import Table
 # Raise it when the same texts come to be tokenised in another way.
 _VERSION = 1
 _CHUNK = 4096
-# Rows from which on tokens are kept in files; fewer take a second or two.
-_MANY = 10_000
+# Rows from which on tokens are kept in files; fewer take less than a tenth of a second.
+_MANY = 1_000
 _KINDS = {'ids': np.int32, 'length': np.int32}
 
 
@@ -177,7 +178,7 @@ def kept_if_many(
   """
   if rows < _MANY:
     return in_memory(kinds, make)
-  by = {'packages': versions(), 'tokenizer': _digest_of_tokenizer(tokenizer)}
+  by = {'packages': versions(), 'tokenizer': digest([as_json(tokenizer)])}
   return kept(cache, by | key(), kinds, make)
 
 
@@ -237,7 +238,7 @@ def _encoder(tokenizer: Any, length: int) -> Callable[[list[Any]], list[Any]]:
   """
   from tokenizers import Tokenizer
 
-  tokens = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+  tokens = Tokenizer.from_str(as_json(tokenizer))
   tokens.no_padding()
   tokens.enable_truncation(length, direction=tokenizer.truncation_side)
   return tokens.encode_batch
@@ -255,14 +256,6 @@ def digest(texts: Sequence[str]) -> str:
   for start in range(0, len(texts), _CHUNK):
     found.update(''.join(texts[start : start + _CHUNK]).encode())
   return found.hexdigest()
-
-
-def _digest_of_tokenizer(tokenizer: Any) -> str:
-  """Names a tokenizer by everything in it but the lengths of its last call."""
-  backend = tokenizer.backend_tokenizer
-  backend.no_truncation()
-  backend.no_padding()
-  return digest([type(tokenizer).__name__, backend.to_str()])
 
 
 def _has_types(tokenizer: Any) -> bool:

@@ -5,11 +5,10 @@ import logging
 import os
 import pathlib
 import shutil
+import types
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 
 from adapad_jax.errors import doing
 from adapad_jax.processes import are_several
@@ -18,7 +17,6 @@ KINDS = ('best', 'latest')
 # A run that ends between the saves of `best` and `latest` goes on from before both, and
 # `best` then is the one before.
 _KEEP = {'best': 2, 'latest': 2}
-_STATE, _META = 'state', 'meta'
 # Arrays that states of earlier versions held, and that nothing reads any more.
 _RETIRED = frozenset({'ranks.top', 'ranks.weak', 'ranks.stopped'})
 
@@ -44,17 +42,18 @@ class Checkpoints:
   """
 
   def __init__(self, root: pathlib.Path, *, read_only: bool = False) -> None:
-    self._root = root.absolute()
-    self._managers = {} if read_only else {kind: self._open(kind) for kind in KINDS}
+    self._root, self._read_only = root.absolute(), read_only
+    self._managers: dict[str, Any] = {}
 
-  def _open(self, kind: str) -> ocp.CheckpointManager:
-    newest = ocp.checkpoint_managers.LatestN(_KEEP[kind])
-    options = ocp.CheckpointManagerOptions(preservation_policy=newest, create=True)
-    return ocp.CheckpointManager(self._root / kind, options=options)
+  def _manager(self, kind: str) -> Any:
+    """Opened when something is first saved, which is after the first rounds."""
+    if kind not in self._managers:
+      self._managers[kind] = _saves().manager(self._root / kind, _KEEP[kind])
+    return self._managers[kind]
 
   def save(self, kind: str, step: int, state: Any, meta: dict[str, Any]) -> None:
     """Saves in the background; a step that is there already stays as it is."""
-    manager = self._managers[kind]
+    manager = self._manager(kind)
     if step in manager.all_steps():
       return
     if kind == 'best' or are_several():
@@ -63,19 +62,14 @@ class Checkpoints:
       # `best` and `latest` of one step must not be under way at once.
       self.wait()
     with doing(f'saving round {step} in {self._root / kind}'):
-      manager.save(
-        step,
-        args=ocp.args.Composite(
-          **{_STATE: ocp.args.StandardSave(state), _META: ocp.args.JsonSave(meta)}
-        ),
-        force=True,
-      )
+      _saves().write(manager, step, state, meta)
 
   def forget(self, kind: str, after: int) -> None:
     """Deletes saves of later steps, which a run that fell back will write anew."""
-    for step in self._managers[kind].all_steps():
+    manager = self._manager(kind)
+    for step in manager.all_steps():
       if step > after:
-        self._managers[kind].delete(step)
+        manager.delete(step)
 
   def wait(self) -> None:
     """Returns when every save is on disk."""
@@ -122,14 +116,14 @@ class Checkpoints:
             f' ({_reason(error)}); the same command in one process moves it aside, if'
             ' it is damaged, and goes on from the one before it'
           ) from error
-        if _is_whole(self._root / kind / str(step)):
+        if _saves().is_whole(self._root / kind / str(step)):
           raise
         self._set_aside(kind, step, error)
     if steps:
       where = f'were moved to {self._root / "damaged"}'
       raise ValueError(
         f'none of the checkpoints {steps} in {self._root / kind} can be read; they'
-        f' {where if self._managers else "are damaged"}'
+        f' {"are damaged" if self._read_only else where}'
       )
     return None
 
@@ -142,16 +136,11 @@ class Checkpoints:
 
   def _read(self, kind: str, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
     folder = self._root / kind / str(step)
-    stored = ocp.StandardCheckpointHandler().metadata(folder / _STATE).tree
+    saves = _saves()
+    stored = saves.outline(folder)
     _require_shapes(folder, stored, target)
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-      found = reader.restore(
-        folder,
-        args=ocp.args.Composite(
-          **{_STATE: _wanted(stored, target), _META: ocp.args.JsonRestore()}
-        ),
-      )
-    return jax.block_until_ready(found[_STATE]), dict(found[_META])
+    partly = not _RETIRED.isdisjoint(_shapes(stored))
+    return saves.read(folder, target, partly=partly)
 
   def _set_aside(self, kind: str, step: int, error: Exception) -> None:
     """Says that a save is damaged; moves it, unless the run is only looked at."""
@@ -161,11 +150,11 @@ class Checkpoints:
       step,
       _reason(error),
     )
-    if not self._managers:
+    if self._read_only:
       return
     shutil.move(self._root / kind / str(step), self._free_place(f'{kind}-{step}'))
-    self._managers[kind].close()
-    self._managers[kind] = self._open(kind)
+    if kind in self._managers:  # It has listed what lay there.
+      self._managers.pop(kind).close()
 
   def _free_place(self, name: str) -> pathlib.Path:
     """A path in `damaged` where nothing lies yet."""
@@ -176,18 +165,11 @@ class Checkpoints:
     return next(path for path in choices if not path.exists())
 
 
-def _is_whole(folder: pathlib.Path) -> bool:
-  """Whether all that a save holds can be read, as the shapes that it has."""
-  handler = ocp.PyTreeCheckpointHandler()
-  try:
-    stored = handler.metadata(folder / _STATE).tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-    handler.restore(folder / _STATE, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-      reader.restore(folder, args=ocp.args.Composite(**{_META: ocp.args.JsonRestore()}))
-  except Exception:  # orbax and its stores raise many kinds
-    return False
-  return True
+def _saves() -> types.ModuleType:
+  """What talks to orbax, which takes a while to import; a new run begins before."""
+  from adapad_jax.training import saves
+
+  return saves
 
 
 def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:
@@ -211,17 +193,6 @@ def _require_shapes(folder: pathlib.Path, stored: Any, target: Any) -> None:
       f'{"; ".join(differ[:_SHOWN])}{more}. It was left as it is; put back what the run'
       ' was begun with'
     )
-
-
-def _wanted(stored: Any, target: Any) -> Any:
-  """How to read the target's arrays, also out of a save that has retired ones."""
-  if _RETIRED.isdisjoint(_shapes(stored)):
-    return ocp.args.StandardRestore(target)
-  return ocp.args.PyTreeRestore(
-    item=target,
-    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
-    partial_restore=True,
-  )
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -68,6 +68,17 @@ def _claim(workdir: pathlib.Path, config: FinetuneConfig, record: Record) -> Non
   begin(workdir, as_dict(record), as_dict(settled(config)))
 
 
+def as_begun(workdir: pathlib.Path, config: FinetuneConfig) -> FinetuneConfig:
+  """The config with what it leaves open as the run in the workdir has it, if any.
+
+  A run that goes on elsewhere thus keeps the form of its model.
+  """
+  if config.model.scan is not None or not (workdir / CONFIG).is_file():
+    return config
+  model = dataclasses.replace(config.model, scan=read_workdir(workdir).model.scan)
+  return dataclasses.replace(config, model=model)
+
+
 def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Refuses a workdir that holds a run with another config; reads no data.
 
@@ -78,7 +89,8 @@ def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:
     return
   # Read through the settings, so that a field which is newer than the run has its
   # default there.
-  mine, there = as_dict(settled(config)), as_dict(settled(read_workdir(workdir)))
+  mine = as_dict(settled(as_begun(workdir, config)))
+  there = as_dict(settled(read_workdir(workdir)))
   require_same_config(workdir, mine, there, _FREE)
 
 

@@ -40,7 +40,8 @@ class ModelConfig:
     weights: what the kernels of frozen linear layers are held in: '' (as dtype),
       'bfloat16', 'int8' or 'nf4'; they are widened to dtype where they are used.
     hidden_dropout, attention_dropout, head_dropout: None keeps the model's own.
-    scan: run equal layers as one scanned layer.
+    scan: run equal layers as one scanned layer; None does so on a GPU or TPU from 12
+      layers on, to compile one and not all of them, and not on a CPU.
     remat: recompute activations in the backward pass.
     fused: leave attention to JAX's own function, which has a flash kernel on some
       devices, except where dropout acts on its probabilities.
@@ -54,7 +55,7 @@ class ModelConfig:
   hidden_dropout: Fraction | None = None
   attention_dropout: Fraction | None = None
   head_dropout: Fraction | None = None
-  scan: bool = False
+  scan: bool | None = None
   remat: bool = False
   fused: bool = False
   random_weights: bool = False
@@ -299,7 +300,7 @@ def stored_config(values: Mapping[str, Any], path: pathlib.Path) -> FinetuneConf
       del settings[name]
   try:
     found = renamed(others | {method: settings}, _RENAMED)
-    return finetune_config(_with_one_cache(found))
+    return finetune_config(_unrolled(_with_one_cache(found)))
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
 
@@ -312,3 +313,11 @@ def _with_one_cache(values: Mapping[str, Any]) -> dict[str, Any]:
     return dict(values)
   left = {name: value for name, value in chat.items() if name != 'cache'}
   return {**values, 'data': {'cache': chat['cache'], **data, 'chat': left}}
+
+
+def _unrolled(values: Mapping[str, Any]) -> dict[str, Any]:
+  """A run that does not say whether its layers were scanned had them written out."""
+  model = values.get('model')
+  if not isinstance(model, Mapping):
+    return dict(values)
+  return {**values, 'model': {'scan': False, **model}}

@@ -20,6 +20,10 @@ DEVICES = (1, 4, 8)
 CARDS = (24, 80)
 # What JAX takes of a GPU's memory by default, and what it may be told to take.
 _BY_DEFAULT, _AT_MOST = 0.75, 0.95
+_ON_CPU = (
+  "\n  a lower bound here: a CPU's compiler keeps far more temporaries, and compiled"
+  ' programs lie in the same memory'
+)
 
 
 def needs(plan: Plan, devices: int) -> Memory:
@@ -47,6 +51,12 @@ def needs(plan: Plan, devices: int) -> Memory:
     return added_up(there, lambda traced: liveness.peak(traced.jaxpr))
 
 
+def needed_here(plan: Plan) -> Memory:
+  """What one of the devices at hand will hold, without a compiler's word for it."""
+  with jax.set_mesh(plan.mesh):
+    return added_up(plan, lambda traced: liveness.peak(traced.jaxpr))
+
+
 def verdict(memory: Memory, card: int) -> str:
   """Whether a device of so many GB holds that: 'yes', 'barely' or 'no'."""
   share = memory.peak / (card * 2**30)
@@ -56,18 +66,37 @@ def verdict(memory: Memory, card: int) -> str:
 
 
 def fits(plan: Plan) -> str:
-  """A table of what one device of several needs, and which cards have that much."""
-  gib = lambda size: f'{size / 2**30:.1f}'
-  rows = []
+  """What a device needs, here and as one of several, and which cards have that much.
+
+  Tracing takes a while, so no more devices are asked for than every card suffices for.
+  """
+  found: dict[int, Memory] = {}
+  refused: dict[int, str] = {}
   for devices in DEVICES:
     try:
-      found = needs(plan, devices)
+      found[devices] = needs(plan, devices)
     except ValueError as error:
-      rows.append([devices, *[''] * (4 + len(CARDS)), str(error)])
+      refused[devices] = str(error)
       continue
-    parts = (found.weights, found.state, found.round, found.evaluation)
-    fit = [verdict(found, card) for card in CARDS]
-    rows.append([devices, *map(gib, parts), gib(found.peak), *fit])
+    if all(verdict(found[devices], card) == 'yes' for card in CARDS):
+      break
+  alone = plan.mesh.size == 1 and found.get(1)
+  told = f'{_table(found, refused)}\n{alone or needed_here(plan)}'
+  return told + (_ON_CPU if jax.default_backend() == 'cpu' else '')
+
+
+def _table(found: dict[int, Memory], refused: dict[int, str]) -> str:
+  """A line for every number of devices that was asked for."""
+  gib = lambda size: f'{size / 2**30:.1f}'
+  rows = []
+  for devices in sorted(found | refused):
+    if devices in refused:
+      rows.append([devices, *[''] * (4 + len(CARDS)), refused[devices]])
+      continue
+    one = found[devices]
+    parts = (one.weights, one.state, one.round, one.evaluation)
+    fit = [verdict(one, card) for card in CARDS]
+    rows.append([devices, *map(gib, parts), gib(one.peak), *fit])
   header = ['devices', 'weights', 'state', 'round', 'evaluation', 'GiB at the peak']
   cards = [f'{card} GB' for card in CARDS]
   return (

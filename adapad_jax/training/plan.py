@@ -24,7 +24,7 @@ class Plan:
   """A run that has been checked.
 
   Attributes:
-    config: as given.
+    config: as given; what it leaves to the model is settled.
     task: its data, labels checked.
     outlined: the model without its weights.
     attachment: puts the model together.
@@ -92,6 +92,8 @@ def make_plan(
   task, outlined, to_download = _read(
     at_commits(config, commits), record, check, needs_weights
   )
+  model = dataclasses.replace(config.model, scan=outlined.scan)
+  config = dataclasses.replace(config, model=model)
   # Every part of a batch is spread over the devices like a batch.
   rows = config.train.batch // config.train.accumulate
   parts = devices_of_model(config.mesh, rows, nbytes(nnx.state(outlined.model)))
@@ -198,7 +200,7 @@ def _read(
     needs_weights or source.has_weights()
   )
   to_download = source.to_download() if reads_weights else {}
-  tokenizer = models.load_tokenizer(source)
+  tokenizer = models.kept_tokenizer(source)
   longest = models.max_length(source)
   task = load_task(config.data, tokenizer, longest, record and record.data)
   check(task)

@@ -23,7 +23,12 @@ from adapad_jax.settings import as_dict
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import lengths, trimmed
 from adapad_jax.training.checkpoints import Checkpoints, on_disk
-from adapad_jax.training.claim import claim_workdir, make_record, require_same_run
+from adapad_jax.training.claim import (
+  as_begun,
+  claim_workdir,
+  make_record,
+  require_same_run,
+)
 from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.logs import NoLog, RunLog
@@ -66,7 +71,7 @@ def train(config: FinetuneConfig, workdir: str | os.PathLike[str]) -> dict[str, 
   plan = _prepare(config, workdir, phases)
   saved = lambda: on_disk(workdir / CHECKPOINTS)
   with locked(workdir):
-    claim_workdir(workdir, config, make_record(plan))
+    claim_workdir(workdir, plan.config, make_record(plan))
     with jax.set_mesh(plan.mesh), on_signals(saved) as request:
       with timed(phases, 'reading weights'):
         session = open_session(plan)
@@ -85,6 +90,7 @@ def _prepare(
   wandb_log.check(config.train.wandb)
   require_usable(workdir)
   require_same_run(workdir, config)
+  config = as_begun(workdir, config)
   with timed(phases, 'data and plan'):
     then = known_record(workdir)
     check = functools.partial(require_same_data, workdir, then)
@@ -174,12 +180,18 @@ class _Training:
     train, last = plan.config.train, plan.method.rounds
     evaluations = evaluation_rounds(last, train.evaluations)
     vote, is_stopping = Vote(request.__bool__, plan.mesh), False
+    first = progress.step + 1
+
+    def due(number: int) -> bool:
+      wanted = train.checkpoint_every and number % train.checkpoint_every == 0
+      return is_stopping or number in evaluations or bool(wanted)
 
     def pause(number: int) -> bool:
       nonlocal is_stopping
       is_stopping = vote.decided()
-      wanted = train.checkpoint_every and number % train.checkpoint_every == 0
-      return is_stopping or number in evaluations or bool(wanted)
+      # What came of the first round is shown before another one, of rows of another
+      # length, is compiled.
+      return due(number) or number == first
 
     if self._patience_is_over():
       return
@@ -189,8 +201,8 @@ class _Training:
         self._advance, self._batch, progress, last, watchdog, pause
       ):
         self._read(number, metrics)
-        if number < progress.step:
-          continue  # The next round is on its way: there is no state of this one.
+        if number < progress.step or not due(number):
+          continue  # As a rule the next round is on its way: no state of this one.
         if number in evaluations:
           self._evaluate()
         self._save('latest')

@@ -8,6 +8,7 @@ import pytest
 
 from adapad_jax.commands import Request, registry
 from adapad_jax.commands.flags import CONFIG, FLAGS, OPTIONS, expanded, require_read
+from tests.documented import ask
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What each mode reads, stated once more by hand.
@@ -66,27 +67,38 @@ def test_paths_may_begin_at_home(monkeypatch):
   )
 
 
-@pytest.mark.parametrize(
-  'arguments, message',
-  [
-    (
-      ['--mode=predict', '--workdir=x', '--out=y'],
-      '--out is not read by --mode=predict',
-    ),
-    (['--mode=export', '--split=test'], '--split is not read by --mode=export'),
-    # Given, though with the value that it has anyway.
-    (['--mode=report', '--workdir=x', '--budget=0'], '--budget is not read by'),
-    (
-      ['--mode=eval', '--workdir=x', '--config=configs/glue.py', '--config.seed=3'],
-      'choose rows by --split=NAME or --input=FILE',
-    ),
-    (
-      ['--mode=eval', '--workdir=x', '--config.data.validation=y.csv'],
-      '--config.data.validation changes a field of --config=FILE, which was not given',
-    ),
-  ],
+REFUSED = (
+  (
+    ['--mode=predict', '--workdir=x', '--out=y'],
+    '--out is not read by --mode=predict',
+  ),
+  (['--mode=export', '--split=test'], '--split is not read by --mode=export'),
+  # Given, though with the value that it has anyway.
+  (['--mode=report', '--workdir=x', '--budget=0'], '--budget is not read by'),
+  (
+    ['--mode=eval', '--workdir=x', '--config=configs/glue.py', '--config.seed=3'],
+    'choose rows by --split=NAME or --input=FILE',
+  ),
+  (
+    ['--mode=eval', '--workdir=x', '--config.data.validation=y.csv'],
+    '--config.data.validation changes a field of --config=FILE, which was not given',
+  ),
+  (['--config=configs/glue.py:qickstart'], "unknown task 'qickstart'"),
+  (['--config=configs/glue.py', '--config.train.epoch=3'], "did you mean 'epochs'"),
+  (['--mode=eval'], 'error: this mode needs --workdir'),
 )
-def test_the_command_line_refuses_in_one_line(arguments, message):
+
+
+def test_what_the_command_line_refuses_it_refuses_in_one_line():
+  said = ask('refuse', [arguments for arguments, _ in REFUSED], ROOT)
+  for line, (arguments, message) in zip(said, REFUSED, strict=True):
+    assert message in line, arguments
+    assert line.startswith('error: ') and line.count('\n') == 0, arguments
+
+
+@pytest.mark.parametrize('place', [0, 5], ids=['by the mode', 'by the config'])
+def test_a_process_that_refuses_ends_with_that_line_and_a_code(place):
+  arguments, message = REFUSED[place]
   done = subprocess.run(
     [sys.executable, '-m', 'adapad_jax.main', *arguments],
     cwd=ROOT,

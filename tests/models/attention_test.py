@@ -162,3 +162,36 @@ def test_tokens_go_in_front_and_back():
     tokens = x_BL2[row][mask_BL[row] > 0]
     np.testing.assert_array_equal(moved[row, :2], tokens)
   np.testing.assert_array_equal(moved[0], x_BL2[0])
+
+
+def test_the_softmax_keeps_its_rounded_result_alone():
+  scores = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 8, 8)), jnp.float32)
+  probs, back = jax.vjp(lambda s: attention._narrow_softmax(s, jnp.bfloat16), scores)
+  assert [(x.dtype, x.shape) for x in jax.tree.leaves(back)] == [
+    (jnp.bfloat16, scores.shape)
+  ]
+  np.testing.assert_allclose(
+    probs.astype(jnp.float32), jax.nn.softmax(scores), atol=2**-9
+  )
+  d = np.random.default_rng(1).normal(size=scores.shape).astype(np.float32)
+  [ours] = jax.vjp(lambda s: attention._narrow_softmax(s, jnp.float32), scores)[1](d)
+  [plain] = jax.vjp(jax.nn.softmax, scores)[1](d)
+  np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_bfloat16_differs_from_float32_by_rounding_alone(backend, monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  arrays, cotangent, _ = draw((16, 16), 16, 8)
+  mask = Mask(lengths_B=jnp.array([16, 9], jnp.int32))
+  narrow = [x.astype(jnp.bfloat16) for x in arrays]
+  attend = lambda *qkv: attention.attention(*qkv, mask, scale=0.3)
+  expected, wide = outputs_and_gradients(attend, arrays, cotangent)
+  out, grads = outputs_and_gradients(attend, narrow, cotangent)
+  close = lambda a, b: np.testing.assert_allclose(
+    a.astype(jnp.float32), b, atol=0.02 * float(jnp.abs(b).max())
+  )
+  close(out, expected)
+  for ours, theirs in zip(grads, wide, strict=True):
+    assert ours.dtype == jnp.bfloat16
+    close(ours, theirs)

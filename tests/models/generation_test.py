@@ -1,6 +1,5 @@
 """Generation against transformers' own, and its choices against closed forms."""
 
-import functools
 import pathlib
 
 import jax
@@ -109,7 +108,7 @@ def test_the_last_token_is_not_read(pair):
   assert passes_of(Budget(5, stop_ids=tuple(int(t) for t in plain[:, 0]))) == 0
 
 
-@functools.partial(jax.jit, compiler_options=parity.QUICK)
+@jax.jit
 def read_on(model, part, cache):
   hidden_BLD, cache = model.model(part, cache=cache)
   return model.token_logits(hidden_BLD), cache

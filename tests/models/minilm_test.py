@@ -1,6 +1,5 @@
 """A real pretrained BERT against torch: all-MiniLM-L6-v2, six layers of 384."""
 
-import functools
 import importlib.util
 
 import jax
@@ -47,7 +46,7 @@ def batch_of(encoded):
   }
 
 
-@functools.partial(jax.jit, compiler_options=parity.QUICK)
+@jax.jit
 def hidden_of(model, batch):
   return model.bert(batch)
 

@@ -14,7 +14,6 @@ from adapad_jax.adapters.targets import Targets
 from adapad_jax.models import Head, load, outline
 from adapad_jax.models.quantised import FORMS, PackedLinear, Packing
 from tests.interchange import kit
-from tests.models.parity import QUICK
 
 pytest.importorskip('torch')
 HEAD = Head('classification')
@@ -45,7 +44,7 @@ def outputs_and_gradients(model, batch):
   return run(*nnx.split(model, of_norms, ...), batch)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def run(graph, norms, others, batch):
   logits = lambda norms: nnx.merge(graph, norms, others)(batch)
   slope = jax.grad(lambda norms: jnp.sum(jnp.tanh(logits(norms))))

@@ -1,13 +1,11 @@
 """One torch model and ours from the same files: outputs and gradients side by side."""
 
 import dataclasses
-import functools
 import tempfile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
 import numpy as np
 from flax import nnx
 from hypothesis import strategies as st
@@ -15,14 +13,9 @@ from hypothesis import strategies as st
 from adapad_jax.models import Head, Pretrained, family_of, load, weights
 
 ATOL = 1e-4
-# Nearly all the time of a tiny test is compilation, a third of it with the older
-# emitters and without optimisation.
-QUICK = {'xla_backend_optimization_level': 0}
-if jaxlib.version.__version_info__ < (0, 11):  # Later ones have no older emitters.
-  QUICK['xla_cpu_use_fusion_emitters'] = False
 
 
-@functools.partial(jax.jit, compiler_options=QUICK)
+@jax.jit
 def run(model: nnx.Module, batch: Any, keys_B: Any = None) -> Any:
   """A model's output, compiled."""
   return model(batch, keys_B)
@@ -154,7 +147,7 @@ def gaps(pair: Pair, batch: dict[str, np.ndarray]) -> tuple[float, dict[str, flo
     products = jax.tree.map(lambda x, w: jnp.sum(x * w), outputs, cotangents)
     return sum(jax.tree.leaves(products)), outputs
 
-  grads, ours = jax.jit(jax.grad(total, has_aux=True), compiler_options=QUICK)(state)
+  grads, ours = jax.jit(jax.grad(total, has_aux=True))(state)
   outputs = 0.0
   for name, cotangent in cotangents.items():
     counted = cotangent != 0

@@ -104,3 +104,19 @@ def test_other_products_are_refused(operands):
   x, kernel, _ = operands
   with pytest.raises(ValueError, match='only x W'):
     products.narrow_dot_general(x, kernel.T, (((2,), (1,)), ((), ())))
+
+
+@pytest.mark.parametrize('backend, dtype', [('gpu', 'bfloat16'), ('cpu', 'float32')])
+def test_gradients_of_float32_results_are_narrow_off_the_cpu(
+  backend, dtype, operands, monkeypatch
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  x, kernel, dy = operands
+  pull = jax.vjp(lambda x: products.wide_einsum('abi,io->abo', x, kernel), x)[1]
+  found = [
+    one.outvars[0].aval.dtype
+    for one in jax.make_jaxpr(pull)(dy.astype('float32')).eqns
+    if one.primitive.name == 'dot_general'
+  ]
+  assert found and set(found) == {jnp.dtype(dtype)}
+  assert pull(dy.astype('float32'))[0].dtype == jnp.bfloat16

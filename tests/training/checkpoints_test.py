@@ -132,10 +132,10 @@ def test_a_run_that_ends_before_latest_is_saved_keeps_the_best_before(saved):
 
 
 def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):
-  order, latest = [], saved._managers['latest']
+  order, latest = [], saved._manager('latest')
   monkeypatch.setattr(latest, 'wait_until_finished', lambda: order.append('waited'))
   save = lambda *args, **kwargs: order.append('saved')
-  monkeypatch.setattr(saved._managers['best'], 'save', save)
+  monkeypatch.setattr(saved._manager('best'), 'save', save)
   saved.save('best', 3, STATE, {})
   assert order == ['waited', 'saved']
 
@@ -146,7 +146,8 @@ def test_of_several_processes_one_save_is_under_way(tmp_path, monkeypatch, sever
   there, under_way = Checkpoints(tmp_path), set()
   monkeypatch.setattr(checkpoints, 'are_several', lambda: several)
   together = []
-  for kind, manager in there._managers.items():
+  for kind in checkpoints.KINDS:
+    manager = there._manager(kind)
 
     def save(*args, kind=kind, **kwargs):
       under_way.add(kind)

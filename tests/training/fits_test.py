@@ -42,14 +42,16 @@ def test_devices_that_are_not_here_share_weights_and_activations(data):
   assert many.state == few.state
 
 
-@pytest.mark.parametrize('scan', [True, False])
+# Layers that are written out are traced one by one.
+@pytest.mark.parametrize('scan, layers', [(True, 12), (False, 8)])
 def test_layers_that_are_recomputed_hold_little_where_weights_are_divided(
-  tmp_path, scan
+  tmp_path, scan, layers
 ):
   """What the layers hold is not kept for the sake of what they gather."""
   folder = tiny_chat.make_folder(tmp_path)
   path = folder / 'model/config.json'
-  path.write_text(json.dumps(json.loads(path.read_text()) | {'num_hidden_layers': 12}))
+  config = json.loads(path.read_text()) | {'num_hidden_layers': layers}
+  path.write_text(json.dumps(config))
   held = {}
   for remat in (True, False):
     values = tiny_chat.values(folder, method='lora', train={'batch': 16})
@@ -60,12 +62,19 @@ def test_layers_that_are_recomputed_hold_little_where_weights_are_divided(
   assert held[True][1] < held[False][1] / 2
 
 
-def test_rows_that_cannot_be_shared_are_told_in_the_table(data):
+def test_no_more_devices_are_asked_for_than_every_card_suffices_for(data):
+  lines = fits(plan_of(data, method='lora')).splitlines()
+  assert lines[2].split()[0] == '1' and lines[2].endswith('yes    yes')
+  assert not lines[3].split()[0].isdigit()
+
+
+def test_rows_that_cannot_be_shared_are_told_in_the_table(data, monkeypatch):
+  monkeypatch.setattr('adapad_jax.training.fits.CARDS', (1e-6, 80))
   plan = plan_of(data, method='lora', train={'batch': 4, 'steps': 4})
   with pytest.raises(ValueError, match='8 devices do not divide 4 rows'):
     needs(plan, 8)
   lines = fits(plan).splitlines()
-  assert lines[2].split()[0] == '1' and lines[2].endswith('yes    yes')
+  assert lines[2].split()[0] == '1' and lines[2].split()[-2:] == ['no', 'yes']
   assert lines[4].split(maxsplit=1) == ['8', '8 devices do not divide 4 rows']
 
 

@@ -121,4 +121,5 @@ def test_a_dry_run_tells_and_writes_nothing(folder, tmp_path, capsys):
   run('train', Request(tiny.values(folder), workdir, {'dry_run': True}))
   told = capsys.readouterr().out
   assert '12 modules' in told and 'memory of a device: about' in told
+  assert 'a lower bound here' in told  # Where this runs, on the CPU.
   assert not workdir.exists()

@@ -64,30 +64,34 @@ def free_port():
     return sock.getsockname()[1]
 
 
-def start(count, data, workdir, *flags, heartbeat=PATIENT):
-  """The processes of one run."""
-  env = os.environ | {
-    'PYTHONPATH': str(ROOT),
-    'JAX_NUM_CPU_DEVICES': str(DEVICES // count),
-    'JAX_PLATFORMS': 'cpu',
-  }
+def start(forks, count, data, workdir, *flags, heartbeat=PATIENT):
+  """The processes of one run; without forks, as users start them."""
   # A run that is opened has its config.
   config = [] if flags else [f'--config={data / "config.py"}']
   command = [
-    *(sys.executable, '-m', 'adapad_jax.main'),
     *(f'--workdir={workdir}', *config, *flags),
     *(f'--coordinator=127.0.0.1:{free_port()}', f'--processes={count}'),
     f'--heartbeat={heartbeat}',
   ]
+  every = [[*command, f'--process_id={i}'] for i in range(count)]
+  devices = DEVICES // count
+  if forks:
+    made = 'tests.forks:program'
+    return [forks.start(made, *each, devices=devices) for each in every]
+  env = os.environ | {
+    'PYTHONPATH': str(ROOT),
+    'JAX_NUM_CPU_DEVICES': str(devices),
+    'JAX_PLATFORMS': 'cpu',
+  }
   return [
     subprocess.Popen(
-      [*command, f'--process_id={i}'],
+      [sys.executable, '-m', 'adapad_jax.main', *each],
       env=env,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
     )
-    for i in range(count)
+    for each in every
   ]
 
 
@@ -97,7 +101,7 @@ def wait_for_step(processes, workdir, step):
     if lines and lines[-1]['step'] >= step:
       return
     time.sleep(0.01)
-  raise AssertionError([process.communicate() for process in processes])
+  raise AssertionError(ends(processes))
 
 
 def ends(processes, timeout=600):
@@ -108,9 +112,9 @@ def ends(processes, timeout=600):
   ]
 
 
-def outlive(victim, data, workdir, step):
+def outlive(forks, victim, data, workdir, step):
   """Kills one of two after a step: what the first said, and why the other ended."""
-  two = start(2, data, workdir, heartbeat=HEARTBEAT)
+  two = start(forks, 2, data, workdir, heartbeat=HEARTBEAT)
   wait_for_step(two, workdir, step)
   two[victim].kill()
   killed = time.monotonic()
@@ -129,11 +133,11 @@ def is_quiet(text):
 
 @pytest.mark.slow
 def test_runs_of_two_and_four_processes_end_at_the_numbers_of_one(
-  alone, data, tmp_path
+  alone, data, forks, tmp_path
 ):
   """Two are told to stop, twice two lose one of them, four go on to the end."""
   workdir, result = alone
-  two = start(2, data, tmp_path)
+  two = start(forks, 2, data, tmp_path)
   wait_for_step(two, tmp_path, 3)
   two[1].send_signal(signal.SIGTERM)
   (code, out, err), (other, quiet, other_err) = ends(two)
@@ -141,14 +145,15 @@ def test_runs_of_two_and_four_processes_end_at_the_numbers_of_one(
   assert 'a signal to another process: saved after round' in out and is_quiet(quiet)
   stopped = read_lines(tmp_path / 'metrics.jsonl')[-1]['step']
 
-  (_, out, _), err = outlive(1, data, tmp_path, max(stopped + 2, 11))
+  (_, out, _), err = outlive(forks, 1, data, tmp_path, max(stopped + 2, 11))
   assert f'resuming after round {stopped} of {STEPS}' in out
   assert 'another process is gone' in err or 'another task died' in err
   # The one that the others meet at.
-  outlive(0, data, tmp_path, read_lines(tmp_path / 'metrics.jsonl')[-1]['step'] + 2)
+  done = read_lines(tmp_path / 'metrics.jsonl')[-1]['step']
+  outlive(forks, 0, data, tmp_path, done + 2)
   assert not (tmp_path / 'result.json').exists()
 
-  four = ends(start(4, data, tmp_path))
+  four = ends(start(forks, 4, data, tmp_path))
   assert [code for code, *_ in four] == [0] * 4, '\n'.join(map(str, four))
   assert all(is_quiet(out) for _, out, _ in four[1:]) and not is_quiet(four[0][1])
   got = json.loads((tmp_path / 'result.json').read_text())
@@ -165,9 +170,11 @@ def test_runs_of_two_and_four_processes_end_at_the_numbers_of_one(
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_and_predict_with_what_one_saved(alone, data, tmp_path):
+def test_two_processes_evaluate_and_predict_with_what_one_saved(
+  alone, data, forks, tmp_path
+):
   workdir, result = alone
-  first, second = ends(start(2, data, workdir, '--mode=eval'))
+  first, second = ends(start(None, 2, data, workdir, '--mode=eval'))
   assert first[0] == second[0] == 0, first[2] + second[2]
   (printed,) = map(json.loads, re.findall(r'^{.*}$', first[1], re.MULTILINE))
   assert (
@@ -178,7 +185,7 @@ def test_two_processes_evaluate_and_predict_with_what_one_saved(alone, data, tmp
   assert is_quiet(second[1])
   source, output = data / 'validation.csv', tmp_path / 'two.csv'
   asked = ('--mode=predict', f'--input={source}', f'--output={output}')
-  first, second = ends(start(2, data, workdir, *asked))
+  first, second = ends(start(forks, 2, data, workdir, *asked))
   assert first[0] == second[0] == 0, first[2] + second[2]
   assert f'40 predictions in {output}' in first[1] and is_quiet(second[1])
   alone_says = tmp_path / 'one.csv'

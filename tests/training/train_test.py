@@ -3,20 +3,17 @@
 import dataclasses
 import json
 import logging
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from adapad_jax.training import Diverged, finetune_config, make_plan, train
+from adapad_jax.training import Diverged, Interrupted, finetune_config, make_plan, train
 from adapad_jax.training.checkpoints import Checkpoints
-from adapad_jax.training.claim import claim_workdir, make_record
+from adapad_jax.training.claim import as_begun, claim_workdir, make_record
 from adapad_jax.training.saved import restore
 from adapad_jax.training.session import open_session
 from adapad_jax.workdir import read_lines
@@ -69,6 +66,8 @@ def test_every_prefix_is_scored_and_the_whole_one_is_the_best_metric(finished):
   _, result = finished
   assert len(result['prefixes']) == 4
   assert result['prefixes'][-1] == result['best']['metrics']['accuracy']
+  lowest, highest = min(result['prefixes'][1:]), max(result['prefixes'][1:])
+  assert lowest <= result['curve']['aurac'] <= highest
 
 
 def test_logs_hold_every_round_and_evaluation(finished):
@@ -108,26 +107,18 @@ def test_a_checkpoint_restores_on_more_and_fewer_devices(finished, data):
     assert_same(other, one)
 
 
-def start(values, workdir):
+def run_until_stopped(values, workdir):
+  """What a process of its own does."""
+  try:
+    train(finetune_config(values), pathlib.Path(workdir))
+  except Interrupted as stop:
+    print(stop)
+
+
+def start(forks, values, workdir):
   """A run in a process of its own, with the settings of these tests."""
-  code = (
-    'import json, pathlib, sys, jax\n'
-    "jax.config.update('jax_num_cpu_devices', 4)\n"
-    'from adapad_jax.training import Interrupted, finetune_config, train\n'
-    'values = json.loads(sys.argv[1])\n'
-    'try:\n'
-    '  train(finetune_config(values), pathlib.Path(sys.argv[2]))\n'
-    'except Interrupted as stop:\n'
-    '  print(stop)\n'
-  )
-  env = os.environ | {'PYTHONPATH': str(pathlib.Path(__file__).parents[2])}
-  return subprocess.Popen(
-    [sys.executable, '-c', code, json.dumps(values), str(workdir)],
-    env=env,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    text=True,
-  )
+  run = 'tests.training.train_test:run_until_stopped'
+  return forks.start(run, values, str(workdir), devices=4)
 
 
 def wait_for_step(process, workdir, step):
@@ -136,21 +127,21 @@ def wait_for_step(process, workdir, step):
     if lines and lines[-1]['step'] >= step:
       return
     time.sleep(0.002)
-  raise AssertionError(process.stdout.read())
+  raise AssertionError(process.communicate(timeout=300))
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_result(finished, data, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_result(finished, data, forks, tmp_path):
   """kill -9 twice and SIGTERM once; the adapter is the same to the last bit."""
   whole, result = finished
   values = tiny.values(data)
   for step, kind in ((13, signal.SIGKILL), (25, signal.SIGTERM), (47, signal.SIGKILL)):
-    process = start(values, tmp_path)
+    process = start(forks, values, tmp_path)
     wait_for_step(process, tmp_path, step)
     process.send_signal(kind)
-    output, _ = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=300)
     if kind == signal.SIGTERM:
-      assert process.returncode == 0, output
+      assert process.returncode == 0, errors
       assert 'SIGTERM: saved after round' in output
     else:
       assert process.returncode == -signal.SIGKILL
@@ -206,6 +197,29 @@ def test_a_run_from_before_a_field_existed_goes_on(finished, data, tmp_path):
   longer = finetune_config(tiny.values(data, train={'buckets': (4,)}))
   with pytest.raises(ValueError, match='train.buckets is .4.*, there it is ..;'):
     claim_workdir(tmp_path, longer, record)
+
+
+def test_a_run_keeps_the_form_of_its_model_wherever_it_goes_on(data, tmp_path):
+  config = finetune_config(tiny.values(data))
+  plan = make_plan(config)
+  assert config.model.scan is None and plan.config.model.scan is False
+  record, path = make_record(plan), tmp_path / 'config.json'
+  assert as_begun(tmp_path, config) == config
+  for scan in (True, False):
+    form = dataclasses.replace(plan.config.model, scan=scan)
+    path.unlink(missing_ok=True)
+    claim_workdir(tmp_path, dataclasses.replace(plan.config, model=form), record)
+    claim_workdir(tmp_path, config, record)
+    assert as_begun(tmp_path, config).model.scan is scan
+    assert make_plan(as_begun(tmp_path, config)).outlined.scan is scan
+  scanned = finetune_config(tiny.values(data, model={'scan': True}))
+  with pytest.raises(ValueError, match='model.scan is True, there it is False'):
+    claim_workdir(tmp_path, scanned, record)
+  # Of a version that knew no other form.
+  stored = json.loads(path.read_text())
+  del stored['model']['scan']
+  path.write_text(json.dumps(stored))
+  assert as_begun(tmp_path, config).model.scan is False
 
 
 def test_another_config_in_the_same_workdir_is_refused(finished, data):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from adapad_jax.models.kept_tokenizer import as_json
 from adapad_jax.tasks.sft.conversation import BadRow
 from adapad_jax.tasks.sft.masks import Marked
 
@@ -35,7 +36,7 @@ class Encoder:
     """A copy of a transformers tokenizer's own, whose settings nobody else changes."""
     from tokenizers import Tokenizer
 
-    text = tokenizer.backend_tokenizer.to_str()
+    text = as_json(tokenizer)
     if '"trim_offsets":true' in text.replace(' ', ''):
       # Trimmed offsets leave the blanks of a token out. Its ids are the same.
       text = json.dumps(_untrimmed(json.loads(text)))

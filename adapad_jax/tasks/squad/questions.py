@@ -122,12 +122,15 @@ def find_span(context: str, answers: list[str], starts: list[int]) -> tuple[int,
   """
   if not answers:
     return -1, -1
-  (text, start), _ = collections.Counter(zip(answers, starts, strict=True)).most_common(
-    1
-  )[0]
-  if not text or text not in context:
+  text, start = answers[0], starts[0]
+  if len(answers) > 1:
+    given = collections.Counter(zip(answers, starts, strict=True))
+    (text, start), _ = given.most_common(1)[0]
+  if not text:
     return -1, -1
   if start < 0 or not context.startswith(text, start):
+    if text not in context:
+      return -1, -1
     places = [i for i in range(len(context)) if context.startswith(text, i)]
     start = min(places, key=lambda place: abs(place - start))
   return start, start + len(text)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from adapad_jax.models.kept_tokenizer import backend
 from adapad_jax.tasks.config import QaConfig
 
 Ids = tuple[int, ...]
@@ -60,7 +61,7 @@ def span_format(tokenizer: Any) -> RowFormat:
 
 def specials_of_pair(tokenizer: Any) -> tuple[Ids, Ids, Ids]:
   """What the tokenizer puts before, between and after two texts."""
-  encoding = tokenizer('a', 'b').encodings[0]
+  encoding = backend(tokenizer).encode('a', 'b')
   parts: list[list[int]] = [[], [], []]
   place = 0
   for token, text in zip(encoding.ids, encoding.sequence_ids, strict=True):
@@ -120,8 +121,8 @@ def end_of_text(tokenizer: Any) -> int:
   """
   if tokenizer.eos_token_id is None:
     raise ValueError(
-      f'{type(tokenizer).__name__} has no end-of-text token (eos_token), which'
-      ' answering questions with a causal model needs'
+      'the tokenizer has no end-of-text token (eos_token), which answering questions'
+      ' with a causal model needs'
     )
   return tokenizer.eos_token_id
 

@@ -235,24 +235,50 @@ def token_spans(windows: Windows, questions: Questions) -> np.ndarray:
   It is (-1, -1) in rows that do not hold the whole answer. `windows` are all windows
   of their questions.
   """
-  out_N2 = np.full((len(windows), 2), -1, np.int64)
-  numbers, firsts = np.unique(windows.question_N, return_index=True)
-  for number, low, high in zip(
-    numbers, firsts, [*firsts[1:], len(windows)], strict=True
-  ):
-    start, end = questions.span_Q2[number]
-    if start < 0:
-      continue
-    at, stop = windows.at_N[low:high], windows.at_N[low:high] + windows.size_N[low:high]
-    chars_T2 = windows.chars_T2[at[0] : stop[-1]]
-    # Starts and ends of tokens never decrease, though tokens may share a character.
-    first = at[0] + np.searchsorted(chars_T2[:, 1], start, side='right')
-    last = at[0] + np.searchsorted(chars_T2[:, 0], end, side='left') - 1
-    whole = (at <= first) & (first <= last) & (last < stop)
-    column = windows.first_N[low:high] - at
-    span = np.stack([first + column, last + column], axis=1)
-    out_N2[low:high] = np.where(whole[:, None], span, -1)
-  return out_N2
+  number_W, row_W, of_N = np.unique(
+    windows.question_N, return_index=True, return_inverse=True
+  )
+  if not len(number_W):
+    return np.zeros((0, 2), np.int64)
+  stop_N = windows.at_N + windows.size_N
+  high_W = stop_N[np.append(row_W[1:], len(windows)) - 1]
+  start_W, end_W = questions.span_Q2[number_W].T
+  first_W, last_W = _tokens(
+    windows.chars_T2, windows.at_N[row_W], high_W, start_W, end_W
+  )
+  first_N, last_N = first_W[of_N], last_W[of_N]
+  whole_N = (start_W >= 0)[of_N] & (windows.at_N <= first_N) & (last_N < stop_N)
+  whole_N &= first_N <= last_N
+  column_N = windows.first_N - windows.at_N
+  span_N2 = np.stack([first_N + column_N, last_N + column_N], axis=1)
+  return np.where(whole_N[:, None], span_N2, -1)
+
+
+def _tokens(
+  chars_T2: np.ndarray,
+  low_W: np.ndarray,
+  high_W: np.ndarray,
+  start_W: np.ndarray,
+  end_W: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+  """First and last token of characters start..end of the passage low..high, each (W,).
+
+  Starts and ends of a passage's tokens never decrease, though tokens may share a
+  character. Shifted by more than a passage has characters, those of all passages
+  increase too, and one search finds every place.
+  """
+  low_P, row_P, of_W = np.unique(low_W, return_index=True, return_inverse=True)
+  size_P = high_W[row_P] - low_P
+  before_P = np.cumsum(size_P) - size_P
+  passage_T = np.repeat(np.arange(len(low_P)), size_P)
+  token_T = np.arange(size_P.sum()) + (low_P - before_P)[passage_T]
+  width = 1 + max(int(chars_T2.max(initial=0)), int(end_W.max()))
+  chars_T2 = chars_T2[token_T] + (width * passage_T)[:, None]
+  shift_W = width * of_W
+  first_W = np.searchsorted(chars_T2[:, 1], shift_W + start_W, side='right')
+  last_W = np.searchsorted(chars_T2[:, 0], shift_W + end_W, side='left') - 1
+  back_W = (low_P - before_P)[of_W]
+  return first_W + back_W, last_W + back_W
 
 
 def _row(

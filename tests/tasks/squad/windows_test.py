@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.tasks.config import QaConfig
-from adapad_jax.tasks.squad.questions import check_questions
+from adapad_jax.tasks.squad.questions import Questions, check_questions
 from adapad_jax.tasks.squad.reading import read_questions
 from adapad_jax.tasks.squad.row_format import encode, span_format
 from adapad_jax.tasks.squad.windows import (
@@ -193,6 +193,46 @@ def test_a_cut_answer_is_in_no_window_and_a_whole_one_in_each_that_has_it(tokeni
   )
   assert (token_spans(rows.windows, wide)[:, 0] >= 0).any()
   assert (token_spans(short.windows, wide)[:, 0] < 0).all()
+
+
+def test_spans_are_those_of_one_question_after_the_other():
+  """Tokens that share characters, gaps, passages of one token, no answers."""
+  rng = np.random.default_rng(0)
+  for _ in range(30):
+    passages, rows, spans = [], [], []
+    for _ in range(4):
+      end_T = np.cumsum(rng.integers(0, 4, rng.integers(1, 12))) + 1
+      start_T = np.maximum(end_T - rng.integers(0, 4, len(end_T)), 0)
+      passages.append(np.stack([np.maximum.accumulate(start_T), end_T], axis=1))
+    before = np.cumsum([0, *map(len, passages)])
+    for number, passage in enumerate(rng.integers(0, 4, 10)):
+      size, (low, high) = int(rng.integers(2, 6)), sorted(rng.integers(0, 30, 2))
+      spans.append((low, high + 1) if rng.random() < 0.8 else (-1, -1))
+      for at in window_starts(len(passages[passage]), size, 1):
+        held = min(size, len(passages[passage]) - at)
+        rows.append((number, rng.integers(1, 9), held, before[passage] + at, 0))
+    made = Windows(*np.array(rows).T, chars_T2=np.concatenate(passages))
+    nothing = ('',) * len(spans)
+    questions = Questions(
+      nothing, nothing, nothing, np.zeros(10), nothing, np.array(spans)
+    )
+    want = [span_of(made, row, spans) for row in range(len(made))]
+    np.testing.assert_array_equal(token_spans(made, questions), want)
+
+
+def span_of(windows, row, spans):
+  """What `token_spans` says of a row, token by token."""
+  low, high = spans[windows.question_N[row]]
+  mine = windows.question_N == windows.question_N[row]
+  at, stop = windows.at_N[mine].min(), (windows.at_N + windows.size_N)[mine].max()
+  tokens = range(at, stop)
+  first = sum(windows.chars_T2[t, 1] <= low for t in tokens) + at
+  last = sum(windows.chars_T2[t, 0] < high for t in tokens) + at - 1
+  begin = windows.at_N[row]
+  if low < 0 or not begin <= first <= last < begin + windows.size_N[row]:
+    return -1, -1
+  column = windows.first_N[row] - begin
+  return first + column, last + column
 
 
 def test_long_questions_are_cut_and_counted(tokenizer):
