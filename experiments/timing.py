@@ -58,9 +58,14 @@ def side_by_side(
     freed_memory.give_back()
   turns = [(seconds_of(ours, group), seconds_of(theirs, group)) for _ in range(repeats)]
   pairs = np.array(turns)
-  ratios = pairs[:, 0] / pairs[:, 1]
-  spread = {'ratio': np.median(ratios), 'least': ratios.min(), 'most': ratios.max()}
-  return dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True)) | spread
+  medians = dict(zip(('ours', 'theirs'), np.median(pairs, 0), strict=True))
+  return medians | spread(pairs[:, 0] / pairs[:, 1])
+
+
+def spread(ratios: np.ndarray) -> dict[str, float]:
+  """The median of ratios, and the least and the most of them."""
+  found = {'ratio': np.median(ratios), 'least': ratios.min(), 'most': ratios.max()}
+  return {name: float(value) for name, value in found.items()}
 
 
 def alone(call: Call, seconds: float) -> np.ndarray:

@@ -8,6 +8,7 @@ from experiments.documented.claims import Claim, says
 SETTINGS = (
   r'workers 1 \.\. k-1',
   r'a batch of 32',
+  r'the first 1, 2, 4, \.\.\. components',
   r'start with \$b = 0\$',
   r'512 MiB, of its size, the first 16 KiB of every MiB and the last 16 KiB',
 )
@@ -24,3 +25,5 @@ def claims() -> Iterator[Claim]:
   own = (32 - together) / 4
   text = '{:.0f} of the {:.0f} rows of a batch of 32'
   yield says(text, together, together + own)
+  text = '{:.0f} of {:.0f} for one that learns in advance'
+  yield says(text, own, together + own)

@@ -19,6 +19,7 @@ SETTINGS = (
   r'Qwen2/2\.5/3',
   r'Gemma 3',
   r'40 steps of GSM8K',
+  r'cut to 1, 2, 4 and 8',
 )
 METHODS = {
   'AdaPaD': 'adapad',
@@ -45,6 +46,13 @@ def claims() -> Iterator[Claim | Table]:
   yield says(
     text, *(sft.mean_text('gsm8k', method) for method in ('adapad', 'lora-1', 'lora-2'))
   )
+  gaps = sft.minus_lora()
+  text = (
+    'is {} with AdaPaD and nested rows, {} with LoRA of rank 8 cut by singular values'
+    " (three seeds), {} with AdaPaD's recipe, {} with DyLoRA and {} with MatryoshkaLoRA"
+  )
+  methods = 'adapad nested', 'lora', 'adapad', 'dylora', 'matryoshka'
+  yield says(text, *(gaps[method][sft.OVER_RANKS] for method in methods))
   yield says('about {:.0f} % of the weight', 100 * glue.weight_of_joint_rows(32, 4))
   yield says('By default {} fifths', glue.word(5 * glue.share_of_joint_rows()))
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import one_row, printed, rows
-from experiments.results import matching
-from experiments.tables import paired
+from experiments.results import Row, matching
+from experiments.sft.every_rank import OVER_RANKS, RANKS
+from experiments.tables import paired, paired_text
 
 SETTINGS = (
   r'ranks 1, 2, 4 and 8',
@@ -15,6 +16,8 @@ SETTINGS = (
   r'8 rows',
   r'96 rows',
   r'on 256 rows',
+  r'the 256 rows of the test file',
+  r'first 1, 2 and 4',
   r'on 16 generated',
   r'160 tokens( \(GSM8K\) and 144)?',
   r'batches of 8',
@@ -33,6 +36,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from gsm8k()
   yield from arc()
   yield from screening()
+  yield from every_rank()
   yield Table(printed('sft.forms')[0], '## Bases of four bits')
 
 
@@ -71,6 +75,45 @@ def screening() -> Iterator[Claim | Table]:
     there = one_row('sft.comparison', method=method, kind='tune', **like)
     gaps.append(abs(here['value'] - there['value']))
   yield says('differs by up to {:.4f}', max(gaps))
+  first, *_ = matching(rows('sft.screening'), {'variant': 'recipe'})
+  yield says('the recipe had {:.4f} then', first['value'])
+
+
+def every_rank() -> Iterator[Claim | Table]:
+  """One run of each method cut to every rank."""
+  search, values, gaps = printed('sft.every_rank')
+  yield Table(search, '### Every rank, search')
+  yield Table(values, '### Every rank, runs')
+  yield Table(gaps, '### Every rank, runs')
+  nested, cut = (minus_lora()[method] for method in ('adapad nested', 'lora'))
+  text = 'lacks {} on the mean over ranks, LoRA cut by singular values {}'
+  yield says(text, nested[OVER_RANKS], cut[OVER_RANKS])
+  yield says('behind it by {} with eight', nested['rank 8'])
+  by_seed = lambda method: {
+    one['seed']: one['value'] for one in _ranked('run', 'mean loss', method)
+  }
+  gap = paired_text(by_seed('adapad nested'), by_seed('lora'))
+  yield says('one minus the other {}', gap)
+  of = lambda method: {
+    one['rank']: one['value'] for one in _ranked('run', 'loss', method, seed=0)
+  }
+  own, dylora, matryoshka = map(of, ('adapad nested', 'dylora', 'matryoshka'))
+  behind = [own[rank] - matryoshka[rank] for rank in (4, 8)]
+  yield says('behind MatryoshkaLoRA by {:.4f} and {:.4f}', *behind)
+  ahead = [dylora[rank] - own[rank] for rank in RANKS]
+  yield says('ahead of DyLoRA by {:.4f} to {:.4f}', min(ahead), max(ahead))
+
+
+def minus_lora() -> dict[str, dict[str, str]]:
+  """By method and column: the loss of its run, less that of LoRA trained there."""
+  lines = printed('sft.every_rank')[2].splitlines()
+  head, _, *cells = (line.strip('| ').split(' | ') for line in lines)
+  return {one[0]: dict(zip(head, one, strict=True)) for one in cells}
+
+
+def _ranked(kind: str, figure: str, method: str, **about: object) -> list[Row]:
+  like = {'kind': kind, 'figure': figure, 'method': method, **about}
+  return matching(rows('sft.every_rank'), like)
 
 
 def losses(task: str, method: str) -> dict[int, float]:

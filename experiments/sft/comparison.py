@@ -15,11 +15,12 @@ import dataclasses
 import itertools
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from adapad_jax.compilation import keep_compiled
 from adapad_jax.training import FinetuneConfig, finetune_config, train
@@ -28,7 +29,7 @@ from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
 from experiments.tables import markdown, mean_sd, paired_text
 
-_TUNING_SEED, _HOLDOUT = 1000, 0.1
+TUNING_SEED, _HOLDOUT = 1000, 0.1
 # Of a method for which, and for LoRA of any rank, nothing was searched.
 _RATE = 1e-3
 METHODS = ('adapad', 'lora-1', 'lora-2', 'lora-4', 'lora-8')
@@ -54,6 +55,14 @@ class Task:
   new_tokens: int
 
 
+# Seven linear layers in each of the model's thirty blocks.
+MODULES = 210
+# Every module is granted a component a round, so that ranks are soon what they will be.
+AT_ONCE = {
+  'adapad.start': 1,
+  'adapad.interval': 1,
+  'adapad.grants_per_event': MODULES,
+}
 TASKS = {
   'arc': Task('arc-easy-train.json', 'arc-easy-test.json', 144, (), 'choice', 12),
   'gsm8k': Task('gsm8k-train.jsonl', 'gsm8k-test.jsonl', 160, (), 'hashes', 160),
@@ -112,7 +121,7 @@ def cases(run: Run) -> Iterator[Case]:
   for task, method in itertools.product(options.tasks, options.methods):
     if options.tune:
       for rate in options.rates:
-        yield Case('tune', task, method, _TUNING_SEED, rate, *size)
+        yield Case('tune', task, method, TUNING_SEED, rate, *size)
     else:
       rate = best_rate(run, task, method)
       for seed in options.seeds:
@@ -137,6 +146,15 @@ def best_rate(run: Run, task: str, method: str) -> float:
 def config_of(options: Options, case: Case) -> FinetuneConfig:
   """The recipe of configs/sft.py, evaluated once at the end: nothing is selected."""
   return finetune_config(values_of(options, case))
+
+
+def changed_config(
+  options: Options, case: Case, changes: Mapping[str, Any]
+) -> FinetuneConfig:
+  """The same with other values of fields, which are named by dots."""
+  config = ConfigDict(values_of(options, case))
+  config.update_from_flattened_dict(changes)
+  return finetune_config(config.to_dict())
 
 
 def values_of(options: Options, case: Case) -> dict[str, Any]:

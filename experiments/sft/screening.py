@@ -15,9 +15,8 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from adapad_jax.training import FinetuneConfig, finetune_config
+from adapad_jax.training import FinetuneConfig
 from experiments import timing
 from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
@@ -47,9 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
   'recipe with every row joint and rank 2 at once': {
     'adapad.polish': 0.999,
     'adapad.r_max': 2,
-    'adapad.start': 1,
-    'adapad.interval': 1,
-    'adapad.grants_per_event': 210,
+    **comparison.AT_ONCE,
   },
   'recipe with the last half joint': {'adapad.polish': 0.5},
   'recipe without advance learning': {'adapad.advance': False},
@@ -115,9 +112,8 @@ def config_of(options: Options, case: Case) -> FinetuneConfig:
   fields |= {'kind': 'tune', 'method': 'adapad'}
   del fields['variant']
   where = comparison.Options(model=options.model, data=options.data)
-  config = ConfigDict(comparison.values_of(where, comparison.Case(**fields)))
-  config.update_from_flattened_dict(VARIANTS[case.variant])
-  return finetune_config(config.to_dict())
+  plain = comparison.Case(**fields)
+  return comparison.changed_config(where, plain, VARIANTS[case.variant])
 
 
 def measure(run: Run, case: Case) -> Iterator[Row]:

@@ -15,12 +15,27 @@ import numpy as np
 
 from adapad_jax.adapters import Targets, choose
 from adapad_jax.compilation import keep_compiled
-from adapad_jax.methods import adapad, lora
+from adapad_jax.methods import Method, Problem, adapad, lora
 from experiments import timing
 from experiments.speed import training_steps as steps
 from experiments.speed.model_flops import step_flops, utilisation
 
 METHODS = ('peft', 'lora', 'split', 'replicate')
+# What is recorded of a timed step beside its milliseconds, see `timed`.
+KEPT = (
+  'tokens_per_second',
+  'model_tflops_per_second',
+  'model_flop_utilisation',
+  'peak_gib',
+  'peak_of',
+  'first_step_s',
+)
+# Steps that a card is asked for: model, rows of a batch, tokens of a row.
+CARD_SIZES = (
+  ('DeBERTa-v3-base', 32, 128),
+  ('Qwen3-0.6B', 8, 1024),
+  ('DeBERTa-v3-base', 64, 256),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +54,7 @@ class Case:
     scan, remat, fused: see `models.outline`; not for peft.
     seconds: to time for, at least.
     devices: of the axis `axis`, 'worker' or 'data'; not for peft.
+    compiled: whether `torch.compile` is used; for peft alone.
   """
 
   model: str = 'MiniLM'
@@ -55,6 +71,7 @@ class Case:
   seconds: float = 3.0
   devices: int = 1
   axis: str = 'worker'
+  compiled: bool = False
 
   def __post_init__(self) -> None:
     if self.method not in METHODS:
@@ -66,7 +83,16 @@ class Case:
     words = f'{self.method} r={self.rank} step of {self.model}'
     size = f'{self.rows} x {self.length} tokens, {self.dtype}'
     size += f' with {self.weights} kernels' if self.weights else ''
-    return f'{words}, {size}{"" if self.dropout else ", no dropout"}'
+    size += '' if self.dropout else ', no dropout'
+    return f'{words}, {size}{", torch.compile" if self.compiled else ""}'
+
+  @property
+  def runtime(self) -> dict[str, Any]:
+    """How the model is built, see `models.outline`."""
+    rate = None if self.dropout else 0.0
+    names = ('dtype', 'weights', 'scan', 'remat', 'fused')
+    options = {name: getattr(self, name) for name in names}
+    return options | {'hidden_dropout': rate, 'attention_dropout': rate}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +125,9 @@ def our_case(case: Case) -> tuple[steps.OurStep, dict[str, tuple[int, int]]]:
   """The step, and the shapes of the adapted modules."""
   found = {}
 
-  def bind(problem: Any) -> Any:
+  def bind(problem: Problem) -> Method:
     found.update(problem.shapes)
-    if case.method == 'lora':
-      return lora.build(lora.LoRASettings(rank=case.rank), problem)
-    budget = case.rank * len(problem.shapes)
-    settings = adapad.AdaPaDSettings(
-      **steps.DEFLATING, r_max=case.rank, budget=budget, feeding=case.method
-    )
-    return adapad.build(settings, problem)
+    return bound(case, problem)
 
   prepare = lambda state: state
   if case.method != 'lora':
@@ -117,21 +137,21 @@ def our_case(case: Case) -> tuple[steps.OurStep, dict[str, tuple[int, int]]]:
   return steps.our_step(our_model(case), bind, batch, prepare, sizes), found
 
 
+def bound(case: Case, problem: Problem) -> Method:
+  """The case's method, one of ours."""
+  if case.method == 'lora':
+    return lora.build(lora.LoRASettings(rank=case.rank), problem)
+  budget = case.rank * len(problem.shapes)
+  settings = adapad.AdaPaDSettings(
+    **steps.DEFLATING, r_max=case.rank, budget=budget, feeding=case.method
+  )
+  return adapad.build(settings, problem)
+
+
 def our_model(case: Case) -> Any:
   """The model with random weights."""
-  rate = None if case.dropout else 0.0
   with tempfile.TemporaryDirectory() as folder:
-    return steps.our_model(
-      case.model,
-      pathlib.Path(folder),
-      dtype=case.dtype,
-      weights=case.weights,
-      hidden_dropout=rate,
-      attention_dropout=rate,
-      scan=case.scan,
-      remat=case.remat,
-      fused=case.fused,
-    )
+    return steps.our_model(case.model, pathlib.Path(folder), **case.runtime)
 
 
 def peft_case(case: Case) -> tuple[Any, dict[str, tuple[int, int]]]:
@@ -143,7 +163,8 @@ def peft_case(case: Case) -> tuple[Any, dict[str, tuple[int, int]]]:
   off = {} if case.dropout else dict.fromkeys(_RATES, 0.0)
   model = torch_steps.torch_model(case.model, case.dtype, **off)
   batch = steps.draw_batch(case.model, case.rows, case.length)
-  return torch_steps.peft_step(model, ours, case.rank, batch), shapes
+  step = torch_steps.peft_step(model, ours, case.rank, batch)
+  return (step.compiled() if case.compiled else step), shapes
 
 
 _RATES = ('hidden_dropout_prob', 'attention_probs_dropout_prob')
@@ -159,6 +180,14 @@ def timed(case: Case) -> dict[str, Any]:
   keep_compiled()
   start = time.perf_counter()
   step, shapes = made(case)
+  seconds = time.perf_counter() - start
+  return timed_step(case, step, shapes) | {'make_s': seconds}
+
+
+def timed_step(
+  case: Case, step: Any, shapes: dict[str, tuple[int, int]]
+) -> dict[str, Any]:
+  """Times the step of a case, which `made` gives with the shapes."""
   begun = time.perf_counter()
   losses = [step()]
   first = time.perf_counter() - begun
@@ -178,7 +207,6 @@ def timed(case: Case) -> dict[str, Any]:
     'model_flop_utilisation': utilisation(speed, device, case.dtype),
     'peak_gib': peak / 2**30,
     'peak_of': peak_of,
-    'make_s': begun - start,
     'first_step_s': first,
     'losses': losses,
   }

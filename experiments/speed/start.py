@@ -1,15 +1,18 @@
-"""What a start takes: until a run's first step, and until a model is in memory.
+"""What a start takes: of the program, to a run's first step, and of a model.
 
-  python -m experiments.speed.start --flags=--config.train.steps=60
+  python -m experiments.speed.start
   python -m experiments.speed.start --source=microsoft/deberta-v3-base
 
-Without a source a config is run twice, with an empty and with a warm compilation cache.
-With one, import, tokenizer, outline and weights are timed one after the other.
+Without a source the program is started again and again, by turns: for its help, for the
+plan of a config (`--dry_run`), and to train until it shows what came of the first step,
+with an empty compilation cache and with one that has what an earlier start compiled.
+What else is kept between starts, such as tokens, is not there beside the empty one.
+Seconds count from the command on, imports included. With a source, import, tokenizer,
+outline and weights of a model are timed one after the other.
 """
 
 import dataclasses
 import importlib
-import json
 import os
 import pathlib
 import resource
@@ -21,8 +24,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from huggingface_hub import constants
+
+from adapad_jax import freed_memory
+from experiments import timing
 from experiments.harness import Experiment, Run, main
 from experiments.results import Row, row
+from experiments.tables import markdown
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = (sys.executable, '-m', 'adapad_jax.main')
+# How the line begins in which a run tells of its first step.
+FIRST = 'round 1/'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,49 +46,159 @@ class Options:
   Attributes:
     config: a config file, with its options.
     flags: more flags of that run.
+    repeats: starts of each kind.
     source: as model.source.
   """
 
   config: str = 'configs/glue.py:quickstart'
   flags: str = ''
+  repeats: int = 5
   source: str = ''
 
 
+def figures(options: Options) -> dict[str, str]:
+  """What is measured, by the kind of start."""
+  first = f'start to the first step of {options.config}'
+  return {
+    'help': 'start with --help',
+    'plan': f'start with --dry_run of {options.config}',
+    'empty': f'{first}, empty compilation cache',
+    'warm': f'{first}, warm compilation cache',
+  }
+
+
 def key(run: Run, options: Options) -> dict[str, Any]:
-  """A config is started once with its flags, a model once."""
+  """A config is started once with its flags on a kind of processor, a model once."""
   if options.source:
     return {'figure': 'fill', 'source': pathlib.Path(options.source).name}
-  figure = f'time to the first step of {options.config}, warm compilation cache'
-  return {'figure': figure, 'options': shlex.split(options.flags)}
+  about = {'options': shlex.split(options.flags), 'processor': timing.processor()}
+  return {'figure': figures(options)['warm'], **about}
 
 
 def measure(run: Run, options: Options) -> Iterator[Row]:
   """A model or a config."""
-  yield from load(options.source) if options.source else first_step(options)
+  yield from load(options.source) if options.source else starts(options)
 
 
-def first_step(options: Options) -> Iterator[Row]:
-  """Seconds to the first step with either cache, and compilations."""
-  more = shlex.split(options.flags)
+@dataclasses.dataclass(frozen=True)
+class Taken:
+  """What a process took: seconds by the clock and of processor time, GiB at most."""
+
+  seconds: float
+  cpu: float
+  peak: float = 0.0
+
+
+def starts(options: Options) -> Iterator[Row]:
+  """Every kind of start, by turns."""
+  taken: dict[str, list[Taken]] = {kind: [] for kind in figures(options)}
+  flags = shlex.split(options.flags)
+  config = [f'--config={options.config}', *flags]
   with tempfile.TemporaryDirectory() as scratch:
-    env = os.environ | {'JAX_COMPILATION_CACHE_DIR': f'{scratch}/cache'}
-    for kind in ('empty', 'warm'):
-      workdir = pathlib.Path(scratch) / kind
-      command = [sys.executable, '-m', 'adapad_jax.main', f'--config={options.config}']
-      command += [f'--workdir={workdir}', *more]
-      subprocess.run(command, check=True, env=env, stdout=sys.stderr)
-      result = json.loads((workdir / 'result.json').read_text())
-      yield row(
-        f'time to the first step of {options.config}, {kind} compilation cache',
-        result['seconds_to_first_step'],
-        's',
-        options=more,
-        compilations_of_the_round=result['traces'],
-        seconds_by_phase=result['phases'],
-        rounds=result['rounds'],
-        largest_rank=max(result['ranks'].values()),
-        device=result['devices'][0],
-      )
+    for turn in range(options.repeats):
+      own = kept_in(f'{scratch}/cache-{turn}')
+      training = [*config, f'--workdir={scratch}/{turn}']
+      # absl ends with 1 when it has told what flags there are.
+      taken['help'].append(started(['--help'], code=1))
+      taken['empty'].append(started(training, own, FIRST))
+      taken['plan'].append(started([*config, '--dry_run'], own))
+      again = [*config, f'--workdir={scratch}/{turn}-warm']
+      taken['warm'].append(started(again, own, FIRST))
+  for kind, figure in figures(options).items():
+    seconds = [one.seconds for one in taken[kind]]
+    yield row(
+      figure,
+      np.median(seconds),
+      's',
+      options=flags,
+      least=min(seconds),
+      most=max(seconds),
+      cpu_seconds=np.median([one.cpu for one in taken[kind]]),
+      repeats=options.repeats,
+      processor=timing.processor(),
+    )
+
+
+def kept_in(folder: str) -> dict[str, str]:
+  """Has all but models of the hub kept in a folder between starts."""
+  return {
+    'XDG_CACHE_HOME': folder,
+    'JAX_COMPILATION_CACHE_DIR': f'{folder}/xla',
+    'HF_HOME': constants.HF_HOME,
+  }
+
+
+def started(
+  arguments: list[str],
+  env: dict[str, str] | None = None,
+  line: str = '',
+  code: int = 0,
+  root: pathlib.Path = ROOT,
+) -> Taken:
+  """Runs the program, to its end or until it prints a line that begins so.
+
+  Args:
+    arguments: of the program.
+    env: variables beside those of this process.
+    line: which ends the measurement, and the process.
+    code: with which it ends if it is left to.
+    root: the checkout that is started.
+
+  Raises:
+    RuntimeError: if it ends with another code, or without that line.
+  """
+  env = _as_users_have_it() | (env or {})
+  begun = time.perf_counter()
+  process = subprocess.Popen(
+    [*PROGRAM, *arguments], env=env, cwd=root, stdout=subprocess.PIPE, text=True
+  )
+  with process.stdout as said:
+    seen = any(text.startswith(line) for text in said if line)
+    seconds = time.perf_counter() - begun
+    if seen:
+      process.kill()
+    _, status, used = os.wait4(process.pid, 0)
+  process.returncode = os.waitstatus_to_exitcode(status)
+  if not seen and (line or process.returncode != code):
+    found = process.returncode
+    raise RuntimeError(f'{shlex.join(arguments)} ended with exit code {found}')
+  if not seen:  # It is over when it has ended, not when it has said all.
+    seconds = time.perf_counter() - begun
+  return Taken(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
+
+
+def _as_users_have_it() -> dict[str, str]:
+  """This process's environment, in which the program sets up its memory itself.
+
+  And in which Python keeps what it has compiled of the program's files.
+  """
+  kept = dict(os.environ)
+  kept.pop('PYTHONDONTWRITEBYTECODE', None)
+  if kept.get('GLIBC_TUNABLES') == freed_memory.TUNABLES:
+    del kept['GLIBC_TUNABLES']
+  return kept
+
+
+def table(run: Run) -> str:
+  """A line for the newest start of every kind; rows of a model as they are."""
+  newest: dict[tuple[Any, ...], Row] = {}
+  for one in run.results.rows():
+    if 'source' not in one:
+      newest[one['figure'], str(one.get('options')), one.get('processor')] = one
+  known = lambda one, name: f'{one[name]:.1f}' if name in one else ''
+  lines = [
+    [
+      one['figure'],
+      f'{one["value"]:.1f}',
+      ' to '.join(filter(None, (known(one, 'least'), known(one, 'most')))),
+      known(one, 'cpu_seconds'),
+      str(one.get('repeats', 1)),
+      one.get('processor', ''),
+    ]
+    for one in newest.values()
+  ]
+  head = ['', 'seconds', 'least to most', 'processor time, s', 'starts', 'processor']
+  return markdown(head, lines)
 
 
 def load(source: str) -> Iterator[Row]:
@@ -110,7 +234,9 @@ class Laps:
     return row(name, seconds, 's', source=self.source, peak_gib=peak)
 
 
-EXPERIMENT = Experiment('speed.start', Options(), measure, key=key, own_process=True)
+EXPERIMENT = Experiment(
+  'speed.start', Options(), measure, key=key, table=table, own_process=True
+)
 
 if __name__ == '__main__':
   main(EXPERIMENT)

@@ -16,16 +16,8 @@ from typing import Any, Literal
 from experiments import timing
 from experiments.harness import Experiment, Run, main
 from experiments.results import Row, matching, row
-from experiments.speed.case import Case, Sizes, timed
+from experiments.speed.case import KEPT, Case, Sizes, timed
 
-_KEPT = (
-  'tokens_per_second',
-  'model_tflops_per_second',
-  'model_flop_utilisation',
-  'peak_gib',
-  'peak_of',
-  'first_step_s',
-)
 _RATE = ': rate in a process of its own'
 # What is drawn of `sizes`, all of them through one case.
 _CENTRE = {'method': 'split', 'rank': 4, 'rows': 16, 'length': 64}
@@ -94,7 +86,7 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
     rate = found['tokens_per_second']
     yield row(figure, rate, 'tokens/s', **dataclasses.asdict(case), **details)
     return
-  details = {name: found[name] for name in ('device', *_KEPT)} | {'scan': case.scan}
+  details = {name: found[name] for name in ('device', *KEPT)} | {'scan': case.scan}
   yield row(figure, found['step_ms'], 'ms', **details)
   yield from ratios(run, case, found)
 
@@ -145,9 +137,10 @@ def draw(run: Run) -> None:
 
 
 def swept(rows: list[Row], method: str, name: str) -> list[Row]:
-  """The rows of a method that differ from the centre in one field, by that field."""
+  """The newest rows of a method that differ from the centre in one field, by it."""
   same = {k: v for k, v in (_CENTRE | {'method': method}).items() if k != name}
-  return sorted(matching(rows, same), key=lambda one: one[name])
+  newest = {one[name]: one for one in matching(rows, same)}
+  return [newest[value] for value in sorted(newest)]
 
 
 EXPERIMENT = Experiment(

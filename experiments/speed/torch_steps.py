@@ -99,6 +99,10 @@ class TorchStep:
     self.learner.zero_grad()
     return loss.detach()
 
+  def compiled(self) -> 'TorchStep':
+    """The same with the passes of the model compiled; the optimiser is not."""
+    return dataclasses.replace(self, model=torch.compile(self.model))
+
   def wait(self, loss: Any) -> None:
     """Returns when the step of a loss is done."""
     _wait(loss)

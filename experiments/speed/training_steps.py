@@ -101,6 +101,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     **_decoder(1024, 28, 16, 3072, groups=8, head=128, theta=1e6),
   ),
 }
+# The same families in next to no time, to try what is timed.
+CONFIGS['DeBERTa-v3-tiny'] = _DEBERTA_V3 | _encoder(32, 2, 2, 64) | {'vocab_size': 512}
+CONFIGS['Qwen3-tiny'] = CONFIGS['Qwen3-0.6B'] | dict(
+  vocab_size=512, **_decoder(32, 2, 4, 64, groups=2, head=16, theta=1e6)
+)
 
 
 def our_model(

@@ -4,10 +4,13 @@
       --dtype=float32
   python -m experiments.speed.turns --sides=devices --models=MiniLM --rows=32 \\
       --length=64 --dtype=float32 --rank=2 --repeats=3
+  python -m experiments.speed.turns --sides=feedings --models=MiniLM --rows=16 \\
+      --length=64 --dtype=float32 --repeats=3
 
-`methods` compares adapad with LoRA, ours and PEFT's, in one process. `devices` compares
-two devices on two cores with one on one core, and `memory` the C library told to keep
-freed memory with its own way, either side in a process of its own.
+`methods` compares adapad with LoRA, ours and PEFT's, in one process. In processes of
+their own `feedings` compares `replicate` with `split` at every rank, `devices` two
+devices on two cores with one on one core, and `memory` the C library told to keep freed
+memory with its own way.
 
 XLA allocates a step's temporaries and frees them again. glibc unmaps blocks of 32 MiB
 and more at once, so the next step's pages have to be cleared anew by the kernel.
@@ -40,12 +43,12 @@ class Options(Sizes):
 
   Attributes:
     sides: the kind of comparison.
-    ranks: workers of `methods`.
+    ranks: workers of `methods` and `feedings`.
     repeats: turns of either side.
     group: steps of a turn of `methods`; on a GPU, 10.
   """
 
-  sides: Literal['methods', 'devices', 'memory'] = 'methods'
+  sides: Literal['methods', 'feedings', 'devices', 'memory'] = 'methods'
   ranks: tuple[int, ...] = (2, 4, 8)
   repeats: int = 5
   group: int = 1
@@ -62,7 +65,7 @@ class Pair:
 
 def cases(run: Run) -> list[Pair]:
   """The pairs of the kind that is asked for."""
-  kinds = {'methods': methods, 'devices': devices, 'memory': memory}
+  kinds = dict(methods=methods, feedings=feedings, devices=devices, memory=memory)
   return list(kinds[run.options.sides](run.options))
 
 
@@ -76,6 +79,15 @@ def methods(options: Options) -> Iterator[Pair]:
         other = dataclasses.replace(base, method=beside)
         name = f'{one.name}: time beside {beside} r={other.rank}, by turns'
         yield Pair(name, one, other)
+
+
+def feedings(options: Options) -> Iterator[Pair]:
+  """Every worker on every row beside the rows shared among them."""
+  for rank in options.ranks:
+    one = dataclasses.replace(options.base(), method='replicate', rank=rank)
+    yield Pair(
+      f'{one.name}: times split', one, dataclasses.replace(one, method='split')
+    )
 
 
 def devices(options: Options) -> Iterator[Pair]:
@@ -101,7 +113,7 @@ def key(run: Run, pair: Pair) -> dict[str, Any]:
 
 def measure(run: Run, pair: Pair) -> Iterator[Row]:
   """The median ratio of neighbouring turns."""
-  kinds = {'methods': in_one_process, 'devices': pinned, 'memory': kept}
+  kinds = dict(methods=in_one_process, feedings=apart, devices=pinned, memory=kept)
   yield kinds[run.options.sides](run.options, pair)
 
 
@@ -128,6 +140,15 @@ def by_turns(options: Options, pair: Pair) -> Row:
     repeats=options.repeats,
     group=options.group,
   )
+
+
+def apart(options: Options, pair: Pair) -> Row:
+  """With freed memory kept, as commands are started."""
+  turns = [
+    [processes.call(timed, case, env=KEPT) for case in (pair.one, pair.other)]
+    for _ in range(options.repeats)
+  ]
+  return ratio_of(pair, turns, '', ('ms', 'other_ms'))
 
 
 def pinned(options: Options, pair: Pair) -> Row:
@@ -161,10 +182,11 @@ def ratio_of(
 ) -> Row:
   """The median ratio, and the milliseconds of either side under its name."""
   ms = np.array([[side['step_ms'] for side in turn] for turn in turns])
-  value = np.median(ms[:, 0] / ms[:, 1])
+  found = timing.spread(ms[:, 0] / ms[:, 1])
+  value = found.pop('ratio')
   sides = dict(zip(names, ms.T, strict=True))
   where = {'device': turns[0][0]['device'], 'processor': timing.processor()}
-  return row(pair.name, value, unit, **sides, **more, **where)
+  return row(pair.name, value, unit, **found, **sides, **more, **where)
 
 
 def pinned_step(case: Case) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def test_every_run_comes_to_what_it_does_alone(tmp_path, method):
   write_weights(values['model']['source'])
   values['model'] = values['model'] | {'random_weights': False}
   values['train'] = values['train'] | {'evaluations': 1, 'steps': 14}
-  values['adapad'] = values['adapad'] | {'start': 2, 'interval': 2}
+  # Four modules, so that a program is small; three are compiled.
+  values['adapter'] = {'targets': ('query', 'value')}
+  values['adapad'] = values['adapad'] | {'budget': 7, 'start': 2, 'interval': 2}
   runs = [Run(3, 0.2, 0.1), Run(4, 0.1, 0.2)]
   rule = {'rule': 'sgd'}
   given = values | {'optimizer': rule, 'head_optimizer': rule}
