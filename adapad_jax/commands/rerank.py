@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from adapad_jax import models, sharding
 from adapad_jax.adapters.targets import choose
@@ -19,6 +20,7 @@ from adapad_jax.interchange import (
   require_same_labels,
 )
 from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
+from adapad_jax.training.batches import Columns, lengths
 from adapad_jax.training.config import MeshConfig, finetune_config
 from adapad_jax.training.cutting import require_counts
 from adapad_jax.training.exports import (
@@ -34,6 +36,8 @@ from adapad_jax.training.terminal import say
 
 # Components of a module, where the update does not say; the cost grows with it.
 _RANK = 16
+# Tokens of the text that are looked at.
+_TOKENS = 2**17
 
 
 def run(request: Request) -> None:
@@ -67,7 +71,9 @@ def run(request: Request) -> None:
   update, rank = read_update(session, source, options)
   started = time.monotonic()
   mesh = sharding.make_mesh(1, jax.device_count())
-  small = rerank(update, text.columns, options['budget'], rank, mesh)
+  columns = some_rows(text.columns)
+  say(f'text: {len(columns["ids_BL"]):,} of {len(text.columns["ids_BL"]):,} rows')
+  small = rerank(update, columns, options['budget'], rank, mesh)
   seconds = time.monotonic() - started
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
@@ -88,6 +94,20 @@ def _check(request: Request) -> None:
       'rerank needs --adapter=FOLDER or --tuned=MODEL, not both; ids on the hub do too'
     )
   require_counts(budget=options['budget'], max_rank=options['max_rank'])
+
+
+def some_rows(columns: Columns, tokens: int = _TOKENS) -> Columns:
+  """All rows, or so many drawn ones that they have at most so many tokens.
+
+  Moments of more change little, and a pass over a whole training set can take hours.
+  """
+  length_N = lengths(columns)
+  if length_N.sum() <= tokens:
+    return columns
+  drawn_N = np.random.default_rng(0).permutation(len(length_N))
+  count = np.searchsorted(np.cumsum(length_N[drawn_N]), tokens, side='right')
+  at_B = np.sort(drawn_N[: max(count, 1)])
+  return {name: column[at_B] for name, column in columns.items()}
 
 
 def find_update(options: dict[str, Any]) -> FoundAdapter | models.Source:

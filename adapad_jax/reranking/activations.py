@@ -15,6 +15,11 @@ from adapad_jax.regression.moments import einsum
 from adapad_jax.sharding import DATA, WORKER, put
 from adapad_jax.training.batches import padded, trimmed
 
+# What a model, or a draw of its next tokens, reads of a text; no labels.
+READ = 'ids_BL', 'mask_BL', 'types_BL', 'segments_BL', 'learned_BL'
+# Tokens of a batch: their activations are all in memory.
+_TOKENS = 4096
+
 
 class _Recorder:
   """Stands where an update does, changes nothing, and sums x x^T of what passes.
@@ -31,7 +36,8 @@ class _Recorder:
   def __call__(self, x_BLI: jax.Array) -> jax.Array:
     x_BLI = x_BLI.astype(jnp.float32)
     counted_BLI = x_BLI * self.mask_BL[..., None].astype(jnp.float32)
-    self.total += einsum('bli,blj->ij', counted_BLI, x_BLI)
+    flat = lambda z: z.reshape(-1, z.shape[-1])
+    self.total += einsum('ni,nj->ij', flat(counted_BLI), flat(x_BLI))
     return jnp.zeros((*x_BLI.shape[:-1], self.outputs))
 
   def broadcast(self, table_RD: jax.Array) -> jax.Array:
@@ -47,7 +53,7 @@ def input_moments(
   modules: Sequence[str],
   columns: Mapping[str, np.ndarray],
   mesh: jax.sharding.Mesh,
-  rows: int = 64,
+  rows: int = 0,
 ) -> dict[str, np.ndarray]:
   """S = 1/N sum_n x_n x_n^T of every module's inputs, (I, I), on the host.
 
@@ -56,16 +62,16 @@ def input_moments(
   Args:
     model: whose activations are summed, not scanned.
     modules: names of linear layers.
-    columns: 'ids_BL', 'mask_BL' and 'types_BL' of the text; labels are not read.
+    columns: of the text, see `READ`; labels are not read.
     mesh: the devices.
-    rows: rows of a batch, rounded up to a multiple of the devices.
+    rows: rows of a batch, rounded up to a multiple of the devices; 0 chooses.
 
   Raises:
     ValueError: if the model runs its layers as one scanned layer, or there is no text.
   """
   sizes = {name: shape[-1] for name, shape in kernel_shapes(model, modules).items()}
   tokens = check_text(columns)
-  rows = -(-rows // mesh.size) * mesh.size
+  rows = -(-(rows or rows_at_once(columns)) // mesh.size) * mesh.size
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, tuple(sizes.items()), mesh)
@@ -105,10 +111,14 @@ def check_text(columns: Mapping[str, np.ndarray]) -> int:
   return tokens
 
 
+def rows_at_once(columns: Mapping[str, np.ndarray]) -> int:
+  """Rows of a batch whose activations fit into memory beside the moments."""
+  return max(1, min(64, _TOKENS // columns['mask_BL'].shape[1]))
+
+
 def batches_of(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:
   """What a model reads of the text, so many rows at a time, the last ones padded."""
-  read = {k: v for k, v in columns.items() if k in ('ids_BL', 'mask_BL', 'types_BL')}
-  read = trimmed(read)
+  read = trimmed({k: v for k, v in columns.items() if k in READ})
   for start in range(0, len(read['ids_BL']), rows):
     yield padded(read, start, rows)
 

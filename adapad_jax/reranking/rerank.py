@@ -1,7 +1,7 @@
 """The whole of re-ranking: gradients on text, regressions, one shared budget."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -11,6 +11,9 @@ from adapad_jax.lowrank.prefixes import cut_to_ranks, share
 from adapad_jax.reranking.kfac import kronecker_factors
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
+
+# Bytes of the moments that are held at once: 4 GiB.
+_MEMORY = 2**32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +53,50 @@ def rerank(
   Raises:
     ValueError: for a budget, rank or text that cannot work.
   """
-  factors = kronecker_factors(update.teacher, list(update.deltas), columns, mesh)
-  inputs = {name: one.s_II for name, one in factors.items()}
-  outputs = {name: one.f_OO for name, one in factors.items()}
-  ordered = solve(update.deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
+  ordered = fit(update, columns, rank, mesh, ridge=ridge)
   return spend(ordered, update.head, budget)
+
+
+def fit(
+  update: Update,
+  columns: Mapping[str, np.ndarray],
+  rank: int,
+  mesh: jax.sharding.Mesh,
+  *,
+  ridge: float = RIDGE,
+  memory: int = _MEMORY,
+) -> dict[str, Ordered]:
+  """Every module's components in order, from as many passes over the text as it takes.
+
+  A module's moments are as large as the squares of its sides, which of a model of a
+  billion parameters is more than its weights; so those of some modules are summed in
+  one pass, used and dropped.
+
+  Args:
+    update, columns, rank, mesh, ridge: see `rerank`.
+    memory: bytes of the moments of a pass; a module alone may have more.
+  """
+  ordered: dict[str, Ordered] = {}
+  for names in _passes(update.deltas, memory):
+    factors = kronecker_factors(update.teacher, names, columns, mesh)
+    deltas = {name: update.deltas[name] for name in names}
+    inputs = {name: one.s_II for name, one in factors.items()}
+    outputs = {name: one.f_OO for name, one in factors.items()}
+    ordered |= solve(deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
+  return ordered
+
+
+def _passes(deltas: Mapping[str, np.ndarray], memory: int) -> Iterator[list[str]]:
+  """Names of modules whose moments fit together, in their order."""
+  names, held = [], 0
+  for name, delta_IO in deltas.items():
+    size = 4 * sum(side**2 for side in delta_IO.shape)
+    if names and held + size > memory:
+      yield names
+      names, held = [], 0
+    names.append(name)
+    held += size
+  yield names
 
 
 def spend(ordered: Mapping[str, Ordered], head: dict, budget: int) -> Reranked:

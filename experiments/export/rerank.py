@@ -3,6 +3,7 @@
 python -m experiments.export.rerank --task=sst2 --data=FOLDER --adapter=LORA
 """
 
+import bisect
 import dataclasses
 import pathlib
 import time
@@ -143,14 +144,19 @@ def candidates(found: Orders, head: dict, most: int) -> dict[str, Adapter]:
   small = {}
   for name, own in found.items():
     whole = Adapter({n: o.update for n, o in own.items()}, head)
-    fits = lambda adapter: adapter.parameters() <= most
-    shared = (
-      spend(own, head, n).adapter for n in range(sum(whole.ranks.values()), 0, -1)
-    )
-    equal = (cut_to_rank(whole, n) for n in range(max(whole.ranks.values()), 0, -1))
-    small[f'{name}, shared budget'] = next(filter(fits, shared), None)
-    small[f'{name}, equal ranks'] = next(filter(fits, equal), None)
+    components, ranks = sum(whole.ranks.values()), max(whole.ranks.values())
+    share = lambda n, own=own: spend(own, head, n).adapter
+    equal = lambda n, whole=whole: cut_to_rank(whole, n)
+    small[f'{name}, shared budget'] = _largest(share, components, most)
+    small[f'{name}, equal ranks'] = _largest(equal, ranks, most)
   return {name: adapter for name, adapter in small.items() if adapter}
+
+
+def _largest(make: Callable[[int], Adapter], highest: int, most: int) -> Adapter | None:
+  """The adapter of the most components that has at most so many parameters."""
+  fits = lambda n: make(n).parameters() <= most
+  found = bisect.bisect_left(range(1, highest + 1), True, key=lambda n: not fits(n))
+  return make(found) if found else None
 
 
 def measure(run: Run, options: Options) -> Iterator[Row]:

@@ -1,0 +1,68 @@
+"""Re-ranking of a language model from the command line: adapters, whole models."""
+
+import numpy as np
+import pytest
+
+from adapad_jax.commands import rerank
+from adapad_jax.interchange import Release, write_merged
+from adapad_jax.lowrank import Adapter
+from adapad_jax.models import Head, load
+from adapad_jax.training import finetune_config, train
+from tests import tiny_chat
+from tests.commands.exchange import call
+from tests.interchange import kit
+
+
+@pytest.fixture(scope='module')
+def values(chat_folder, tmp_path_factory):
+  """The tiny chat model with weights that lie on disk."""
+  base = load(str(chat_folder / 'model'), Head('lm'), random_weights=True)
+  folder = tmp_path_factory.mktemp('rerank') / 'model'
+  write_merged(Release(Adapter({}, {}), base, 'tiny'), folder, kit.random_batch(300))
+  model = {'source': str(folder), 'random_weights': False, 'scan': True}
+  return tiny_chat.values(chat_folder, **tiny_chat.LEARNS | {'model': model})
+
+
+def trained(values, workdir, **changes):
+  """What the run of a method says of its last state."""
+  return train(finetune_config(values | changes), workdir)['best']['metrics']
+
+
+def test_an_adapter_is_cut_to_half_of_its_components(values, capsys, tmp_path):
+  lora = {'method': 'lora', 'lora': {'rank': 4}}
+  best = trained(values, tmp_path / 'run', **lora)
+  call('export', capsys, tmp_path / 'run', out=tmp_path / 'lora')
+  options = {'adapter': tmp_path / 'lora', 'budget': 28, 'out': tmp_path / 'small'}
+  found = call('rerank', capsys, None, values, **options)
+  assert found['components'] == 28 and 0.5 < found['explained'] < 1
+  assert found['exact_match'] >= best['exact_match'] - 0.25
+  assert found['loss'] < best['loss'] + 0.5
+  whole = options | {'budget': 56, 'out': tmp_path / 'same'}
+  found = call('rerank', capsys, None, values, **whole)
+  assert found['explained'] == pytest.approx(1, abs=1e-3)
+  assert found['loss'] == pytest.approx(best['loss'], abs=2e-3)
+
+
+def test_a_fully_tuned_model_becomes_an_adapter(values, capsys, tmp_path):
+  slow = {'method': 'full', 'optimizer': {'learning_rate': 5e-3, 'warmup': 0.0}}
+  best = trained(values, tmp_path / 'run', **slow)
+  whole = tmp_path / 'whole'
+  call('export', capsys, tmp_path / 'run', out=whole, format='merged')
+  options = {'tuned': whole, 'budget': 56, 'max_rank': 8, 'out': tmp_path / 'small'}
+  found = call('rerank', capsys, None, values, **options)
+  assert found['components'] == 56 and 0 < found['explained'] < 1
+  assert np.isfinite(found['loss']) and best['loss'] < found['loss']
+
+
+def test_a_large_text_is_drawn_from_and_a_small_one_is_taken_whole():
+  rng = np.random.default_rng(0)
+  length_N = rng.integers(1, 9, 500)
+  mask_BL = (np.arange(8)[None] < length_N[:, None]).astype(np.int32)
+  columns = {'ids_BL': np.arange(500)[:, None] * mask_BL, 'mask_BL': mask_BL}
+  assert rerank.some_rows(columns, int(length_N.sum())) is columns
+  few = rerank.some_rows(columns, 600)
+  assert 590 < few['mask_BL'].sum() <= 600
+  at_B = few['ids_BL'][:, 0]
+  assert (np.diff(at_B) > 0).all() and at_B.max() > 450
+  np.testing.assert_array_equal(few['mask_BL'], mask_BL[at_B])
+  assert len(rerank.some_rows(columns, 0)['ids_BL']) == 1
