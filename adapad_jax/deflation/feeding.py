@@ -130,7 +130,7 @@ def make_feeding(settings: AdaPaDSettings, batch: int, rounds: int) -> Feeding:
     workers=settings.r_max,
     batch=batch,
     shares=settings.shares,
-    own_rows=batch - round(settings.joint * batch),
+    own_rows=settings.own_rows(batch),
     nesting=Nesting(settings.r_max, settings.nested),
     polish_from=round((1 - settings.polish) * rounds) if settings.polish else None,
   )

@@ -121,16 +121,23 @@ class AdaPaDSettings:
     events = -(-(budget - modules) // grants)
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
     joint, polish = self._joint_parts(batch)
-    return dataclasses.replace(
+    found = dataclasses.replace(
       self,
       budget=budget,
       start=start,
       interval=interval,
       grants_per_event=grants,
-      advance=self.advance and joint < 1,
       joint=joint,
       polish=polish,
     )
+    # Without a row of its own no worker learns in advance.
+    return dataclasses.replace(
+      found, advance=self.advance and found.own_rows(batch) > 0
+    )
+
+  def own_rows(self, batch: int) -> int:
+    """Rows of a batch that belong to single workers, once the settings are resolved."""
+    return batch - round((self.joint or 0.0) * batch)
 
   def _joint_parts(self, batch: int) -> tuple[float, float]:
     """The joint fractions of a batch and of the run; measured: experiments/defaults."""

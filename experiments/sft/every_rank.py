@@ -39,8 +39,8 @@ _FULL = {'method': 'adapad', 'adapad.r_max': 8, 'adapad.budget': _BUDGET}
 _AT_ONCE = _FULL | comparison.AT_ONCE
 METHODS: dict[str, dict[str, Any]] = {
   'adapad': _FULL,
-  'adapad at once': _AT_ONCE,
   'adapad nested': _AT_ONCE | {'adapad.nested': 1.0},
+  'adapad half nested': _AT_ONCE | {'adapad.nested': 0.5, 'adapad.joint': 1.0},
   'dylora': {'method': 'dylora', 'dylora.rank': 8},
   'matryoshka': {'method': 'matryoshka', 'matryoshka.rank': 8},
   'lora': {'method': 'lora', 'lora.rank': 8},

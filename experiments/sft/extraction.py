@@ -97,8 +97,8 @@ def cases(run: Run) -> Iterator[Case]:
 def config_of(options: Options, case: Case) -> FinetuneConfig:
   """The teacher's run, in float32: what full fine-tuning adds is small."""
   where = comparison.Options(model=options.model, data=options.data, answers=0)
-  rate, sizes = _RATES[case.kind], (case.steps, case.batch, case.rows, 'float32')
-  plain = comparison.Case('run', 'gsm8k', 'lora', 0, rate, *sizes)
+  sizes = case.steps, case.batch, where.rows, 'float32'
+  plain = comparison.Case('run', 'gsm8k', 'lora', 0, _RATES[case.kind], *sizes)
   alone = {f'mesh.{axis}': 1 for axis in ('worker', 'data', 'model')}
   return comparison.changed_config(where, plain, TEACHERS[case.kind] | alone)
 
@@ -110,17 +110,17 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
   ax.train(config_of(o, case), workdir)
   saved = ax.restore(workdir)
   about = dataclasses.asdict(case) | {'processor': timing.processor()}
+  some = lambda split, rows: {k: v[:rows] for k, v in split.columns.items()}
   splits = saved.plan.task.splits
   base = saved.session.pretrained.model
   with jax.set_mesh(saved.plan.mesh):
     update = update_of(saved)
-    score = Score(update, splits['validation'].columns)
+    score = Score(update, some(splits['validation'], case.rows))
     whole = _with(base, _whole(update))
     models = {'teacher': update.teacher, 'base': base, 'whole update': whole}
     for name, model in models.items():
       yield _scored(name, score(model), about)
-  text = {k: v[: case.text] for k, v in splits['train'].columns.items()}
-  found, seconds = orders(update, text, case.most)
+  found, seconds = orders(update, some(splits['train'], case.text), case.most)
   about |= {'peak_gib': round(_peak_gib(), 2)}
   for name, value in seconds.items():
     yield row(f'seconds of {name}', round(value, 1), 's', **about)

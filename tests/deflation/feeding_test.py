@@ -161,6 +161,14 @@ def test_joint_parts_that_are_left_open(fields, batch, parts):
   make_feeding(found, batch, 50)
 
 
+def test_nothing_learns_in_advance_where_no_row_is_a_workers_own():
+  """Be it that a fraction of the rows rounds to all of them."""
+  settings = AdaPaDSettings(joint=0.99, nested=0.5)
+  assert not settings.resolve(6, 50, 8).advance
+  assert settings.resolve(6, 50, 200).advance
+  assert not AdaPaDSettings(advance=False).resolve(6, 50, 32).advance
+
+
 @pytest.mark.parametrize('shape', [(3, 1), (1, 4)])
 def test_a_mesh_must_divide_workers_with_data_of_their_own(shape):
   mesh = jax.sharding.AbstractMesh(shape, ('worker', 'data'))

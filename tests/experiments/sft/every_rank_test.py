@@ -47,8 +47,8 @@ def test_a_method_has_eight_components_and_is_scored_where_it_should(tmp_path, t
   nested = {name: c.settings.nested for name, c in found.items() if 'adapad' in name}
   assert nested == {
     'adapad': 0.0,
-    'adapad at once': 0.0,
     'adapad nested': 1.0,
+    'adapad half nested': 0.5,
   }
   resolved = found['adapad'].settings.resolve(210, 40, 8)
   resolved.check(210, 40)

@@ -70,7 +70,7 @@ def test_scores_are_those_of_the_evaluation(measured, folder):
   score = extraction.Score(update, saved.plan.task.splits['validation'].columns)
   found = score(update.teacher)
   assert found.mean(found.loss_B) == pytest.approx(saved.evaluate()['loss'], rel=1e-4)
-  assert len(found.loss_B) == SIZES['rows']
+  assert len(found.loss_B) == 64
   assert extraction.config_of(run.options, next(extraction.cases(run))).method == 'full'
 
 
