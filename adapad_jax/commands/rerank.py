@@ -1,4 +1,4 @@
-"""`--mode=rerank`: a small adapter from a large update and unlabelled text."""
+"""`--mode=rerank`: a small adapter from a large update, most often by text."""
 
 import dataclasses
 import json
@@ -19,7 +19,17 @@ from adapad_jax.interchange import (
   read_peft,
   require_same_labels,
 )
-from adapad_jax.reranking import Update, from_adapter, from_tuned, rerank
+from adapad_jax.reranking import (
+  Ordered,
+  Update,
+  alike,
+  fit,
+  from_adapter,
+  from_tuned,
+  spend,
+  truncate,
+)
+from adapad_jax.settings import did_you_mean
 from adapad_jax.training.batches import Columns, lengths
 from adapad_jax.training.config import MeshConfig, finetune_config
 from adapad_jax.training.cutting import require_counts
@@ -38,13 +48,15 @@ from adapad_jax.training.terminal import say
 _RANK = 16
 # Tokens of the text that are looked at.
 _TOKENS = 2**17
+_ORDERS = 'outputs', 'svd'
 
 
 def run(request: Request) -> None:
-  """Re-ranks --adapter, or --tuned minus its base, to --budget components; exports.
+  """Re-ranks --adapter, or --tuned minus its base, and exports what is kept.
 
-  The text is the training split of the config's task, or --input; labels are used
-  for the reported metric alone.
+  That is --budget components over all modules, or --max_rank of each. The text is the
+  training split of the config's task, or --input; labels are used for the reported
+  metric alone.
 
   Raises:
     ValueError: if an input is missing or does not fit, or the export is not right.
@@ -70,10 +82,13 @@ def run(request: Request) -> None:
     session = open_session(plan)
   update, rank = read_update(session, source, options)
   started = time.monotonic()
-  mesh = sharding.make_mesh(1, jax.device_count())
-  columns = some_rows(text.columns)
-  say(f'text: {len(columns["ids_BL"]):,} of {len(text.columns["ids_BL"]):,} rows')
-  small = rerank(update, columns, options['budget'], rank, mesh)
+  if options['order'] == 'svd':
+    ordered = truncate(update.deltas, rank)
+  else:
+    ordered = _by_outputs(update, text.columns, rank)
+  budget = options['budget']
+  keep, count = (spend, budget) if budget else (alike, options['max_rank'])
+  small = keep(ordered, update.head, count)
   seconds = time.monotonic() - started
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
@@ -84,11 +99,24 @@ def run(request: Request) -> None:
   say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
 
 
+def _by_outputs(update: Update, columns: Columns, rank: int) -> dict[str, Ordered]:
+  """Components in the order of what they do to the model's outputs on the text."""
+  some = some_rows(columns)
+  say(f'text: {len(some["ids_BL"]):,} of {len(columns["ids_BL"]):,} rows')
+  return fit(update, some, rank, sharding.make_mesh(1, jax.device_count()))
+
+
 def _check(request: Request) -> None:
   """Refuses what cannot work before anything is read."""
   options = request.options
-  if request.config is None or not options['budget']:
-    raise ValueError('rerank needs --config=FILE for the task, and --budget=COMPONENTS')
+  if request.config is None or not (options['budget'] or options['max_rank']):
+    raise ValueError(
+      'rerank needs --config=FILE for the task, and --budget=COMPONENTS over all'
+      ' modules or --max_rank=COMPONENTS of each'
+    )
+  if options['order'] not in _ORDERS:
+    hint = did_you_mean(options['order'], _ORDERS)
+    raise ValueError(f'unknown --order {options["order"]!r}{hint}')
   if bool(options['adapter']) == bool(options['tuned']):
     raise ValueError(
       'rerank needs --adapter=FOLDER or --tuned=MODEL, not both; ids on the hub do too'

@@ -9,7 +9,7 @@ Axis letters beside those of `adapters` and `regression`: M modules, N tokens.
 
 from adapad_jax.reranking.activations import input_moments
 from adapad_jax.reranking.kfac import KroneckerFactors, kronecker_factors
-from adapad_jax.reranking.rerank import Reranked, fit, rerank, spend
+from adapad_jax.reranking.rerank import Reranked, alike, fit, spend
 from adapad_jax.reranking.solve import Ordered, solve
 from adapad_jax.reranking.truncate import truncate
 from adapad_jax.reranking.updates import Update, from_adapter, from_tuned
@@ -19,12 +19,12 @@ __all__ = [
   'Ordered',
   'Reranked',
   'Update',
+  'alike',
   'fit',
   'kronecker_factors',
   'from_adapter',
   'from_tuned',
   'input_moments',
-  'rerank',
   'solve',
   'spend',
   'truncate',

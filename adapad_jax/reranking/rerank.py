@@ -1,4 +1,4 @@
-"""The whole of re-ranking: gradients on text, regressions, one shared budget."""
+"""The whole of re-ranking: gradients on text, regressions, ranks of the modules."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -22,39 +22,13 @@ class Reranked:
 
   Attributes:
     adapter: components by module, the shared budget spent.
-    explained: share of every module's effect on the model's outputs that is kept, as
-      far as the Kronecker factors tell: 1 - tr(F E^T S E) / tr(F Delta W^T S Delta W)
-      for what is left out, E.
+    explained: share that is kept of what components were ordered by. Of every module's
+      effect on the model's outputs, as far as the Kronecker factors tell, it is
+      1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is left out, E.
   """
 
   adapter: Adapter
   explained: dict[str, float]
-
-
-def rerank(
-  update: Update,
-  columns: Mapping[str, np.ndarray],
-  budget: int,
-  rank: int,
-  mesh: jax.sharding.Mesh,
-  *,
-  ridge: float = RIDGE,
-) -> Reranked:
-  """Finds a small adapter for an update on unlabelled text.
-
-  Args:
-    update: what is to be approximated.
-    columns: tokens of the text, as a split of a task has them.
-    budget: components over all modules.
-    rank: the most components of one module.
-    mesh: the devices; text and then modules are spread over its data axis.
-    ridge: see `solve`.
-
-  Raises:
-    ValueError: for a budget, rank or text that cannot work.
-  """
-  ordered = fit(update, columns, rank, mesh, ridge=ridge)
-  return spend(ordered, update.head, budget)
 
 
 def fit(
@@ -73,8 +47,15 @@ def fit(
   one pass, used and dropped.
 
   Args:
-    update, columns, rank, mesh, ridge: see `rerank`.
+    update: what is to be approximated.
+    columns: tokens of the text, as a split of a task has them.
+    rank: components of a module, or as many as its sides allow.
+    mesh: the devices; text and then modules are spread over its data axis.
+    ridge: see `solve`.
     memory: bytes of the moments of a pass; a module alone may have more.
+
+  Raises:
+    ValueError: for a rank or text that cannot work.
   """
   ordered: dict[str, Ordered] = {}
   for names in _passes(update.deltas, memory):
@@ -102,6 +83,18 @@ def _passes(deltas: Mapping[str, np.ndarray], memory: int) -> Iterator[list[str]
 def spend(ordered: Mapping[str, Ordered], head: dict, budget: int) -> Reranked:
   """Shares a budget over modules so that the kept components explain most."""
   ranks = share({name: o.gains for name, o in ordered.items()}, budget)
+  return _kept(ordered, head, ranks)
+
+
+def alike(ordered: Mapping[str, Ordered], head: dict, rank: int) -> Reranked:
+  """Gives every module the same number of components, or all that it has."""
+  ranks = {name: min(rank, o.update.rank) for name, o in ordered.items()}
+  return _kept(ordered, head, ranks)
+
+
+def _kept(
+  ordered: Mapping[str, Ordered], head: dict, ranks: Mapping[str, int]
+) -> Reranked:
   whole = Adapter({name: o.update for name, o in ordered.items()}, head)
   explained = {
     name: float(np.sum(o.gains[: ranks[name]]) / max(o.energy, 1e-30))

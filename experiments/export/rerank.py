@@ -24,9 +24,9 @@ from adapad_jax.reranking import (
   input_moments,
   kronecker_factors,
   solve,
+  spend,
   truncate,
 )
-from adapad_jax.reranking.rerank import spend
 from adapad_jax.reranking.solve import RIDGE
 from adapad_jax.training import finetune_config, make_plan
 from adapad_jax.training.session import Session, open_session

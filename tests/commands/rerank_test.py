@@ -54,6 +54,24 @@ def test_a_fully_tuned_model_becomes_an_adapter(values, capsys, tmp_path):
   assert np.isfinite(found['loss']) and best['loss'] < found['loss']
 
 
+def test_singular_values_give_every_module_its_best_cut(values, capsys, tmp_path):
+  lora = {'method': 'lora', 'lora': {'rank': 4}}
+  trained(values, tmp_path / 'run', **lora)
+  call('export', capsys, tmp_path / 'run', out=tmp_path / 'lora')
+  cut = {'max_rank': 2, 'out': tmp_path / 'cut'}
+  wanted = call('export', capsys, tmp_path / 'run', **cut)
+  options = {'adapter': tmp_path / 'lora', 'order': 'svd', 'max_rank': 2}
+  found = call('rerank', capsys, None, values, **options, out=tmp_path / 'svd')
+  # LoRA's own cut is by singular values too.
+  assert found['components'] == wanted['components'] == 28
+  assert found['loss'] == pytest.approx(wanted['loss'], abs=1e-4)
+  assert 0.5 < found['explained'] < 1
+  found = call(
+    'rerank', capsys, None, values, **options | {'budget': 20}, out=tmp_path / 'few'
+  )
+  assert found['components'] == 20
+
+
 def test_a_large_text_is_drawn_from_and_a_small_one_is_taken_whole():
   rng = np.random.default_rng(0)
   length_N = rng.integers(1, 9, 500)

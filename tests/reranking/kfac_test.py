@@ -10,7 +10,7 @@ import pytest
 from adapad_jax import sharding
 from adapad_jax.adapters import split_model
 from adapad_jax.models import Head, load
-from adapad_jax.reranking import from_adapter, kronecker_factors, rerank
+from adapad_jax.reranking import fit, from_adapter, kronecker_factors, spend
 from tests.interchange import kit
 
 
@@ -96,7 +96,8 @@ def test_several_outputs_count_as_often_as_they_move(shared):
 def test_reranked_adapter_keeps_what_it_claims(update, columns, by_hand):
   deltas = {n: d for n, d in update.deltas.items() if n.endswith(('q_proj', 'o_proj'))}
   update = dataclasses.replace(update, deltas=deltas)
-  small = rerank(update, columns, 14, 3, sharding.make_mesh(), ridge=0.0)
+  ordered = fit(update, columns, 3, sharding.make_mesh(), ridge=0.0)
+  small = spend(ordered, update.head, 14)
   assert sum(small.adapter.ranks.values()) == 14
   for name, whole in deltas.items():
     s_II, f_OO = by_hand[name]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from adapad_jax import sharding
-from adapad_jax.reranking import solve, truncate
-from adapad_jax.reranking.rerank import spend
+from adapad_jax.reranking import alike, solve, spend, truncate
 
 SHAPES = {'one': (12, 7), 'two': (12, 7), 'three': (9, 15), 'four': (12, 7)}
 
@@ -126,6 +125,14 @@ def test_the_budget_goes_where_most_is_explained(solved):
   for name, share in small.explained.items():
     expected = np.sum(solved[name].gains[: ranks[name]]) / solved[name].energy
     assert share == pytest.approx(expected)
+
+
+def test_modules_alike_have_so_many_components_or_all_there_are(solved):
+  small = alike(solved, {}, 3)
+  assert set(small.adapter.ranks.values()) == {3}
+  for name, one in solved.items():
+    assert small.explained[name] == pytest.approx(one.gains[:3].sum() / one.energy)
+  assert alike(solved, {}, 9).adapter.ranks == {n: 4 for n in solved}
 
 
 def test_senseless_settings_are_refused(problem):
