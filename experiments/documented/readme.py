@@ -48,10 +48,12 @@ def claims() -> Iterator[Claim | Table]:
   )
   gaps = sft.minus_lora()
   text = (
-    'is {} with AdaPaD and nested rows, {} with LoRA of rank 8 cut by singular values'
-    " (three seeds), {} with AdaPaD's recipe, {} with DyLoRA and {} with MatryoshkaLoRA"
+    'is {} with AdaPaD and half of the rows nested, {} with all of them nested, {} with'
+    " LoRA of rank 8 cut by singular values (three seeds), {} with AdaPaD's recipe, {}"
+    ' with DyLoRA and {} with MatryoshkaLoRA'
   )
-  methods = 'adapad nested', 'lora', 'adapad', 'dylora', 'matryoshka'
+  methods = ('adapad half nested', 'adapad nested', 'lora')
+  methods += ('adapad', 'dylora', 'matryoshka')
   yield says(text, *(gaps[method][sft.OVER_RANKS] for method in methods))
   yield says('about {:.0f} % of the weight', 100 * glue.weight_of_joint_rows(32, 4))
   yield says('By default {} fifths', glue.word(5 * glue.share_of_joint_rows()))
