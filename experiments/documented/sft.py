@@ -12,6 +12,10 @@ from experiments.tables import paired, paired_text
 
 SETTINGS = (
   r'ranks 1, 2, 4 and 8',
+  r'rank 1, 2 and 4',
+  r'128 rows of the',
+  r'96 rows of the',
+  r'210 modules',
   r'[24]0 steps',
   r'8 rows',
   r'96 rows',
@@ -37,6 +41,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from arc()
   yield from screening()
   yield from every_rank()
+  yield from extraction()
   yield Table(printed('sft.forms')[0], '## Bases of four bits')
 
 
@@ -121,6 +126,35 @@ def minus_lora() -> dict[str, dict[str, str]]:
 def _ranked(kind: str, figure: str, method: str, **about: object) -> list[Row]:
   like = {'kind': kind, 'figure': figure, 'method': method, **about}
   return matching(rows('sft.every_rank'), like)
+
+
+def extraction() -> Iterator[Claim | Table]:
+  """What was taken from each teacher, re-ranked and by singular values."""
+  full, lora = printed('sft.extraction')
+  yield Table(full, '### Every parameter trained')
+  yield Table(lora, '### LoRA of rank 32 trained')
+  text = 'leaves {:.0f}, {:.0f} and {:.0f} % less of the divergence'
+  yield says(text, *(-100 * more for more in more_than_svd('lora-32')))
+  text = 'leaves {:.0f}, {:.0f} and {:.0f} % more'
+  yield says(text, *(100 * more for more in more_than_svd('full')))
+  ours, svd = (
+    one_row('sft.extraction', f'seconds of {what}', kind='full', text=128)
+    for what in ('re-ranking', 'svd')
+  )
+  text = 'takes {:.0f} s for 210 modules, singular values {:.0f} s; the process held up'
+  yield says(f'{text} to {{:.0f}} GiB', ours['value'], svd['value'], ours['peak_gib'])
+
+
+def more_than_svd(kind: str) -> list[float]:
+  """By size: divergence of the better re-ranked adapter over the better cut, less 1."""
+  like = {'kind': kind, 'figure': 'divergence from the teacher'}
+  least: dict[tuple[int, str], float] = {}
+  for one in matching(rows('sft.extraction'), like):
+    if 'size' in one:
+      at = one['size'], one['way'].split(',')[0]
+      least[at] = min(one['value'], least.get(at, np.inf))
+  sizes = sorted({size for size, _ in least})
+  return [least[size, 're-ranked'] / least[size, 'svd'] - 1 for size in sizes]
 
 
 def losses(task: str, method: str) -> dict[int, float]:
