@@ -6,7 +6,7 @@ weight costs
 
     KL(p || p_E) ~ 1/2 E (g^T E^T x)^2
 
-(Martens 2020, arXiv:1412.1193, section 5). Nothing but text is needed: no token of it
+(Martens 2020, arXiv:1412.1193). Nothing but text is needed: no token of it
 is taken for the right one. Axes: N positions, C of a chunk, D of a state.
 """
 

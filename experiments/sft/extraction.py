@@ -124,10 +124,10 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
   about |= {'peak_gib': round(_peak_gib(), 2)}
   for name, value in seconds.items():
     yield row(f'seconds of {name}', round(value, 1), 's', **about)
+  # Of LoRA of rank one: a component of every module.
+  parameters = sum(sum(delta.shape) for delta in update.deltas.values())
   for size in o.sizes:
-    # Parameters of LoRA: a component of every module.
-    one = sum(sum(delta.shape) for delta in update.deltas.values())
-    adapters = candidates(found, {}, size * one)
+    adapters = candidates(found, {}, size * parameters)
     with jax.set_mesh(saved.plan.mesh):
       scores = {name: score(_with(base, one)) for name, one in adapters.items()}
     yield from _beside_svd(adapters, scores, about | {'size': size})
@@ -139,17 +139,13 @@ def _beside_svd(
   """Adapters of one size, and what is between each and singular values."""
   for name, own in scores.items():
     gap, error = own.gap(scores['svd, shared budget'])
-    yield _scored(
-      name,
-      own,
-      about
-      | {
-        'parameters': adapters[name].parameters(),
-        'components': sum(adapters[name].ranks.values()),
-        'gap': gap,
-        'gap_error': error,
-      },
-    )
+    more = {
+      'parameters': adapters[name].parameters(),
+      'components': sum(adapters[name].ranks.values()),
+      'gap': gap,
+      'gap_error': error,
+    }
+    yield _scored(name, own, about | more)
 
 
 def update_of(saved: Any) -> Update:
