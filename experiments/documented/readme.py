@@ -49,11 +49,11 @@ def claims() -> Iterator[Claim | Table]:
   gaps = sft.minus_lora()
   text = (
     'is {} with AdaPaD and half of the rows nested, {} with all of them nested, {} with'
-    " LoRA of rank 8 cut by singular values (three seeds), {} with AdaPaD's recipe, {}"
-    ' with DyLoRA and {} with MatryoshkaLoRA'
+    ' LoRA of rank 8 cut by singular values, {} with DyLoRA (three seeds), {} with'
+    " AdaPaD's recipe and {} with MatryoshkaLoRA (one seed"
   )
-  methods = ('adapad half nested', 'adapad nested', 'lora')
-  methods += ('adapad', 'dylora', 'matryoshka')
+  methods = ('adapad half nested', 'adapad nested', 'lora', 'dylora')
+  methods += ('adapad', 'matryoshka')
   yield says(text, *(gaps[method][sft.OVER_RANKS] for method in methods))
   yield says('about {:.0f} % of the weight', 100 * glue.weight_of_joint_rows(32, 4))
   yield says('By default {} fifths', glue.word(5 * glue.share_of_joint_rows()))
