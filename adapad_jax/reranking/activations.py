@@ -71,7 +71,7 @@ def input_moments(
   """
   sizes = {name: shape[-1] for name, shape in kernel_shapes(model, modules).items()}
   tokens = check_text(columns)
-  rows = -(-(rows or rows_at_once(columns)) // mesh.size) * mesh.size
+  rows = rows_of_batch(columns, mesh, rows)
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, tuple(sizes.items()), mesh)
@@ -111,9 +111,12 @@ def check_text(columns: Mapping[str, np.ndarray]) -> int:
   return tokens
 
 
-def rows_at_once(columns: Mapping[str, np.ndarray]) -> int:
-  """Rows of a batch whose activations fit into memory beside the moments."""
-  return max(1, min(64, _TOKENS // columns['mask_BL'].shape[1]))
+def rows_of_batch(
+  columns: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, rows: int
+) -> int:
+  """`rows`, or if 0 as many as fit into memory, rounded up to all devices' multiple."""
+  rows = rows or max(1, min(64, _TOKENS // columns['mask_BL'].shape[1]))
+  return -(-rows // mesh.size) * mesh.size
 
 
 def batches_of(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:

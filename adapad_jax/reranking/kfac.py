@@ -35,7 +35,7 @@ from adapad_jax.reranking.activations import (
   batches_of,
   check_text,
   kernel_shapes,
-  rows_at_once,
+  rows_of_batch,
 )
 from adapad_jax.reranking.likelihood import drawn_likelihood
 from adapad_jax.sharding import DATA, WORKER, put
@@ -125,7 +125,7 @@ def kronecker_factors(
     ValueError: if the model runs its layers as one scanned layer, or there is no text.
   """
   shapes, tokens = kernel_shapes(model, modules), check_text(columns)
-  rows = -(-(rows or rows_at_once(columns)) // mesh.size) * mesh.size
+  rows = rows_of_batch(columns, mesh, rows)
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, mesh)

@@ -15,7 +15,6 @@ FOLDER2 keeps the teachers, so that they are trained once.
 import dataclasses
 import functools
 import pathlib
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -121,7 +120,7 @@ def measure(run: Run, case: Case) -> Iterator[Row]:
     for name, model in models.items():
       yield _scored(name, score(model), about)
   found, seconds = orders(update, some(splits['train'], case.text), case.most)
-  about |= {'peak_gib': round(_peak_gib(), 2)}
+  about |= {'peak_gib': round(timing.peak_bytes() / 2**30, 2)}
   for name, value in seconds.items():
     yield row(f'seconds of {name}', round(value, 1), 's', **about)
   # Of LoRA of rank one: a component of every module.
@@ -275,10 +274,6 @@ def _scored(name: str, scored: Scored, about: Mapping[str, Any]) -> Row:
     loss=scored.mean(scored.loss_B),
     **about,
   )
-
-
-def _peak_gib() -> float:
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def table(run: Run) -> str:
