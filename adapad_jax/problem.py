@@ -1,7 +1,7 @@
 """What is trained, whatever the method."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,9 +10,10 @@ from adapad_jax.optim import Optimizer
 
 # (params, head, deltas, head_weight_B or None, batch, keys_B) -> (loss_B, weight_B):
 # the summed loss of each row and its weight; a mean loss is sum(loss) / sum(weight).
-# `deltas` are updates by module, `head_weight_B` is what rows weigh in the gradient of
-# the head, `keys_B` has a key for the noise of each row. `adapters.adapted_loss` makes
-# one from a loss that knows nothing of updates.
+# `deltas` are updates by module, or by scanned layer as `stacks` has them,
+# `head_weight_B` is what rows weigh in the gradient of the head, `keys_B` has a key for
+# the noise of each row. `adapters.adapted_loss` makes one from a loss that knows
+# nothing of updates.
 LossFn = Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -32,6 +33,8 @@ class Problem:
     init: how the input directions start, see `lowrank.initialize`.
     seed: of every random draw.
     accumulate: parts in which a device computes its rows, one after the other.
+    stacks: modules that the model runs as one scanned layer, by its name, under which
+      the loss also takes one update for all of them, with a leading axis of layers.
   """
 
   shapes: dict[str, tuple[int, int]]
@@ -45,6 +48,7 @@ class Problem:
   init: str
   seed: int
   accumulate: int = 1
+  stacks: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
   @property
   def modules(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ The layers of a scanned stack have the names of the unrolled model: what is slic
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from flax import nnx
@@ -25,6 +25,20 @@ def linears(model: nnx.Module) -> dict[str, Linear]:
       for name in _names(model, path):
         found[name] = module
   return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
+
+
+def stacks(model: nnx.Module, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+  """Scanned linear layers by their own dotted names, and what their layers are called.
+
+  Only those of which every layer is among the names.
+  """
+  found = {}
+  for path, module in nnx.iter_modules(model):
+    if isinstance(module, Linear) and STACKED in map(str, path):
+      layers = tuple(_names(model, path))
+      if all(name in names for name in layers):
+        found['.'.join(map(str, path))] = layers
+  return found
 
 
 def _natural(name: str) -> list[tuple[int, str | int]]:
@@ -52,12 +66,15 @@ def follow(module: Any, parts: list[str]) -> Any:
 
 
 def parent_of(model: nnx.Module, name: str) -> tuple[Any, str, int | None]:
-  """(module, attribute, layer) of a linear; the layer is None outside a stack."""
+  """(module, attribute, layer) of a linear.
+
+  The layer is None outside a stack, and for a scanned linear by its own name.
+  """
   module: Any = model
   layer = None
   *parts, leaf = name.split('.')
   for part in parts:
-    if isinstance(module, Stacked):
+    if isinstance(module, Stacked) and part != STACKED:
       module, layer = module.stacked, int(part)
     else:
       module = follow(module, [part])

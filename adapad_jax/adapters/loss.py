@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 
 from adapad_jax.adapters.attach import Attachment
+from adapad_jax.adapters.locate import stacks
 from adapad_jax.models.split import forgetful
 from adapad_jax.optim import Optimizer
 from adapad_jax.problem import LossFn, Problem
@@ -83,4 +84,5 @@ def adapted_problem(
     init=init,
     seed=seed,
     accumulate=accumulate,
+    stacks=stacks(model, shapes),
   )

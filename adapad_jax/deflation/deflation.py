@@ -43,7 +43,7 @@ class Deflation:
   @functools.cached_property
   def packing(self) -> Packing:
     """Where the components of each module lie."""
-    return Packing.of(self.problem.shapes)
+    return Packing.of(self.problem.shapes, self.problem.stacks)
 
   @functools.cached_property
   def feeding(self) -> Feeding:

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 
 from adapad_jax.deflation.feeding import Slots
 from adapad_jax.lowrank import Delta, LowRank, Packing
+from adapad_jax.lowrank.packing import taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +61,21 @@ class Masks:
     """1 where the row trains component s, in modules where it may."""
     return self.own_BS + self.joint_BS
 
-  def delta(self, m: int, update: LowRank) -> Delta:
-    """The low-rank term of module m: what a row sees of it, and what it trains."""
-    active_1S, live_1S = self.active_MS[m][None], self.live_MS[m][None]
-    trains_BS = self.own_BS * live_1S + self.joint_BS * active_1S
-    sees_BS = self.before_BS * active_1S + trains_BS
-    return Delta(update.a_RI, update.b_RO, sees_BS, trains_BS)
+  def by_module(self) -> tuple[jax.Array, jax.Array]:
+    """What rows see of every module's components, and what they train, (M, B, S) each.
+
+      sees = (before + joint) active + own live,  trains = joint active + own live
+
+    As matrix products they are made once. XLA would fuse elementwise ones, with all
+    that they are made of, into everything that they mask: kernels of their own for each
+    module, a fifth of the time that a step of SmolLM2 takes to compile.
+    """
+    modules_CMS = jnp.stack([self.active_MS, self.live_MS])
+    over = lambda *rows_BS: jnp.einsum('cbs,cms->mbs', jnp.stack(rows_BS), modules_CMS)
+    return (
+      over(self.before_BS + self.joint_BS, self.own_BS),
+      over(self.joint_BS, self.own_BS),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,18 +110,22 @@ class Target:
 
     Args:
       rows: whose they are.
-      broadcast: all components as they were broadcast.
+      broadcast: all components as they were broadcast, as `Packing.split` has them.
       local: this device's own, once local steps have moved them on; None while they are
         still as in `broadcast`.
     """
     masks = self.masks(rows)
     if local is not None:
       masks = self.local_behind(masks)
-      broadcast = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), broadcast, local)
-    return {
-      name: masks.delta(m, broadcast[name].scaled(self.scale))
-      for m, name in enumerate(self.packing.modules)
-    }
+      behind = lambda front, own: jnp.concatenate([front, own], axis=-2)
+      broadcast = jax.tree.map(behind, broadcast, local)
+    sees_MBS, trains_MBS = masks.by_module()
+
+    def delta(name: str, at: int | tuple[int, ...]) -> Delta:
+      update = broadcast[name].scaled(self.scale)
+      return Delta(update.a_RI, update.b_RO, taken(sees_MBS, at), taken(trains_MBS, at))
+
+    return {name: delta(name, at) for name, at in self.packing.places.items()}
 
   def masks(self, rows: Slots) -> Masks:
     """The masks over all components as they were broadcast."""

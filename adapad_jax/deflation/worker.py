@@ -167,11 +167,11 @@ def _gradients_of_rows(
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == work.live - 1)
   head_B = last_B if method.settings.head_rows == 'last' else None
-  broadcast = method.packing.unpack(target.broadcast_SMP)
+  broadcast = method.packing.split(target.broadcast_SMP)
   if local_rMP is None:
     trained, deltas_of = broadcast, lambda now: target.deltas(slots, now, None)
   else:
-    trained = method.packing.unpack(local_rMP)
+    trained = method.packing.split(local_rMP)
     deltas_of = lambda local: target.deltas(slots, broadcast, local)
 
   def total(trained: Any, head: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -186,7 +186,7 @@ def _gradients_of_rows(
   (grad, grad_head), (loss_B, weight_B) = jax.grad(total, argnums=(0, 1), has_aux=True)(
     trained, work.state.head
   )
-  grad_rMP = method.packing.pack(grad)
+  grad_rMP = method.packing.joined(grad)
   mine = (lambda x_S: x_S) if method.feeding.has_joint else target.part
   trains_BS = target.masks(slots).trains_BS > 0
   by_worker = lambda x_B: jnp.sum(jnp.where(trains_BS, x_B[:, None], 0.0), axis=0)

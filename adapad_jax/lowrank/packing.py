@@ -3,11 +3,16 @@
 Row m of a worker's (M, P) block is module m's (a, b), padded with zeros to the widest
 module. One array means one all-gather, one optimiser update over all modules, and a
 compiled program whose size hardly grows with their number.
+
+The modules of a model are its linear layers. Where equal layers of a model run as one
+scanned layer, theirs are taken out and put back together, L at once: one by one, each
+would be a kernel of its own, and most of what a large model takes to compile.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +28,40 @@ class Packing:
   Attributes:
     modules: names, the order of every M axis.
     shapes: (I, O) of each.
+    stacks: names of scanned linear layers, and where the modules of their layers are on
+      the M axis.
   """
 
   modules: tuple[str, ...]
   shapes: tuple[tuple[int, int], ...]
+  stacks: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
   @classmethod
-  def of(cls, shapes: Mapping[str, tuple[int, int]]) -> 'Packing':
-    """The packing of modules of the given shapes, in their order."""
-    return cls(tuple(shapes), tuple(tuple(shape) for shape in shapes.values()))
+  def of(
+    cls,
+    shapes: Mapping[str, tuple[int, int]],
+    stacks: Mapping[str, Sequence[str]] | None = None,
+  ) -> 'Packing':
+    """The packing of modules of the given shapes, in their order.
+
+    Args:
+      shapes: (I, O) by module.
+      stacks: modules that are layers of one scanned linear layer, in the order of the
+        layers, by its name; their shapes are equal.
+    """
+    place = {name: m for m, name in enumerate(shapes)}
+    found = tuple(
+      (name, tuple(place[layer] for layer in layers))
+      for name, layers in (stacks or {}).items()
+    )
+    return cls(tuple(shapes), tuple(tuple(shape) for shape in shapes.values()), found)
+
+  @functools.cached_property
+  def places(self) -> dict[str, int | tuple[int, ...]]:
+    """Where on the M axis each of what `split` gives is."""
+    scanned = {m for _, layers in self.stacks for m in layers}
+    alone = {name: m for m, name in enumerate(self.modules) if m not in scanned}
+    return alone | dict(self.stacks)
 
   @functools.cached_property
   def width(self) -> int:
@@ -60,3 +90,45 @@ class Packing:
       name: LowRank(stack_RMP[:, m, :i], stack_RMP[:, m, i : i + o])
       for m, (name, (i, o)) in enumerate(zip(self.modules, self.shapes, strict=True))
     }
+
+  def split(self, stack_RMP: jax.Array) -> dict[str, LowRank]:
+    """As `unpack`, but a scanned layer has one update, (L, R, I) and (L, R, O)."""
+
+    def update(at: int | tuple[int, ...]) -> LowRank:
+      i, o = self.shapes[at if isinstance(at, int) else at[0]]
+      rows = taken(stack_RMP, at, 1)
+      rows = rows if isinstance(at, int) else jnp.swapaxes(rows, 0, 1)
+      return LowRank(rows[..., :i], rows[..., i : i + o])
+
+    return {name: update(at) for name, at in self.places.items()}
+
+  def joined(self, updates: Mapping[str, LowRank]) -> jax.Array:
+    """(R, M, P) from what `split` gives."""
+    if not self.stacks:
+      return self.pack(updates)
+    order, blocks = [], []
+    for name, at in self.places.items():
+      one = updates[name]
+      size = one.a_RI.shape[-1] + one.b_RO.shape[-1]
+      zeros = jnp.zeros((*one.a_RI.shape[:-1], self.width - size), one.a_RI.dtype)
+      block = jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=-1)
+      blocks.append(block[None] if isinstance(at, int) else block)
+      order += [at] if isinstance(at, int) else at
+    # Put in order by a scatter, whose result is made once; XLA would put a gather, and
+    # all that is joined here, into everything that reads it.
+    rows_MRP = jnp.concatenate(blocks)
+    ordered_MRP = (
+      jnp.zeros_like(rows_MRP).at[np.array(order)].set(rows_MRP, unique_indices=True)
+    )
+    return jnp.swapaxes(ordered_MRP, 0, 1)
+
+
+def taken(x: jax.Array, at: int | tuple[int, ...], axis: int = 0) -> Any:
+  """What is at a place of an axis, or at several, which are then an axis themselves."""
+  if isinstance(at, int):
+    return jax.lax.index_in_dim(x, at, axis, keepdims=False)
+  step = at[1] - at[0] if len(at) > 1 else 1
+  end = at[0] + step * len(at)
+  if step > 0 and at == tuple(range(at[0], end, step)):
+    return jax.lax.slice_in_dim(x, at[0], at[-1] + 1, step, axis)
+  return jnp.take(x, np.array(at), axis)

@@ -15,11 +15,11 @@ from adapad_jax.deflation.nesting import doubling
 from adapad_jax.deflation.round import make_round
 from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.deflation.state import State, resize, state_specs
-from adapad_jax.lowrank import Deployed, init_packed
+from adapad_jax.lowrank import Deployed, LowRank, init_packed
 from adapad_jax.methods.look import gradients, look_over, steepest
 from adapad_jax.methods.method import Private, RankReport
 from adapad_jax.problem import Problem
-from adapad_jax.sharding import WORKER, Rows, laid, put_one
+from adapad_jax.sharding import WORKER, Rows, laid, put, put_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,12 +182,32 @@ def _informed(deflation: Deflation, state: State, sums: dict[str, jax.Array]) ->
   return dataclasses.replace(state, stack_RMP=packing.pack(started))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _deploy(deflation: Deflation, state: State) -> Deployed:
+  """One small program for modules of a shape: a single one of them all would have as
+  many kernels as modules, and take as long to compile as a round.
+  """
+  packing, scale = deflation.packing, deflation.problem.scale
+  stack_SMP, active_MS, head = _shared(deflation, state)
+  components = {
+    name: _of_module(shape, scale, stack_SMP, put(np.int32(m)))
+    for m, (name, shape) in enumerate(zip(packing.modules, packing.shapes, strict=True))
+  }
+  return Deployed(components, active_MS, head)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _shared(deflation: Deflation, state: State) -> tuple[jax.Array, jax.Array, Any]:
+  """All components, which of them are active, and the head, on every device."""
   stack_SMP, ranks, head = jax.reshard(
     (state.stack_RMP, state.ranks, state.head), jax.P()
   )
-  active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
-  updates = deflation.packing.unpack(stack_SMP)
-  scaled = {name: u.scaled(deflation.problem.scale) for name, u in updates.items()}
-  return Deployed(scaled, active_MS, head)
+  return stack_SMP, deflation.masks(ranks, stack_SMP.shape[0])[0], head
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _of_module(
+  shape: tuple[int, int], scale: float, stack_SMP: jax.Array, m: jax.Array
+) -> LowRank:
+  i, o = shape
+  row_SP = jax.lax.dynamic_index_in_dim(stack_SMP, m, 1, keepdims=False)
+  return LowRank(row_SP[:, :i], row_SP[:, i : i + o]).scaled(scale)

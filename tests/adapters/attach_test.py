@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from adapad_jax.adapters import linear_shapes, merge, split_model
+from adapad_jax.adapters.locate import stacks
 from adapad_jax.lowrank import Adapter, Delta, LowRank
 from tests.adapters.net import Net
 
@@ -44,6 +45,21 @@ def test_attached_model_equals_merged_model(case):
   merged = merge(nnx.clone(net), adapter)(batch)
   np.testing.assert_allclose(got, merged, atol=2e-5, rtol=2e-5)
   assert np.abs(merged - net(batch)).max() > 0.1
+
+
+def test_an_update_of_all_layers_is_that_of_each():
+  net, rng = Net(scan=True), np.random.default_rng(3)
+  shapes = linear_shapes(net)
+  found = stacks(net, [name for name in shapes if name != 'layer.1.down'])
+  assert found == {'layer.stacked.up': ('layer.0.up', 'layer.1.up')}
+  assert len(stacks(net, shapes)) == 2 and not stacks(Net(), shapes)
+  layers = {name: delta_of(update(rng, shapes[name]), 5) for name in found.popitem()[1]}
+  whole = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers.values())
+  attachment, params, _ = split_model(net)
+  batch = {'x': rng.normal(size=(5, 2, 4)).astype('f4')}
+  of = lambda deltas: attachment(params, deltas, {})(batch)
+  np.testing.assert_array_equal(of({'layer.stacked.up': whole}), of(layers))
+  assert np.abs(of(layers) - net(batch)).max() > 0.1
 
 
 def test_the_model_itself_stays_as_it_was(case):

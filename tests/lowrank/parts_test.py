@@ -63,6 +63,33 @@ def test_a_layout_takes_components_apart_and_together():
   jax.tree.map(np.testing.assert_array_equal, back, parts)
 
 
+@pytest.mark.parametrize(
+  'order',
+  [
+    'up.0 down.0 up.1 down.1 up.2 down.2 alone',
+    'up.2 alone down.1 up.0 down.2 up.1 down.0',
+  ],
+)
+def test_layers_of_a_scanned_layer_are_taken_at_once(order):
+  names = order.split()
+  sizes = {'up': (2, 4), 'down': (4, 2), 'alone': (3, 5)}
+  shapes = {name: sizes[name.split('.')[0]] for name in names}
+  stacks = {name: tuple(f'{name}.{i}' for i in range(3)) for name in ('up', 'down')}
+  packing = Packing.of(shapes, stacks)
+  stack_RMP = jnp.asarray(np.random.default_rng(2).normal(size=(2, 7, 8)), jnp.float32)
+  stack_RMP = packing.pack(packing.unpack(stack_RMP))  # Zeros beyond a component.
+  one_by_one, at_once = packing.unpack(stack_RMP), packing.split(stack_RMP)
+  assert set(at_once) == {'up', 'down', 'alone'} == set(packing.places)
+  for name, layers in stacks.items():
+    for i, layer in enumerate(layers):
+      np.testing.assert_array_equal(at_once[name].a_RI[i], one_by_one[layer].a_RI)
+      np.testing.assert_array_equal(at_once[name].b_RO[i], one_by_one[layer].b_RO)
+  np.testing.assert_array_equal(at_once['alone'].b_RO, one_by_one['alone'].b_RO)
+  np.testing.assert_array_equal(packing.joined(at_once), stack_RMP)
+  plain = Packing.of(shapes)
+  np.testing.assert_array_equal(plain.joined(plain.split(stack_RMP)), stack_RMP)
+
+
 def test_the_deployed_update_is_a_prefix_of_the_active_components():
   rng = np.random.default_rng(2)
   a = jnp.asarray(rng.normal(size=(3, 4)), jnp.float32)
