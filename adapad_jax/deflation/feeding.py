@@ -179,10 +179,17 @@ class Split:
     return jnp.where(step >= self.polish_from, 0, self.own_rows)
 
   def counts(self, live: int) -> np.ndarray:
-    """Rows of each of the first `live` workers; they sum to `own_rows`."""
+    """Rows of each of the first `live` workers; they sum to `own_rows`.
+
+    Where there are as many rows as workers nobody is left without one.
+    """
     weights = np.ones(live) if self.shares == 'equal' else 1 / np.arange(1, live + 1)
     edges = np.rint(np.cumsum(weights) / weights.sum() * self.own_rows).astype(int)
-    return np.diff(edges, prepend=0)
+    counts = np.diff(edges, prepend=0)
+    while self.own_rows >= live and not counts.all():
+      counts[np.argmin(counts)] += 1
+      counts[np.argmax(counts)] -= 1
+    return counts
 
   def owners(self) -> np.ndarray:
     """owner[n, g] of row g while the first n workers are live, (R + 1, batch)."""
@@ -219,9 +226,18 @@ class Split:
     components beside a worker's own rows, but not what learns in advance. (r,), (r,);
     means over rounds.
     """
-    joint, own = self.batch - own_rows, own_rows / live
-    active_r = (joint * self.nesting.trained(worker_r, live) + own) / (joint + own)
-    return active_r, jnp.full_like(active_r, own / (joint + own))
+    joint, own_R = self.batch - own_rows, self._own_rows_of(live, own_rows)
+    own_r, most = own_R[worker_r], joint + own_R[0]
+    joint_r = joint * self.nesting.trained(worker_r, live)
+    return (joint_r + own_r) / most, own_r / most
+
+  def _own_rows_of(self, live: Any, own_rows: Any) -> jax.Array:
+    """Rows of every worker's own, (R,); a mean over rounds where they are alike."""
+    if self.shares == 'equal' or self.takes_turns:
+      return jnp.full(self.workers, own_rows / live)
+    numbers = range(1, self.workers + 1)
+    counts = [np.pad(self.counts(n), (0, self.workers - n)) for n in numbers]
+    return jnp.asarray(counts, jnp.float32)[live - 1] * own_rows / self.own_rows
 
   def places(self, owner: Any, own_rows: Any, blocks: int) -> Any:
     """The block of workers that computes row g: its owner's; joint rows go round."""

@@ -6,6 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+# A share is known to a part in so many.
+_WHOLE = 1000
+
 
 def doubling(most: int) -> tuple[int, ...]:
   """1, 2, 4, ... below `most`, and `most`."""
@@ -31,8 +34,11 @@ class Nesting:
 
   def last_trained(self, place_g: Any, rows: Any, step: Any, live: Any) -> Any:
     """The last worker that joint row number `place` of so many trains in a round."""
-    is_nested_g = place_g + 0.5 < self.share * rows
-    turn_g = (place_g + step) % jnp.sum(self._is_reached_by(live))
+    before = self._nested_before(rows, step)
+    is_nested_g = place_g < self._nested_before(rows, step + 1) - before
+    # Each round begins one width further, or each row where some rounds have none.
+    turn = before // jnp.maximum(self._parts * rows // _WHOLE, 1)
+    turn_g = (place_g + turn) % jnp.sum(self._is_reached_by(live))
     width_g = jnp.minimum(jnp.asarray(self._widths)[turn_g], live)
     return jnp.where(is_nested_g, width_g, live) - 1
 
@@ -42,7 +48,19 @@ class Nesting:
     reached_W1 = self._is_reached_by(live)[:, None]
     trained_Wr = reached_W1 & (worker_r[None] < width_W1)
     nested_r = jnp.sum(trained_Wr, axis=0) / jnp.sum(reached_W1)
-    return 1 - self.share + self.share * nested_r
+    share = self._parts / _WHOLE
+    return 1 - share + share * nested_r
+
+  def _nested_before(self, rows: Any, step: Any) -> Any:
+    """Nested rows in all rounds before one: as near to the share as whole rows come."""
+    # In whole numbers, since late in a run a float32 could not count them.
+    whole, part = step // _WHOLE, step % _WHOLE
+    return whole * self._parts * rows + part * self._parts * rows // _WHOLE
+
+  @property
+  def _parts(self) -> int:
+    """The share in parts of `_WHOLE`."""
+    return round(self.share * _WHOLE)
 
   @property
   def _widths(self) -> np.ndarray:

@@ -93,6 +93,11 @@ class AdaPaDSettings:
       raise ValueError(
         f"adapad.skew is {self.skew}; must be 0 unless adapad.feeding is 'federated'"
       )
+    if self.nested and self.local_steps > 1:
+      raise ValueError(
+        f'adapad.nested={self.nested} is a part of the joint rows, which need'
+        f' adapad.local_steps=1, got {self.local_steps}'
+      )
     if self.nested and self.joint == 0 and self.polish == 0:
       raise ValueError(
         f'adapad.nested={self.nested} is a part of the joint rows, but adapad.joint and'

@@ -84,6 +84,25 @@ def test_rates_are_in_proportion_to_the_rows_that_train():
   assert not advance.any()
 
 
+@pytest.mark.parametrize('batch, live', [(4, 4), (8, 7), (8, 8), (9, 8)])
+def test_no_worker_is_without_a_row_where_there_are_enough(batch, live):
+  fed = feeding(batch, shares='first', r_max=8, joint=0.0)
+  counts = fed.counts(live)
+  assert counts.min() == 1 and counts.sum() == batch
+
+
+def test_rates_follow_unequal_shares():
+  """Of 12 own rows and 12 joint ones."""
+  fed = feeding(24, shares='first', joint=0.5, r_max=3)
+  own = fed.counts(3)
+  assert own[0] > own[2] and not fed.takes_turns
+  active, advance = fed.rate_factors(np.arange(3), 3, fed.own_rows)
+  np.testing.assert_allclose(active, (12 + own) / (12 + own[0]), rtol=1e-6)
+  np.testing.assert_allclose(advance, own / (12 + own[0]), rtol=1e-6)
+  active, advance = fed.rate_factors(np.arange(3), 3, 0)
+  assert (active == 1).all() and not advance.any()
+
+
 @pytest.mark.parametrize('mode', ['split', 'replicate', 'federated'])
 def test_without_joint_rows_rates_are_as_they_are(mode):
   fed = feeding(32, feeding=mode)
@@ -125,6 +144,10 @@ def test_shards_hold_rows_of_every_worker():
     ({'nested': 1.5, 'joint': 0.5}, 'adapad.nested must be in .0, 1., got 1.5'),
     ({'nested': 0.5}, 'adapad.joint and adapad.polish are 0'),
     ({'joint': 1.0}, 'joint=1.0 leaves no worker a row .* set adapad.nested'),
+    (
+      {'nested': 0.5, 'local_steps': 2, 'joint': None, 'polish': None},
+      'nested=0.5 is a part of the joint rows, which need adapad.local_steps=1, got 2',
+    ),
     (
       {'nested': 0.5, 'joint': None, 'feeding': 'replicate'},
       "adapad.nested=0.5 needs adapad.feeding='split'",

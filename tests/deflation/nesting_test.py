@@ -39,3 +39,14 @@ def test_the_part_that_trains_a_worker_is_counted(share, workers, live):
   counted = [np.mean(last >= k) for k in range(live)]
   found = nesting.trained(np.arange(workers), live)[:live]
   np.testing.assert_allclose(found, counted, rtol=1e-6)
+
+
+@pytest.mark.parametrize('rows, share', [(1, 0.5), (2, 0.25), (3, 0.5), (4, 0.1)])
+def test_few_joint_rows_are_nested_in_some_rounds(rows, share):
+  """Over rounds their share is what was asked for, and every width comes as often."""
+  nesting, place_g, rounds = Nesting(8, share), np.arange(rows), 960
+  for first in (0, 3_000_000):  # Of a long run as of a short one.
+    steps = range(first, first + rounds)
+    last = np.array([nesting.last_trained(place_g, rows, t, 8) for t in steps])
+    counted = [np.mean(last >= k) for k in range(8)]
+    np.testing.assert_allclose(nesting.trained(np.arange(8), 8), counted, atol=0.01)
