@@ -19,6 +19,7 @@ from adapad_jax.interchange import (
   read_peft,
   require_same_labels,
 )
+from adapad_jax.methods import METHODS
 from adapad_jax.reranking import (
   Ordered,
   Update,
@@ -28,10 +29,11 @@ from adapad_jax.reranking import (
   from_tuned,
   spend,
   truncate,
+  within,
 )
 from adapad_jax.settings import did_you_mean
 from adapad_jax.training.batches import Columns, lengths
-from adapad_jax.training.config import MeshConfig, finetune_config
+from adapad_jax.training.config import FinetuneConfig, MeshConfig, finetune_config
 from adapad_jax.training.cutting import require_counts
 from adapad_jax.training.exports import (
   Destination,
@@ -70,10 +72,7 @@ def run(request: Request) -> None:
       'rerank weighs an update by the kernels of its base as they are, so it needs'
       f" model.weights='', not {config.model.weights!r}"
     )
-  # Activations are looked at layer by layer, on whole weights.
-  unrolled = dataclasses.replace(config.model, scan=False)
-  whole = MeshConfig(1, 1, 1)
-  plan = make_plan(dataclasses.replace(config, model=unrolled, mesh=whole))
+  plan = make_plan(_untrained(config))
   given = options['input']
   text = plan.task.read(given) if given else plan.task.splits['train']
   source = find_update(options)
@@ -86,6 +85,7 @@ def run(request: Request) -> None:
     ordered = truncate(update.deltas, rank)
   else:
     ordered = _by_outputs(update, text.columns, rank)
+  ordered = within(ordered, update.ranks)
   budget = options['budget']
   keep, count = (spend, budget) if budget else (alike, options['max_rank'])
   small = keep(ordered, update.head, count)
@@ -95,8 +95,23 @@ def run(request: Request) -> None:
   release = release_of(session, small.adapter, metrics, destination)
   batch = real_batch(plan.task.splits['validation'])
   found = write(release, batch, destination)
-  kept = sum(small.explained.values()) / len(small.explained)
-  say(json.dumps(finite(found | {'explained': kept, 'seconds': seconds})))
+  found |= {'explained': small.share, 'seconds': seconds}
+  say(json.dumps(finite(found)))
+
+
+def _untrained(config: FinetuneConfig) -> FinetuneConfig:
+  """The config without what only training asks for.
+
+  Activations are looked at layer by layer, on whole weights.
+  """
+  settings, _ = METHODS['lora']
+  return dataclasses.replace(
+    config,
+    method='lora',
+    settings=settings(rank=1),
+    model=dataclasses.replace(config.model, scan=False),
+    mesh=MeshConfig(1, 1, 1),
+  )
 
 
 def _by_outputs(update: Update, columns: Columns, rank: int) -> dict[str, Ordered]:

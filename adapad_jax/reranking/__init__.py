@@ -1,4 +1,4 @@
-"""Re-ranking: a small adapter from any update of a model and some unlabelled text.
+"""Re-ranking: a small adapter from any update of a model and some text.
 
 Each module's update is fitted at low rank on the module's own inputs, a bilinear
 regression solved by parallel deflation in the metric of the model's outputs,
@@ -9,7 +9,7 @@ Axis letters beside those of `adapters` and `regression`: M modules, N tokens.
 
 from adapad_jax.reranking.activations import input_moments
 from adapad_jax.reranking.kfac import KroneckerFactors, kronecker_factors
-from adapad_jax.reranking.rerank import Reranked, alike, fit, spend
+from adapad_jax.reranking.rerank import Reranked, alike, fit, spend, within
 from adapad_jax.reranking.solve import Ordered, solve
 from adapad_jax.reranking.truncate import truncate
 from adapad_jax.reranking.updates import Update, from_adapter, from_tuned
@@ -28,4 +28,5 @@ __all__ = [
   'solve',
   'spend',
   'truncate',
+  'within',
 ]

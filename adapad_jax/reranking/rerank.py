@@ -25,10 +25,12 @@ class Reranked:
     explained: share that is kept of what components were ordered by. Of every module's
       effect on the model's outputs, as far as the Kronecker factors tell, it is
       1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is left out, E.
+    share: the same of all modules together, which a budget is spent for.
   """
 
   adapter: Adapter
   explained: dict[str, float]
+  share: float
 
 
 def fit(
@@ -92,12 +94,27 @@ def alike(ordered: Mapping[str, Ordered], head: dict, rank: int) -> Reranked:
   return _kept(ordered, head, ranks)
 
 
+def within(
+  ordered: Mapping[str, Ordered], ranks: Mapping[str, int]
+) -> dict[str, Ordered]:
+  """Leaves out components beyond the rank of a module's update, which are rounding.
+
+  Args:
+    ordered: components by module.
+    ranks: of the updates whose rank is known.
+  """
+  return {name: o.cut(ranks.get(name, o.update.rank)) for name, o in ordered.items()}
+
+
 def _kept(
   ordered: Mapping[str, Ordered], head: dict, ranks: Mapping[str, int]
 ) -> Reranked:
   whole = Adapter({name: o.update for name, o in ordered.items()}, head)
-  explained = {
-    name: float(np.sum(o.gains[: ranks[name]]) / max(o.energy, 1e-30))
-    for name, o in ordered.items()
-  }
-  return Reranked(cut_to_ranks(whole, ranks), explained)
+  kept = {name: float(np.sum(o.gains[: ranks[name]])) for name, o in ordered.items()}
+  # Gains are differences of float32 numbers, so their sum may be a little too large.
+  part = lambda gain, energy: min(gain / max(energy, 1e-30), 1.0)
+  return Reranked(
+    adapter=cut_to_ranks(whole, ranks),
+    explained={name: part(kept[name], o.energy) for name, o in ordered.items()},
+    share=part(sum(kept.values()), sum(o.energy for o in ordered.values())),
+  )

@@ -43,6 +43,12 @@ class Ordered:
   gains: np.ndarray
   energy: float
 
+  def cut(self, rank: int) -> 'Ordered':
+    """The first components alone."""
+    return dataclasses.replace(
+      self, update=self.update.cut(rank), gains=self.gains[:rank]
+    )
+
 
 def solve(
   deltas: Mapping[str, np.ndarray],

@@ -96,6 +96,7 @@ def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):
   options = {'max_rank': 3, 'budget': 36, 'out': tmp_path / 'same'}
   found = call('rerank', capsys, None, values, adapter=exported, **options)
   assert found['explained'] == pytest.approx(1, abs=1e-3)
+  assert found['components'] == 18, 'no more than the adapter has'
   assert found['accuracy'] == run[1]['best']['metrics']['accuracy']
 
 

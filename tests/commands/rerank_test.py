@@ -1,7 +1,11 @@
 """Re-ranking of a language model from the command line: adapters, whole models."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from adapad_jax.commands import rerank
 from adapad_jax.interchange import Release, write_merged
@@ -52,6 +56,64 @@ def test_a_fully_tuned_model_becomes_an_adapter(values, capsys, tmp_path):
   found = call('rerank', capsys, None, values, **options)
   assert found['components'] == 56 and 0 < found['explained'] < 1
   assert np.isfinite(found['loss']) and best['loss'] < found['loss']
+
+
+def changed(folder, out, change):
+  """A copy of a checkpoint with other tensors; of the vocabulary's size too."""
+  shutil.copytree(folder, out)
+  tensors = load_file(out / 'model.safetensors')
+  change(tensors)
+  save_file(tensors, out / 'model.safetensors')
+  config = json.loads((out / 'config.json').read_text())
+  config['vocab_size'] = len(tensors['model.embed_tokens.weight'])
+  (out / 'config.json').write_text(json.dumps(config))
+  return out
+
+
+def longer(tensors):
+  """With four tokens more."""
+  name = 'model.embed_tokens.weight'
+  tensors[name] = np.concatenate([tensors[name], tensors[name][:4]])
+
+
+def broken(tensors):
+  """With one number that is none."""
+  tensors['model.layers.1.mlp.up_proj.weight'][2, 3] = np.nan
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (
+      longer,
+      r'embed_tokens.weight is \(304, 16\) in .* and \(300, 16\) in .*equal shapes',
+    ),
+    (broken, r'layers.1.mlp.up_proj.weight in .* has values that are not finite'),
+  ],
+)
+def test_what_is_no_other_state_of_the_base_is_named(
+  values, capsys, tmp_path, change, message
+):
+  tuned = changed(values['model']['source'], tmp_path / 'tuned', change)
+  options = {'tuned': tuned, 'budget': 8, 'out': tmp_path / 'small'}
+  with pytest.raises(ValueError, match=message):
+    call('rerank', capsys, None, values, **options)
+
+
+def test_settings_of_training_are_not_asked_for(values, capsys, tmp_path):
+  """A budget of the config that its few modules cannot hold."""
+  tuned = changed(
+    values['model']['source'],
+    tmp_path / 'tuned',
+    lambda tensors: tensors['model.layers.0.self_attn.q_proj.weight'].__imul__(1.5),
+  )
+  few = values | {
+    'adapter': values.get('adapter', {}) | {'targets': ('q_proj',)},
+    'adapad': {'budget': 20, 'r_max': 2},
+  }
+  options = {'tuned': tuned, 'order': 'svd', 'max_rank': 1, 'out': tmp_path / 'small'}
+  found = call('rerank', capsys, None, few, **options)
+  assert found['components'] == 1
 
 
 def test_singular_values_give_every_module_its_best_cut(values, capsys, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapad_jax import sharding
-from adapad_jax.reranking import alike, solve, spend, truncate
+from adapad_jax.reranking import alike, solve, spend, truncate, within
 
 SHAPES = {'one': (12, 7), 'two': (12, 7), 'three': (9, 15), 'four': (12, 7)}
 
@@ -125,6 +125,18 @@ def test_the_budget_goes_where_most_is_explained(solved):
   for name, share in small.explained.items():
     expected = np.sum(solved[name].gains[: ranks[name]]) / solved[name].energy
     assert share == pytest.approx(expected)
+  energy = sum(one.energy for one in solved.values())
+  assert small.share == pytest.approx(sum(kept) / energy)
+  assert all(spend(solved, {}, n).share <= small.share for n in range(1, 6))
+
+
+def test_components_beyond_the_rank_of_an_update_are_left_out(solved):
+  first, *_ = solved
+  cut = within(solved, {first: 2})
+  assert {name: one.update.rank for name, one in cut.items()} == {
+    name: 2 if name == first else 4 for name in solved
+  }
+  assert len(cut[first].gains) == 2 and cut[first].energy == solved[first].energy
 
 
 def test_modules_alike_have_so_many_components_or_all_there_are(solved):
