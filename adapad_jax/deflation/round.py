@@ -25,7 +25,7 @@ from adapad_jax.collectives import all_gather, all_reduce
 from adapad_jax.deflation import worker
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.discovery import live_workers
-from adapad_jax.deflation.feeding import Slots
+from adapad_jax.deflation.slots import Slots
 from adapad_jax.deflation.state import State, state_specs
 from adapad_jax.deflation.target import Target
 from adapad_jax.sharding import WORKER, row_axes, row_shards

@@ -33,7 +33,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from adapad_jax.deflation.feeding import Slots
+from adapad_jax.deflation.slots import Slots
 from adapad_jax.lowrank import Delta, LowRank, Packing
 from adapad_jax.lowrank.packing import taken
 

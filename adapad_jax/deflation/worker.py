@@ -15,7 +15,7 @@ import optax
 
 from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.deflation import Deflation
-from adapad_jax.deflation.feeding import Slots
+from adapad_jax.deflation.slots import Slots
 from adapad_jax.deflation.state import State
 from adapad_jax.deflation.target import Target
 from adapad_jax.lowrank import Packing
