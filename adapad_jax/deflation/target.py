@@ -61,21 +61,15 @@ class Masks:
     """1 where the row trains component s, in modules where it may."""
     return self.own_BS + self.joint_BS
 
-  def by_module(self) -> tuple[jax.Array, jax.Array]:
-    """What rows see of every module's components, and what they train, (M, B, S) each.
+  def of(self, at: int | tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """What a row sees of the components at a place of the M axis, and what it trains.
 
-      sees = (before + joint) active + own live,  trains = joint active + own live
-
-    As matrix products they are made once. XLA would fuse elementwise ones, with all
-    that they are made of, into everything that they mask: kernels of their own for each
-    module, a fifth of the time that a step of SmolLM2 takes to compile.
+    (B, S) each, or (L, B, S) at several places.
     """
-    modules_CMS = jnp.stack([self.active_MS, self.live_MS])
-    over = lambda *rows_BS: jnp.einsum('cbs,cms->mbs', jnp.stack(rows_BS), modules_CMS)
-    return (
-      over(self.before_BS + self.joint_BS, self.own_BS),
-      over(self.joint_BS, self.own_BS),
-    )
+    wide = lambda x_BS: x_BS if isinstance(at, int) else x_BS[None]
+    active, live = (taken(x, at)[..., None, :] for x in (self.active_MS, self.live_MS))
+    trains = wide(self.own_BS) * live + wide(self.joint_BS) * active
+    return wide(self.before_BS) * active + trains, trains
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +113,10 @@ class Target:
       masks = self.local_behind(masks)
       behind = lambda front, own: jnp.concatenate([front, own], axis=-2)
       broadcast = jax.tree.map(behind, broadcast, local)
-    sees_MBS, trains_MBS = masks.by_module()
 
     def delta(name: str, at: int | tuple[int, ...]) -> Delta:
       update = broadcast[name].scaled(self.scale)
-      return Delta(update.a_RI, update.b_RO, taken(sees_MBS, at), taken(trains_MBS, at))
+      return Delta(update.a_RI, update.b_RO, *masks.of(at))
 
     return {name: delta(name, at) for name, at in self.packing.places.items()}
 
