@@ -1,6 +1,7 @@
 """A small adapted network, and the round as a plain Python loop over workers."""
 
 import dataclasses
+import fractions
 
 import jax
 import jax.numpy as jnp
@@ -279,8 +280,10 @@ class Loop:
   def last_trained(self, live):
     """The last worker that each joint row trains."""
     joint, widths = self.m.problem.batch - self.own_rows, self.widths(live)
-    nested = round(self.m.settings.nested * joint)
-    turn = [widths[(i + self.t) % len(widths)] for i in range(nested)]
+    a_round = fractions.Fraction(self.m.settings.nested).limit_denominator(100) * joint
+    before, after = int(a_round * self.t), int(a_round * (self.t + 1))
+    nested, first = after - before, before // max(int(a_round), 1)
+    turn = [widths[(i + first) % len(widths)] for i in range(nested)]
     return np.array(turn + [live] * (joint - nested)) - 1
 
   def widths(self, live):
@@ -293,11 +296,13 @@ class Loop:
     if s.feeding != 'split':
       return 1.0
     live = sum(any(self.live(n, j) for n in SHAPES) for j in range(s.r_max))
-    own, joint = self.own_rows / live, batch - self.own_rows
+    own, joint = [self.own_rows / live] * live, batch - self.own_rows
+    if s.shares == 'first' and self.own_rows >= s.r_max:
+      own = self.m.feeding.counts(live)
     widths = self.widths(live)
     reached = sum(width > k for width in widths) / len(widths)
     part = 0.0 if k >= self.rank[name] else 1 - s.nested + s.nested * reached
-    return (own + part * joint) / (own + joint)
+    return (own[k] + part * joint) / (own[0] + joint)
 
   def step_head(self, grad, weight):
     o = self.m.problem.head_optimizer
