@@ -2,10 +2,13 @@
 
   python -m experiments.speed.revisions --before=REVISION
   python -m experiments.speed.revisions --before=REVISION --only=help --repeats=5
+  python -m experiments.speed.revisions --before=REVISION --model=MODEL --data=FOLDER
 
 Either revision is exported from git into a folder of its own and run with the same
 interpreter and packages, as a user runs it. `first step` has an empty compilation cache
-in every turn; all else finds what a run before the turns has compiled.
+in every turn; all else finds what a run before the turns has compiled. With MODEL,
+which `experiments.export.smollm2` has written, and FOLDER, which has gsm8k-train.jsonl,
+there are first steps of instruction tuning too.
 """
 
 import dataclasses
@@ -42,10 +45,13 @@ class Options:
   Attributes:
     before: an earlier revision, as git names it.
     repeats: turns of either side.
+    model, data: of instruction tuning; '' leaves it out.
   """
 
   before: str = ''
   repeats: int = 3
+  model: str = ''
+  data: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Case:
     code: with which it then ends.
     trains: whether it has a workdir.
     is_cold: whether it finds nothing that is kept between starts.
+    few: makes it a short run, which leaves compiled programs.
   """
 
   name: str
@@ -67,6 +74,7 @@ class Case:
   code: int = 0
   trains: bool = False
   is_cold: bool = False
+  few: str = _FEW
 
 
 CASES = (
@@ -76,6 +84,34 @@ CASES = (
   Case('first step, warm', (_QUICKSTART, _FEW), start.FIRST, trains=True),
   Case('quickstart', (_QUICKSTART,), trains=True),
 )
+
+
+def cases(run: Run) -> Iterator[Case]:
+  """The commands that there is what it takes for."""
+  yield from CASES
+  model, data = run.options.model, run.options.data
+  if model and data:
+    arguments = (
+      '--config=configs/sft.py:smollm2',
+      f'--config.model.source={model}',
+      f'--config.data.train={data}/gsm8k-train.jsonl',
+      '--config.data.holdout=0.05',
+      '--config.data.max_eval_rows=8',
+      '--config.data.generation.samples=0',
+      '--config.train.batch=8',
+      '--config.train.evaluations=1',
+      '--config.train.curve_from=64',
+    )
+    for name, is_cold in (('first step', True), ('first step, warm', False)):
+      name = f'SmolLM2, {name}'
+      yield Case(
+        name,
+        arguments,
+        start.FIRST,
+        trains=True,
+        is_cold=is_cold,
+        few='--config.train.steps=2',
+      )
 
 
 def key(run: Run, case: Case) -> dict[str, Any]:
@@ -127,7 +163,7 @@ def export(revision: str, folder: pathlib.Path) -> None:
 def warm_up(side: pathlib.Path, case: Case) -> None:
   """Leaves what a command keeps in the cache of its side."""
   whole = dataclasses.replace(case, line='')
-  few = (*case.arguments, _FEW) if case.trains else case.arguments
+  few = (*case.arguments, case.few) if case.trains else case.arguments
   taken(side, dataclasses.replace(whole, arguments=few), turn=-1)
 
 
@@ -163,6 +199,8 @@ def table(run: Run) -> str:
   lines = [
     [
       one['figure'],
+      one['revision'],
+      one['processor'],
       f'{one["before"]:.2f}',
       f'{one["value"]:.2f}',
       one['unit'],
@@ -170,14 +208,15 @@ def table(run: Run) -> str:
     ]
     for one in run.results.rows()
   ]
-  return markdown(['figure', 'before', 'now', 'unit', 'now / before'], lines)
+  head = ['figure', 'revision before', 'processor', 'before', 'now', 'unit']
+  return markdown([*head, 'now / before'], lines)
 
 
 EXPERIMENT = Experiment(
   'speed.revisions',
   Options(),
   measure,
-  lambda run: CASES,
+  cases,
   key,
   table,
   needs=('before',),

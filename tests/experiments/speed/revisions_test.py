@@ -57,6 +57,15 @@ def test_a_start_is_timed(clone, tmp_path):
   assert 0.01 < found['peak'] < max(own, 1.0) + 0.1
 
 
+def test_a_model_and_its_data_are_tuned_too(tmp_path):
+  plain = [*revisions.cases(revisions.EXPERIMENT.run(tmp_path))]
+  assert plain == [*revisions.CASES]
+  run = revisions.EXPERIMENT.run(tmp_path, model='M', data='D')
+  more = [case for case in revisions.cases(run) if case not in plain]
+  assert [case.is_cold for case in more] == [True, False]
+  assert all('--config.data.train=D/gsm8k-train.jsonl' in one.arguments for one in more)
+
+
 def test_an_unknown_revision_ends(clone, tmp_path):
   with pytest.raises(subprocess.CalledProcessError):
     revisions.export('no-such-revision', tmp_path / 'now')
@@ -74,7 +83,7 @@ def test_what_a_run_has_measured_is_read(tmp_path):
 
 def test_the_table_has_a_line_a_figure(tmp_path):
   run = revisions.EXPERIMENT.run(tmp_path)
-  ratios = dict(ratio=0.5, least=0.4, most=0.6)
-  run.results.keep([stamped(row('help: seconds', 1.0, 's', before=2.0, **ratios))])
-  line = '| help: seconds | 2.00 | 1.00 | s | 0.50 (0.40 to 0.60) |'
+  about = dict(ratio=0.5, least=0.4, most=0.6, revision='abc', processor='P')
+  run.results.keep([stamped(row('help: seconds', 1.0, 's', before=2.0, **about))])
+  line = '| help: seconds | abc | P | 2.00 | 1.00 | s | 0.50 (0.40 to 0.60) |'
   assert revisions.table(run).splitlines()[2:] == [line]
