@@ -18,10 +18,12 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in whole)
 
 
-def mean_sd(values: Sequence[float]) -> str:
+def mean_sd(values: Sequence[float], digits: int = 1) -> str:
   """'91.2 ± 0.3', or the mean alone of one value."""
-  mean = f'{np.mean(values):.1f}'
-  return mean if len(values) < 2 else f'{mean} ± {np.std(values, ddof=1):.1f}'
+  mean = f'{np.mean(values):.{digits}f}'
+  if len(values) < 2:
+    return mean
+  return f'{mean} ± {np.std(values, ddof=1):.{digits}f}'
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:

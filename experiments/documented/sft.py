@@ -8,7 +8,7 @@ from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import one_row, printed, rows
 from experiments.results import Row, matching
 from experiments.sft.every_rank import OVER_RANKS, RANKS
-from experiments.tables import paired, paired_text
+from experiments.tables import mean_sd, paired, paired_text
 
 SETTINGS = (
   r'ranks 1, 2, 4 and 8',
@@ -82,6 +82,12 @@ def screening() -> Iterator[Claim | Table]:
   yield says('differs by up to {:.4f}', max(gaps))
   first, *_ = matching(rows('sft.screening'), {'variant': 'recipe'})
   yield says('the recipe had {:.4f} then', first['value'])
+  value = lambda variant: matching(rows('sft.screening'), {'variant': variant})[-1]
+  nested = [
+    f'recipe with {rows_} nested' for rows_ in ('every row', 'half of the rows')
+  ]
+  text = '{:.4f} with every row nested and {:.4f} with half of them, beside its {:.4f}'
+  yield says(text, *(value(variant)['value'] for variant in (*nested, 'recipe')))
 
 
 def every_rank() -> Iterator[Claim | Table]:
@@ -168,8 +174,7 @@ def losses(task: str, method: str) -> dict[int, float]:
 
 def mean_text(task: str, method: str) -> str:
   """Mean and standard deviation of its held-out losses."""
-  found = [*losses(task, method).values()]
-  return f'{np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}'
+  return mean_sd([*losses(task, method).values()], 4)
 
 
 def widest(task: str) -> float:

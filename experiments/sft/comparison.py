@@ -63,6 +63,8 @@ AT_ONCE = {
   'adapad.interval': 1,
   'adapad.grants_per_event': MODULES,
 }
+# Every other row trains the whole update, and none a component alone.
+HALF_NESTED = {'adapad.nested': 0.5, 'adapad.joint': 1.0}
 TASKS = {
   'arc': Task('arc-easy-train.json', 'arc-easy-test.json', 144, (), 'choice', 12),
   'gsm8k': Task('gsm8k-train.jsonl', 'gsm8k-test.jsonl', 160, (), 'hashes', 160),
@@ -249,13 +251,11 @@ def _of_task(rows: Sequence[Row]) -> str:
     matches = [
       100 * one['exact_match'] for one in own if one['exact_match'] is not None
     ]
-    values = list(losses[method].values())
-    spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
     lines.append(
       [
         method,
         f'{own[0]["rate"]:g}',
-        f'{np.mean(values):.4f}{spread}',
+        mean_sd([*losses[method].values()], 4),
         mean_sd(matches) if matches else '',
         paired_text(losses['adapad'], losses[method]) if method != 'adapad' else '',
         f'{own[0]["adapter_parameters"]:,}',

@@ -6,10 +6,10 @@
 
 One run of each method with eight components in every module, cut to fewer, beside LoRA
 that was trained at each rank (`experiments.sft.comparison`: the same rows, batches,
-steps and seeds). LoRA of rank 8 is cut by singular values. `--tune` trains one seed of
-its own at several rates and scores it on rows held out of the training set; without it
-runs take the rate with the lowest mean loss over ranks there, and are scored on rows of
-the test file, once, at the end.
+steps and seeds). LoRA of rank 8 is cut by singular values, or re-ranked on rows of the
+training file. `--tune` trains one seed of its own at several rates and scores it on
+rows held out of the training set; without it runs take the rate with the lowest mean
+loss over ranks there, and are scored on rows of the test file, once, at the end.
 """
 
 import dataclasses
@@ -23,9 +23,14 @@ import jax
 import numpy as np
 
 import adapad_jax as ax
+from adapad_jax import sharding
 from adapad_jax.compilation import keep_compiled
+from adapad_jax.lowrank import Adapter
+from adapad_jax.reranking import fit, from_adapter
 from adapad_jax.training import FinetuneConfig
 from adapad_jax.training.curve import aurac
+from adapad_jax.training.saved import SavedRun
+from adapad_jax.training.transfer import deploy_adapter
 from experiments import timing
 from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
@@ -37,14 +42,18 @@ RANKS = (1, 2, 4, 8)
 _BUDGET = 8 * comparison.MODULES
 _FULL = {'method': 'adapad', 'adapad.r_max': 8, 'adapad.budget': _BUDGET}
 _AT_ONCE = _FULL | comparison.AT_ONCE
+_LORA = {'method': 'lora', 'lora.rank': 8}
 METHODS: dict[str, dict[str, Any]] = {
   'adapad': _FULL,
   'adapad nested': _AT_ONCE | {'adapad.nested': 1.0},
-  'adapad half nested': _AT_ONCE | {'adapad.nested': 0.5, 'adapad.joint': 1.0},
+  'adapad half nested': _AT_ONCE | comparison.HALF_NESTED,
   'dylora': {'method': 'dylora', 'dylora.rank': 8},
   'matryoshka': {'method': 'matryoshka', 'matryoshka.rank': 8},
-  'lora': {'method': 'lora', 'lora.rank': 8},
+  'lora': _LORA,
+  'lora re-ranked': _LORA,
 }
+# Rows of the training file that re-ranking sees.
+_TEXT = 128
 _RATE = 2e-3
 OVER_RANKS = 'mean over log2 rank'
 _HEAD = *(f'rank {rank}' for rank in RANKS), OVER_RANKS
@@ -100,7 +109,7 @@ def best_rate(run: Run, method: str) -> float:
   not what it is trained for.
   """
   o = run.options
-  if method == 'lora':
+  if METHODS[method] == _LORA:
     return comparison.best_rate(_comparison(run), o.task, 'lora-8')
   like = {'kind': 'tune', 'task': o.task, 'method': method, 'figure': 'mean loss'}
   like |= {'steps': o.steps, 'batch': o.batch, 'dtype': o.dtype}
@@ -129,6 +138,8 @@ def measure(run: Run, case: comparison.Case) -> Iterator[Row]:
     workdir = pathlib.Path(folder) / 'run'
     result = ax.train(config_of(run.options, case), workdir)
     saved = ax.restore(workdir)
+    if case.method == 'lora re-ranked':
+      saved = reranked(saved)
     losses = [saved.evaluate(max_rank=rank)['loss'] for rank in RANKS[:-1]]
   losses.append(result['last']['metrics']['loss'])
   about = dataclasses.asdict(case) | {
@@ -140,6 +151,20 @@ def measure(run: Run, case: comparison.Case) -> Iterator[Row]:
   for rank, loss in zip(RANKS, losses, strict=True):
     yield row('loss', loss, 'nats a token', rank=rank, **about)
   yield row('mean loss', over_ranks(losses), 'nats a token', **about)
+
+
+def reranked(saved: SavedRun) -> SavedRun:
+  """A run whose components are those of re-ranking, so that prefixes are its cuts."""
+  update = from_adapter(saved.session.pretrained, saved.adapter)
+  columns = saved.plan.task.splits['train'].columns
+  text = {name: column[:_TEXT] for name, column in columns.items()}
+  mesh = sharding.make_mesh(1, jax.device_count())
+  found = fit(update, text, RANKS[-1], mesh)
+  components = {name: one.update for name, one in found.items()}
+  whole = Adapter(components, saved.adapter.head)
+  with jax.set_mesh(saved.plan.mesh):
+    deployed = deploy_adapter(whole, saved.plan.modules)
+  return dataclasses.replace(saved, deployed=deployed)
 
 
 def over_ranks(losses: Sequence[float]) -> float:

@@ -21,7 +21,7 @@ from experiments import timing
 from experiments.harness import Experiment, Run, key_of_fields, main
 from experiments.results import Row, matching, row
 from experiments.sft import comparison
-from experiments.tables import markdown, paired_text
+from experiments.tables import markdown, mean_sd, paired_text
 
 _FIRST_SEED = 1000
 # What is tried, as dotted fields of the config.
@@ -48,6 +48,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'adapad.r_max': 2,
     **comparison.AT_ONCE,
   },
+  'recipe with half of the rows nested': comparison.HALF_NESTED,
+  'recipe with half of the rows nested and rank 2 at once': {
+    **comparison.HALF_NESTED,
+    'adapad.r_max': 2,
+    **comparison.AT_ONCE,
+  },
+  'recipe with every row nested': {'adapad.nested': 1.0},
   'recipe with the last half joint': {'adapad.polish': 0.5},
   'recipe without advance learning': {'adapad.advance': False},
   'recipe with r_max 2': {'adapad.r_max': 2},
@@ -154,10 +161,8 @@ def table(run: Run) -> str:
 def _line(
   variant: str, by_seed: dict[int, float], plain: dict[int, float]
 ) -> Sequence[str]:
-  values = list(by_seed.values())
-  spread = f' ± {np.std(values, ddof=1):.4f}' if len(values) > 1 else ''
   beside = paired_text(by_seed, plain) if by_seed is not plain else ''
-  return [variant, str(len(values)), f'{np.mean(values):.4f}{spread}', beside]
+  return [variant, str(len(by_seed)), mean_sd([*by_seed.values()], 4), beside]
 
 
 EXPERIMENT = Experiment(
