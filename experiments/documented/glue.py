@@ -1,5 +1,6 @@
 """experiments/glue/README.md: its tables."""
 
+import re
 from collections.abc import Iterator
 
 from experiments.documented import glue_prose
@@ -51,8 +52,9 @@ SETTINGS = (
   r'At 2e-3, the rate',
   r"AdaPaD's 1e-3",
   r'(at|took) 1e-3',
-  r'802 batches of 32 rows, rate 1e-3',
-  r'come on top of the\s+802',
+  r'300 batches of 32 rows',
+  r'\| held-out loss at rate \|[^\n]*',
+  r'come on top of the 300',
 )
 RANKS = (1, 2, 4, 8)
 QUERY_VALUE = '--targets=query+value'
@@ -139,10 +141,30 @@ def settings() -> Iterator[Table]:
     text = f'| {row["variant"]} | {{:.4f}} | {fields} |'
     yield says(text, row['value'], *row['prefixes'])
   yield Table(printed('glue.three_epochs')[0], '## Whole tasks, three epochs')
-  starts = printed('glue.starts', '--tasks=cola', '--steps=802')
-  yield Table(starts[0], '## Starts along the gradient')
-  (scored,) = {row['rows'] for row in rows('glue.starts')}
-  yield says('held-out fifth ({:,} rows)', scored)
+  search, runs = printed('glue.held_out')
+  yield Table(search, '## By held-out loss')
+  yield Table(runs, '## By held-out loss')
+  (scored,) = {row['rows'] for row in rows('glue.held_out')}
+  yield says('training rows (CoLA: {:,})', scored)
+  yield from _beside_lora(runs)
+
+
+def _beside_lora(runs: str) -> Iterator[Claim]:
+  """What held-out losses can tell, and what they do."""
+  minus = {
+    variant: cells('variant', (runs,), variant)['loss minus LoRA']
+    for variant in (
+      'recipe',
+      'recipe from the gradient',
+      'LoRA of rank 2 from the gradient',
+    )
+  }
+  yield says('AdaPaD minus LoRA is {}, and a start', minus['recipe'])
+  text = 'that can be seen (LoRA: {})'
+  yield says(text, minus['LoRA of rank 2 from the gradient'])
+  ends = [re.findall(r'[-+][\d.]+', text) for text in minus.values()]
+  reach = max((float(high) - float(low)) / 2 for _, low, high in ends)
+  yield says('reach {:.3f} to either side at most', reach)
 
 
 def whole_of_sst2() -> Iterator[Table]:
