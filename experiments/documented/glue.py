@@ -146,19 +146,13 @@ def settings() -> Iterator[Table]:
   yield Table(runs, '## By held-out loss')
   (scored,) = {row['rows'] for row in rows('glue.held_out')}
   yield says('training rows (CoLA: {:,})', scored)
-  yield from _beside_lora(runs)
+  yield from _beside_lora()
 
 
-def _beside_lora(runs: str) -> Iterator[Claim]:
+def _beside_lora() -> Iterator[Claim]:
   """What held-out losses can tell, and what they do."""
-  minus = {
-    variant: cells('variant', (runs,), variant)['loss minus LoRA']
-    for variant in (
-      'recipe',
-      'recipe from the gradient',
-      'LoRA of rank 2 from the gradient',
-    )
-  }
+  of_gradient = 'recipe from the gradient', 'LoRA of rank 2 from the gradient'
+  minus = {name: glue.by_held_out_loss(name) for name in ('recipe', *of_gradient)}
   yield says('AdaPaD minus LoRA is {}, and a start', minus['recipe'])
   text = 'that can be seen (LoRA: {})'
   yield says(text, minus['LoRA of rank 2 from the gradient'])

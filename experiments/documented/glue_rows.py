@@ -71,6 +71,12 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> str:
   return f'{pair["mean"]:+.1f} [{pair["low"]:+.1f}, {pair["high"]:+.1f}]'
 
 
+def by_held_out_loss(variant: str) -> str:
+  """Its loss minus that of LoRA of rank 2 on CoLA."""
+  _, runs = printed('glue.held_out')
+  return cells('variant', (runs,), variant)['loss minus LoRA']
+
+
 def tried(method: str, budget: int, targets: str = 'all-linear') -> dict[int, float]:
   """SST-2's held-out accuracy in points by seed, at the best rate."""
   like = {'kind': 'tune', 'task': 'sst2', 'steps': 1000, 'method': method}

@@ -55,6 +55,8 @@ def claims() -> Iterator[Claim | Table]:
   methods = ('adapad half nested', 'adapad nested', 'lora', 'dylora')
   methods += ('adapad', 'matryoshka')
   yield says(text, *(gaps[method][sft.OVER_RANKS] for method in methods))
+  text = 'its held-out loss is that of LoRA {} nats a row'
+  yield says(text, glue.by_held_out_loss('recipe'))
   yield says('about {:.0f} % of the weight', 100 * glue.weight_of_joint_rows(32, 4))
   yield says('By default {} fifths', glue.word(5 * glue.share_of_joint_rows()))
 
