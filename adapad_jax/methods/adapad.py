@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax.deflation.communication import bytes_sent
@@ -19,7 +20,7 @@ from adapad_jax.lowrank import Deployed, LowRank, init_packed
 from adapad_jax.methods.look import gradients, look_over, steepest
 from adapad_jax.methods.method import Private, RankReport
 from adapad_jax.problem import Problem
-from adapad_jax.sharding import WORKER, Rows, laid, put, put_one
+from adapad_jax.sharding import WORKER, Rows, laid, put_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,21 +188,22 @@ def _deploy(deflation: Deflation, state: State) -> Deployed:
   many kernels as modules, and take as long to compile as a round.
   """
   packing, scale = deflation.packing, deflation.problem.scale
-  stack_SMP, active_MS, head = _shared(deflation, state)
+  stack_SMP, active_MS, head, numbers = _shared(deflation, state)
   components = {
-    name: _of_module(shape, scale, stack_SMP, put(np.int32(m)))
-    for m, (name, shape) in enumerate(zip(packing.modules, packing.shapes, strict=True))
+    name: _of_module(shape, scale, stack_SMP, m)
+    for name, shape, m in zip(packing.modules, packing.shapes, numbers, strict=True)
   }
   return Deployed(components, active_MS, head)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _shared(deflation: Deflation, state: State) -> tuple[jax.Array, jax.Array, Any]:
-  """All components, which of them are active, and the head, on every device."""
+def _shared(deflation: Deflation, state: State) -> tuple[Any, ...]:
+  """Components, which of them are active, the head, numbers of modules; everywhere."""
   stack_SMP, ranks, head = jax.reshard(
     (state.stack_RMP, state.ranks, state.head), jax.P()
   )
-  return stack_SMP, deflation.masks(ranks, stack_SMP.shape[0])[0], head
+  active_MS, _ = deflation.masks(ranks, stack_SMP.shape[0])
+  return stack_SMP, active_MS, head, [jnp.int32(m) for m in range(len(active_MS))]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
