@@ -75,14 +75,7 @@ class Packing:
 
   def pack(self, updates: Mapping[str, LowRank]) -> jax.Array:
     """(R, M, P) from the (R, I) and (R, O) of every module."""
-
-    def row(name: str) -> jax.Array:
-      one = updates[name]
-      size = one.a_RI.shape[1] + one.b_RO.shape[1]
-      zeros = jnp.zeros((one.a_RI.shape[0], self.width - size), one.a_RI.dtype)
-      return jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=1)
-
-    return jnp.stack([row(name) for name in self.modules], axis=1)
+    return jnp.stack([self._row(updates[name]) for name in self.modules], axis=1)
 
   def unpack(self, stack_RMP: jax.Array) -> dict[str, LowRank]:
     """The updates of every module."""
@@ -108,10 +101,7 @@ class Packing:
       return self.pack(updates)
     order, blocks = [], []
     for name, at in self.places.items():
-      one = updates[name]
-      size = one.a_RI.shape[-1] + one.b_RO.shape[-1]
-      zeros = jnp.zeros((*one.a_RI.shape[:-1], self.width - size), one.a_RI.dtype)
-      block = jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=-1)
+      block = self._row(updates[name])
       blocks.append(block[None] if isinstance(at, int) else block)
       order += [at] if isinstance(at, int) else at
     # Put in order by a scatter, whose result is made once; XLA would put a gather, and
@@ -121,6 +111,12 @@ class Packing:
       jnp.zeros_like(rows_MRP).at[np.array(order)].set(rows_MRP, unique_indices=True)
     )
     return jnp.swapaxes(ordered_MRP, 0, 1)
+
+  def _row(self, one: LowRank) -> jax.Array:
+    """(..., R, P) from (..., R, I) and (..., R, O)."""
+    size = one.a_RI.shape[-1] + one.b_RO.shape[-1]
+    zeros = jnp.zeros((*one.a_RI.shape[:-1], self.width - size), one.a_RI.dtype)
+    return jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=-1)
 
 
 def taken(x: jax.Array, at: int | tuple[int, ...], axis: int = 0) -> Any:

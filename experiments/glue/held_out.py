@@ -114,11 +114,16 @@ def cases(run: Run) -> Iterator[Case]:
 
 def best_rate(run: Run, task: str, variant: str) -> float:
   """The rate with the lowest loss of those searched, or the method's own."""
-  size = {'steps': run.options.steps, 'dtype': run.options.dtype}
-  like = {'kind': 'tune', 'task': task, 'variant': variant} | size
-  tried = matching(run.results.rows(), like)
+  like = {'kind': 'tune', 'task': task, 'variant': variant}
+  tried = matching(_of_size(run), like)
   method, _ = VARIANTS[variant]
   return min(tried, key=lambda one: one['value'])['rate'] if tried else RATES[method]
+
+
+def _of_size(run: Run) -> list[Row]:
+  """What is recorded of runs as long as these."""
+  size = {'steps': run.options.steps, 'dtype': run.options.dtype}
+  return matching(run.results.rows(), size)
 
 
 def config_for(case: Case, data: pathlib.Path) -> FinetuneConfig:
@@ -186,9 +191,7 @@ def scores(saved: SavedRun) -> tuple[float, float | None, int]:
 
 def table(run: Run) -> str:
   """For each task the search, and every variant beside LoRA over the same seeds."""
-  size = {'steps': run.options.steps, 'dtype': run.options.dtype}
-  rows = matching(run.results.rows(), size)
-  parts = []
+  rows, parts = _of_size(run), []
   for task in FOLDERS:
     tried = matching(rows, {'task': task, 'kind': 'tune'})
     made = matching(rows, {'task': task, 'kind': 'run'})
@@ -213,7 +216,10 @@ def _search(rows: Sequence[Row]) -> str:
 
 def _runs(rows: Sequence[Row]) -> str:
   """Means over seeds, and losses minus LoRA's."""
-  of = {name: {one['seed']: one for one in _of(rows, name)} for name in VARIANTS}
+  of = {
+    name: {one['seed']: one for one in matching(rows, {'variant': name})}
+    for name in VARIANTS
+  }
   plain = _losses(of[_PLAIN])
   lines = []
   for variant, own in of.items():
@@ -228,10 +234,6 @@ def _runs(rows: Sequence[Row]) -> str:
     lines.append([variant, rate, str(len(own)), *numbers, gap])
   head = ['variant', 'rate', 'seeds', 'held-out loss', 'AUC', 'metric']
   return markdown([*head, 'loss minus LoRA'], lines)
-
-
-def _of(rows: Sequence[Row], variant: str) -> list[Row]:
-  return matching(rows, {'variant': variant})
 
 
 def _losses(by_seed: Mapping[int, Row]) -> dict[int, float]:
