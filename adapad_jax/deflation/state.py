@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,12 +23,15 @@ class State(TrainState):
     moments: optimiser state of each component, leaves (R, M, ...), sharded likewise.
     age_RM: optimiser steps each component has taken, sharded likewise.
     ranks: the rank distribution, its statistics and the ledger of grants.
+    numbers: of modules, `Packing.numbers`, once the state lies on a mesh. They are
+      arguments of a round so that its compiler cannot know them.
   """
 
   stack_RMP: jax.Array
   moments: Any
   age_RM: jax.Array
   ranks: Ranks
+  numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def state_specs(state: State) -> State:

@@ -29,13 +29,14 @@ matrix products, see `lowrank.masked`.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from adapad_jax.deflation.slots import Slots
 from adapad_jax.lowrank import Delta, LowRank, Packing
-from adapad_jax.lowrank.packing import taken
+from adapad_jax.lowrank.packing import Place, taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +62,12 @@ class Masks:
     """1 where the row trains component s, in modules where it may."""
     return self.own_BS + self.joint_BS
 
-  def of(self, at: int | tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+  def of(self, at: Place) -> tuple[jax.Array, jax.Array]:
     """What a row sees of the components at a place of the M axis, and what it trains.
 
     (B, S) each, or (L, B, S) at several places.
     """
-    wide = lambda x_BS: x_BS if isinstance(at, int) else x_BS[None]
+    wide = lambda x_BS: x_BS[None] if isinstance(at, tuple) else x_BS
     active, live = (taken(x, at)[..., None, :] for x in (self.active_MS, self.live_MS))
     trains = wide(self.own_BS) * live + wide(self.joint_BS) * active
     return wide(self.before_BS) * active + trains, trains
@@ -78,6 +79,7 @@ class Target:
 
   Attributes:
     packing: where each module's components lie.
+    numbers: see `State`.
     broadcast_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: see `Masks`.
     scale: s, in front of every component.
@@ -86,6 +88,7 @@ class Target:
   """
 
   packing: Packing
+  numbers: Mapping[str, jax.Array]
   broadcast_SMP: jax.Array
   active_MS: jax.Array
   live_MS: jax.Array
@@ -97,6 +100,10 @@ class Target:
     """This device's part of an axis over all workers."""
     return jax.lax.dynamic_slice_in_dim(x_S, self.first, self.workers, axis)
 
+  def split(self, stack_SMP: jax.Array) -> dict[str, LowRank]:
+    """Updates by module, or by scanned layer, of packed components."""
+    return self.packing.split(stack_SMP, self.numbers)
+
   def deltas(
     self, rows: Slots, broadcast: dict[str, LowRank], local: dict[str, LowRank] | None
   ) -> dict[str, Delta]:
@@ -104,7 +111,7 @@ class Target:
 
     Args:
       rows: whose they are.
-      broadcast: all components as they were broadcast, as `Packing.split` has them.
+      broadcast: all components as they were broadcast, as `split` has them.
       local: this device's own, once local steps have moved them on; None while they are
         still as in `broadcast`.
     """
@@ -114,9 +121,9 @@ class Target:
       behind = lambda front, own: jnp.concatenate([front, own], axis=-2)
       broadcast = jax.tree.map(behind, broadcast, local)
 
-    def delta(name: str, at: int | tuple[int, ...]) -> Delta:
+    def delta(name: str, at: Place) -> Delta:
       update = broadcast[name].scaled(self.scale)
-      return Delta(update.a_RI, update.b_RO, *masks.of(at))
+      return Delta(update.a_RI, update.b_RO, *masks.of(self.numbers.get(name, at)))
 
     return {name: delta(name, at) for name, at in self.packing.places.items()}
 

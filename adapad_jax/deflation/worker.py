@@ -167,11 +167,11 @@ def _gradients_of_rows(
   valid_B = slots.valid_C.astype(jnp.float32)
   last_B = valid_B * (slots.owner_C == work.live - 1)
   head_B = last_B if method.settings.head_rows == 'last' else None
-  broadcast = method.packing.split(target.broadcast_SMP)
+  broadcast = target.split(target.broadcast_SMP)
   if local_rMP is None:
     trained, deltas_of = broadcast, lambda now: target.deltas(slots, now, None)
   else:
-    trained = method.packing.split(local_rMP)
+    trained = target.split(local_rMP)
     deltas_of = lambda local: target.deltas(slots, broadcast, local)
 
   def total(trained: Any, head: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

@@ -4,21 +4,25 @@ Row m of a worker's (M, P) block is module m's (a, b), padded with zeros to the 
 module. One array means one all-gather, one optimiser update over all modules, and a
 compiled program whose size hardly grows with their number.
 
-The modules of a model are its linear layers. Where equal layers of a model run as one
-scanned layer, theirs are taken out and put back together, L at once: one by one, each
-would be a kernel of its own, and most of what a large model takes to compile.
+The modules of a model are its linear layers. XLA compiles equal kernels once, but two
+slices at different places are not equal, and were most of what a large model takes to
+compile. So where equal layers run as one scanned layer, theirs are taken out and put
+back together, L at once; other modules are taken out at numbers that a program gets as
+arguments, and put back together shape by shape.
 """
 
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax.lowrank.update import LowRank
+
+# Where on the M axis one module is, or those of the layers of a scanned one.
+Place = int | jax.Array | tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,15 @@ class Packing:
     alone = {name: m for m, name in enumerate(self.modules) if m not in scanned}
     return alone | dict(self.stacks)
 
+  @property
+  def numbers(self) -> dict[str, np.ndarray]:
+    """Places of what is no scanned layer, to be arguments of a program."""
+    return {
+      name: np.array(at, np.uint32)  # Unsigned, or counting from the end is handled.
+      for name, at in self.places.items()
+      if isinstance(at, int)
+    }
+
   @functools.cached_property
   def width(self) -> int:
     """P, the entries of the widest component."""
@@ -84,26 +97,35 @@ class Packing:
       for m, (name, (i, o)) in enumerate(zip(self.modules, self.shapes, strict=True))
     }
 
-  def split(self, stack_RMP: jax.Array) -> dict[str, LowRank]:
-    """As `unpack`, but a scanned layer has one update, (L, R, I) and (L, R, O)."""
+  def split(
+    self, stack_RMP: jax.Array, numbers: Mapping[str, jax.Array] | None = None
+  ) -> dict[str, LowRank]:
+    """As `unpack`, but a scanned layer has one update, (L, R, I) and (L, R, O).
 
-    def update(at: int | tuple[int, ...]) -> LowRank:
-      i, o = self.shapes[at if isinstance(at, int) else at[0]]
+    Args:
+      stack_RMP: packed components.
+      numbers: places that are used in the stead of constants.
+    """
+
+    def update(shape: tuple[int, int], at: Place) -> LowRank:
       rows = taken(stack_RMP, at, 1)
-      rows = rows if isinstance(at, int) else jnp.swapaxes(rows, 0, 1)
+      rows = jnp.swapaxes(rows, 0, 1) if isinstance(at, tuple) else rows
+      i, o = shape
       return LowRank(rows[..., :i], rows[..., i : i + o])
 
-    return {name: update(at) for name, at in self.places.items()}
+    numbers = numbers or {}
+    return {
+      name: update(self._shape(at), numbers.get(name, at))
+      for name, at in self.places.items()
+    }
 
   def joined(self, updates: Mapping[str, LowRank]) -> jax.Array:
     """(R, M, P) from what `split` gives."""
-    if not self.stacks:
-      return self.pack(updates)
     order, blocks = [], []
-    for name, at in self.places.items():
-      block = self._row(updates[name])
-      blocks.append(block[None] if isinstance(at, int) else block)
-      order += [at] if isinstance(at, int) else at
+    for names in self._alike:
+      each = [self._layers(name, updates[name]) for name in names]
+      blocks.append(self._row(jax.tree.map(lambda *x: jnp.concatenate(x), *each)))
+      order += [m for name in names for m in _numbers(self.places[name])]
     # Put in order by a scatter, whose result is made once; XLA would put a gather, and
     # all that is joined here, into everything that reads it.
     rows_MRP = jnp.concatenate(blocks)
@@ -112,6 +134,24 @@ class Packing:
     )
     return jnp.swapaxes(ordered_MRP, 0, 1)
 
+  @functools.cached_property
+  def _alike(self) -> list[list[str]]:
+    """Names of what `split` gives, those of a shape together."""
+    by_shape: dict[tuple[int, int], list[str]] = {}
+    for name, at in self.places.items():
+      by_shape.setdefault(self._shape(at), []).append(name)
+    return list(by_shape.values())
+
+  def _shape(self, at: int | tuple[int, ...]) -> tuple[int, int]:
+    """(I, O) of what is at a place."""
+    return self.shapes[_numbers(at)[0]]
+
+  def _layers(self, name: str, update: LowRank) -> LowRank:
+    """(L, R, I) and (L, R, O), L = 1 of what is no scanned layer."""
+    if isinstance(self.places[name], tuple):
+      return update
+    return jax.tree.map(lambda x: x[None], update)
+
   def _row(self, one: LowRank) -> jax.Array:
     """(..., R, P) from (..., R, I) and (..., R, O)."""
     size = one.a_RI.shape[-1] + one.b_RO.shape[-1]
@@ -119,10 +159,14 @@ class Packing:
     return jnp.concatenate([one.a_RI, one.b_RO, zeros], axis=-1)
 
 
-def taken(x: jax.Array, at: int | tuple[int, ...], axis: int = 0) -> Any:
+def _numbers(at: int | tuple[int, ...]) -> tuple[int, ...]:
+  return (at,) if isinstance(at, int) else at
+
+
+def taken(x: jax.Array, at: Place, axis: int = 0) -> jax.Array:
   """What is at a place of an axis, or at several, which are then an axis themselves."""
-  if isinstance(at, int):
-    return jax.lax.index_in_dim(x, at, axis, keepdims=False)
+  if not isinstance(at, tuple):
+    return jax.lax.dynamic_index_in_dim(x, at, axis, keepdims=False)
   step = at[1] - at[0] if len(at) > 1 else 1
   end = at[0] + step * len(at)
   if step > 0 and at == tuple(range(at[0], end, step)):

@@ -94,6 +94,7 @@ class AdaPaD:
     blocks = mesh.shape[WORKER]
     state = jax.device_get(state)
     state = jax.device_get(resize(state, -(-self.capacity // blocks) * blocks))
+    state = dataclasses.replace(state, numbers=self.deflation.packing.numbers)
     specs = state_specs(state)
     put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
     return jax.tree.map(put, state, specs)
@@ -102,6 +103,8 @@ class AdaPaD:
     """Shapes, dtypes and shardings of a placed state."""
     width = -(-self.capacity // mesh.shape[WORKER]) * mesh.shape[WORKER]
     state = jax.eval_shape(lambda head: resize(self.init(head), width), head)
+    numbers = jax.eval_shape(lambda: self.deflation.packing.numbers)
+    state = dataclasses.replace(state, numbers=numbers)
     return laid(state, state_specs(state), mesh)
 
   def portable(self, state: State) -> State:
@@ -173,6 +176,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _portable(capacity: int, state: State) -> State:
+  state = dataclasses.replace(state, numbers={})
   return resize(jax.reshard(state, jax.P()), capacity)
 
 

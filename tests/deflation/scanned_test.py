@@ -1,4 +1,6 @@
-"""Tests rounds of models whose layers are scanned: the same, and no longer for more."""
+"""Tests rounds of many layers, scanned or not: the same, and no more to compile."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.methods import adapad
 from adapad_jax.optim import Optimizer
 from adapad_jax.sharding import make_mesh, put
+from experiments.hlo import computations
 from tests.adapters.loss_test import weighted
 from tests.adapters.net import Net
 
@@ -56,17 +59,34 @@ def placed(method, state, params, mesh):
   return method.place(state, mesh), put(params), put(rows, jax.P(None, 'data'))
 
 
-def lowered(layers):
+def lowered(layers, scan):
   """The program of a round, as it is given to the compiler."""
-  method, state, params = begun(layers, scan=True)
+  method, state, params = begun(layers, scan)
   mesh = make_mesh(1, 1)
   with jax.set_mesh(mesh):
-    given = placed(method, state, params, mesh)
-    return method.make_round(mesh).lower(*given).as_text()
+    return method.make_round(mesh).lower(*placed(method, state, params, mesh))
+
+
+def kernels(program):
+  """Fusions of a compiled program, those that differ in names alone once."""
+  found = set()
+  for name, body in computations(program.compile().as_text()).items():
+    if 'fused' in name:
+      names = {}
+      number = lambda one, names=names: f'%{names.setdefault(one[0], len(names))}'
+      bare = re.sub(r', metadata=\{[^}]*\}', '', body)
+      found.add(re.sub(r'(%|param_)[\w.-]+', number, bare))
+  return found
 
 
 def test_a_round_of_many_scanned_layers_is_no_longer_than_of_few():
-  assert lowered(3).count('\n') == lowered(7).count('\n')
+  few, many = (lowered(layers, scan=True).as_text() for layers in (3, 7))
+  assert few.count('\n') == many.count('\n')
+
+
+def test_a_round_of_many_layers_has_few_kernels_of_its_own():
+  few, many = (len(kernels(lowered(layers, scan=False))) for layers in (3, 7))
+  assert many <= few + 1  # What a program has at its ends differs by chance.
 
 
 @pytest.mark.parametrize('few', [False, True], ids=['all', 'a part'])

@@ -92,7 +92,9 @@ def components(state):
   return Packing.of(SHAPES).unpack(state.stack_RMP)
 
 
-def on_mesh(state, mesh):
+def on_mesh(state, mesh, packing=None):
+  numbers = packing.numbers if packing else {}
+  state = dataclasses.replace(state, numbers=numbers)
   specs = state_specs(state)
   place = lambda x, spec: jax.device_put(np.array(x), jax.NamedSharding(mesh, spec))
   return jax.tree.map(place, state, specs)
@@ -105,7 +107,7 @@ def run(m, mesh_shape, batches, seed=0, capacity=None, make=None):
   width = -(-m.settings.r_max // mesh_shape[0]) * mesh_shape[0]
   with jax.set_mesh(mesh):
     model, state = start(m, seed, width)
-    state = on_mesh(state, mesh)
+    state = on_mesh(state, mesh, m.packing)
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
     step = make(m, mesh) if make else make_round(m, mesh, capacity)
     rows = m.feeding.rows(mesh)

@@ -88,6 +88,10 @@ def test_layers_of_a_scanned_layer_are_taken_at_once(order):
   np.testing.assert_array_equal(packing.joined(at_once), stack_RMP)
   plain = Packing.of(shapes)
   np.testing.assert_array_equal(plain.joined(plain.split(stack_RMP)), stack_RMP)
+  assert set(packing.numbers) == {'alone'} and set(plain.numbers) == set(names)
+  for one in (packing, plain):
+    at_numbers = jax.jit(one.split)(stack_RMP, one.numbers)
+    jax.tree.map(np.testing.assert_array_equal, at_numbers, one.split(stack_RMP))
 
 
 def test_the_deployed_update_is_a_prefix_of_the_active_components():
