@@ -216,9 +216,10 @@ def times() -> Iterator[Claim]:
   found = [one_row('speed.start', figure) for figure in figures]
   text = '| {:.1f} s, {:.1f} s; {:.1f} s (EPYC, {} starts each) |'
   yield says(text, *(row['value'] for row in found), found[0]['repeats'])
-  first = one_row('speed.revisions', 'SmolLM2, first step: seconds')
-  text = '| {:.1f} s; {:.1f} s (Xeon, {} starts each) |'
-  yield says(text, first['value'], first['before'], first['repeats'])
+  for which, what in (('', 'kernels'), ('SmolLM2, ', 'at once')):
+    first = one_row('speed.revisions', f'{which}first step: seconds')
+    text = what + ' | {:.1f} s; {:.1f} s (Xeon, {} starts each) |'
+    yield says(text, first['value'], first['before'], first['repeats'])
   search = value('squad.search', 'search, texts and choice')
   yield says('one core | {:.2f} s |', search)
   yield says(

@@ -32,7 +32,7 @@ SETTINGS = (
   r'The aim is 0\.85',
   r'SmolLM2-135M with 8 rows',
   r'\b54f4f48\b',
-  r'\b3d422f4\b',
+  r'\b(3d422f4|5db6550)\b',
   r'in batches of 8, the\s+tokenising of 7,473 rows',
   r'`split` with r = 8 is',
   r'(989|312)(, dense| TFLOP/s)',
