@@ -102,13 +102,11 @@ def adapt(
     recipe: how to train.
 
   Raises:
-    ValueError: if a target or the budget does not fit, the columns differ in length,
-      or the loss does not give one value for each row.
+    ValueError: if a target or the budget does not fit, the columns are no numbers or
+      differ in length, or the loss does not give one value for each row.
     Diverged: if the loss or a gradient is not finite.
   """
-  lengths = {name: len(column) for name, column in columns.items()}
-  if len(set(lengths.values())) != 1:
-    raise ValueError(f'columns need the same number of rows, got {lengths}')
+  columns = _checked(columns)
   shapes = choose(model, recipe.targets, head_modules=recipe.head)
   attachment, params, head = split_model(model, recipe.head)
   problem = adapted_problem(
@@ -128,6 +126,27 @@ def adapt(
   mesh = make_mesh(recipe.worker, recipe.data)
   with jax.set_mesh(mesh):
     return _train(method, params, head, columns, recipe, mesh)
+
+
+def _checked(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The columns as arrays of numbers, all of the same rows.
+
+  Raises:
+    ValueError: naming the column that is not.
+  """
+  arrays = {name: np.asarray(column) for name, column in columns.items()}
+  for name, column in arrays.items():
+    if not column.ndim or column.dtype.kind not in 'biufV':  # V is bfloat16
+      raise ValueError(
+        f'column {name!r} is no array of numbers with an axis of rows: its dtype is'
+        f' {column.dtype}, its shape {column.shape}'
+      )
+  lengths = {name: len(column) for name, column in arrays.items()}
+  if len(set(lengths.values())) != 1 or not all(lengths.values()):
+    raise ValueError(
+      f'columns need the same number of rows, one at least, got {lengths}'
+    )
+  return arrays
 
 
 def _train(

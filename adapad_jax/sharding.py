@@ -31,9 +31,10 @@ def make_mesh(worker: int = 1, data: int = 1, model: int = 1) -> jax.sharding.Me
       (w, d) for w in range(1, have + 1) for d in range(1, have // (w * model) + 1)
     ]
     of_model = f' x model={model}' if model != 1 else ''
+    choice = f'choose (worker, data) from {fits[:16]}'
     raise ValueError(
       f'mesh worker={worker} x data={data}{of_model} does not fit {have} device(s);'
-      f' choose (worker, data) from {fits[:16]}'
+      f' {choice if fits else f"choose model from {[*range(1, have + 1)][:16]}"}'
     )
   devices = jax.devices()[:size]
   if len({device.process_index for device in devices}) < jax.process_count():

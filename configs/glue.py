@@ -80,6 +80,11 @@ def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
   if options.published:
     published(config)
   if options.task == 'quickstart':
+    if options.minilm or options.quick:
+      raise ValueError(
+        "config options 'minilm' and 'quick' are of other tasks: quickstart has MiniLM"
+        ' and is short as it is'
+      )
     _quickstart(config)
     return config
   config.data.task = options.task

@@ -27,6 +27,9 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   options = parse(
     arg, smollm2=False, qwen25=False, gemma3=False, quick=False, published=False
   )
+  chosen = [name for name in ('smollm2', 'qwen25', 'gemma3') if options[name]]
+  if len(chosen) > 1:
+    raise ValueError(f'config options {chosen} exclude each other')
   config = defaults()
   if options.published:
     published(config)

@@ -118,7 +118,7 @@ def test_mistakes_are_refused_by_name(columns):
   model = Curve()
   with pytest.raises(ValueError, match="'third' matches no.*first"):
     adapt(model, squared, columns, recipe(targets=Targets(patterns=('third',))))
-  with pytest.raises(ValueError, match=r"same number of rows, got \{'x': 64, 'y': 3\}"):
+  with pytest.raises(ValueError, match=r"same number .* \{'x': 64, 'y': 3\}"):
     adapt(model, squared, columns | {'y': columns['y'][:3]}, recipe())
   mean = lambda model, batch, keys_B: squared(model, batch, keys_B).mean()
   with pytest.raises(ValueError, match=r'each of the 16 rows, it gave shape \(\)'):
@@ -127,3 +127,29 @@ def test_mistakes_are_refused_by_name(columns):
   with pytest.raises(Diverged, match='round 0'):
     adapt(model, endless, columns, recipe())
   assert linear_shapes(model) == {'first': (2, 6), 'out': (6, 1), 'second': (6, 6)}
+
+
+@pytest.mark.parametrize(
+  ('change', 'match'),
+  [
+    ({'x': np.zeros((0, 2)), 'y': np.zeros((0, 2))}, "one at least, got {'x': 0, 'y'"),
+    ({'y': 3}, r"column 'y' is no array of numbers .* shape \(\)"),
+    ({'y': np.array(['a'] * 64)}, "column 'y' is no array of numbers .* dtype is <U1"),
+    ({'y': np.zeros((3, 2))}, "same number of rows, .* got {'x': 64, 'y': 3}"),
+  ],
+)
+def test_columns_that_do_not_fit_are_named(columns, change, match):
+  with pytest.raises(ValueError, match=match):
+    adapt(Curve(), squared, columns | change, recipe())
+
+
+def test_a_model_without_layers_to_adapt_is_named(columns):
+  of_head = recipe(head=('first', 'second', 'out'), targets=Targets())
+  with pytest.raises(ValueError, match=r"no linear layer .*\['first', 'second'"):
+    adapt(Curve(), squared, columns, of_head)
+
+
+def test_an_adapter_of_another_model_is_not_merged(columns):
+  outcome = adapt(Curve(), squared, columns, recipe(steps=4))
+  with pytest.raises(ValueError, match='another model: .* no linear layer first'):
+    merge(nnx.Linear(2, 2, rngs=nnx.Rngs(0)), outcome.adapter)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from adapad_jax.adapters.locate import parent_of
+from adapad_jax.adapters.locate import linears, parent_of
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models.quantised import PackedLinear
 
@@ -12,8 +12,15 @@ def merge(model: nnx.Module, adapter: Adapter) -> nnx.Module:
   """Adds the updates to the kernels of `model`, in place, in float32; sets the head.
 
   Raises:
-    ValueError: if an update has another shape than its kernel, or that is quantised.
+    ValueError: if the model has no such layer, an update has another shape than its
+      kernel, or that is quantised.
   """
+  have = linears(model)
+  for name in (*adapter.modules, *adapter.head):
+    if name not in have:
+      raise ValueError(
+        f'the adapter is of another model: this one has no linear layer {name}'
+      )
   for name, update in adapter.modules.items():
     parent, leaf, layer = parent_of(model, name)
     if isinstance(linear := getattr(parent, leaf), PackedLinear):

@@ -66,6 +66,10 @@ def choose(
     for name, shape in linear_shapes(model).items()
     if not any(name == part or name.startswith(f'{part}.') for part in outside)
   }
+  if not shapes:
+    raise ValueError(
+      f'the model has no linear layer to adapt outside of its head {[*head_modules]}'
+    )
   if targets.layers:
     shapes = _in_layers(shapes, targets.layers)
   if not targets.patterns:

@@ -7,6 +7,7 @@ import pathlib
 import jax
 
 from adapad_jax.commands import Request
+from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.files import finite
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.lowrank import Adapter
@@ -28,8 +29,8 @@ def run(request: Request) -> None:
   says how `--mode=train --workdir=...` would go on.
 
   Raises:
-    ValueError: if the adapter cannot be read, was trained for other labels than the
-      task's, or the workdir is taken.
+    ValueError: if the method is another, the adapter cannot be read or was trained for
+      other labels than the task's, or the workdir is taken.
   """
   options, workdir = request.options, request.run_folder()
   if request.config is None or not options['adapter']:
@@ -41,6 +42,10 @@ def run(request: Request) -> None:
   if (workdir / CONFIG).exists():
     raise ValueError(f'{workdir} holds a run already; choose another --workdir')
   config = finetune_config(request.config)
+  if not isinstance(config.settings, AdaPaDSettings):
+    raise ValueError(
+      f"an adapter's components become those of method 'adapad', not {config.method!r}"
+    )
   plan = make_plan(config)
   source = find_adapter(options['adapter'])
   say(f'adapter: {source}')
@@ -62,14 +67,8 @@ def run(request: Request) -> None:
 
 
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
-  """The config with the adapter's modules, and room for its ranks.
-
-  Raises:
-    ValueError: if the method does not grow ranks by a budget.
-  """
+  """The config with the adapter's modules, and room for its ranks."""
   settings = config.settings
-  if not {'r_max', 'budget'} <= {f.name for f in dataclasses.fields(settings)}:
-    raise ValueError(f'method {config.method!r} cannot take an adapter over')
   total, largest = sum(adapter.ranks.values()), max(adapter.ranks.values())
   settings = dataclasses.replace(
     settings,

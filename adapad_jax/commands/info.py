@@ -17,7 +17,13 @@ from adapad_jax.sharding import make_mesh
 from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.commits import LATEST, Commits, at_commits, begun_with
 from adapad_jax.training.config import FinetuneConfig, finetune_config
-from adapad_jax.training.plan import choose_mesh, devices_of_model, find_model, nbytes
+from adapad_jax.training.plan import (
+  choose_mesh,
+  devices_of_model,
+  find_model,
+  nbytes,
+  on_devices_at_hand,
+)
 from adapad_jax.training.terminal import say
 from adapad_jax.workdir import config_of, is_regression, versions
 
@@ -75,7 +81,7 @@ def _config(request: Request) -> 'FinetuneConfig | RegressionConfig | None':
   workdir = request.workdir and request.run_folder()
   if values is None and workdir is not None:
     if not is_regression(workdir):
-      return read_workdir(workdir)
+      return on_devices_at_hand(read_workdir(workdir))
     values = config_of(workdir)
   if values is None:
     return None

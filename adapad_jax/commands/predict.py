@@ -43,8 +43,8 @@ def run(request: Request) -> None:
   # All of this before data and weights are read.
   source = existing_table(options['input']) if options['input'] else None
   data = read_workdir(request.run_folder()).data
-  decoding = Decoding.of(data.generation, options)
   _check_flags(request, data.task)
+  decoding = Decoding.of(data.generation, options)
   suffix = default_suffix(data.task)
   output = pathlib.Path(options['output'] or default_output(request, suffix))
   output = output.expanduser()

@@ -18,15 +18,22 @@ def run(request: Request) -> None:
   replaced only with --overwrite.
 
   Raises:
-    ValueError: if one of them holds no finished run, the comparison exists, or
-      matplotlib is missing.
+    ValueError: if none is named, one of them holds no finished run, the comparison
+      exists, or matplotlib is missing.
   """
   folders = [part.strip() for part in str(request.run_folder()).split(',')]
   workdirs = [at(part) for part in folders if part]
+  chosen = request.options['output']
+  if not workdirs:
+    raise ValueError(f'--workdir={request.run_folder()} names no run')
   if len(workdirs) == 1:
+    if chosen:
+      raise ValueError(
+        f'--output={chosen} is where a comparison of several --workdir=A,B goes; the'
+        ' report of one run lies in its workdir'
+      )
     say(f'report: {write_report(workdirs[0])}')
     return
-  chosen = request.options['output']
   output = pathlib.Path(chosen) if chosen else workdirs[0].parent / COMPARISON
   output = output.expanduser()
   if output.suffix.lower() != '.html':

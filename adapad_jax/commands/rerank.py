@@ -132,6 +132,8 @@ def _check(request: Request) -> None:
   if options['order'] not in _ORDERS:
     hint = did_you_mean(options['order'], _ORDERS)
     raise ValueError(f'unknown --order {options["order"]!r}{hint}')
+  if options['order'] == 'svd' and options['input']:
+    raise ValueError(f'--order=svd reads no text; leave out --input={options["input"]}')
   if bool(options['adapter']) == bool(options['tuned']):
     raise ValueError(
       'rerank needs --adapter=FOLDER or --tuned=MODEL, not both; ids on the hub do too'

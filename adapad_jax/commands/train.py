@@ -20,7 +20,7 @@ from adapad_jax.training.claim import (
 from adapad_jax.training.commits import LATEST, begun_with, recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.fits import fits
-from adapad_jax.training.plan import make_plan
+from adapad_jax.training.plan import make_plan, on_devices_at_hand
 from adapad_jax.training.record import (
   read_record,
   require_same_data,
@@ -52,7 +52,7 @@ def run(request: Request) -> None:
 
 def _finetune(request: Request) -> None:
   if request.config is None:  # goes on with what is there
-    config = read_workdir(request.run_folder())
+    config = on_devices_at_hand(read_workdir(request.run_folder()))
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:

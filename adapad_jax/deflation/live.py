@@ -15,7 +15,7 @@ import jax
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.round import make_round
-from adapad_jax.deflation.state import State
+from adapad_jax.deflation.state import Placed
 from adapad_jax.sharding import WORKER, row_shards
 
 
@@ -28,10 +28,7 @@ class LiveRounds:
   Args:
     method: what to run.
     mesh: see `make_round`.
-    limits: ends of the ranges of live workers, increasing; r_max is added.
-
-  Raises:
-    ValueError: for a limit that is none of 1..r_max.
+    limits: ends of the ranges of live workers, within 1..r_max, which is added.
   """
 
   def __init__(
@@ -44,15 +41,15 @@ class LiveRounds:
     self._known: jax.Array | None = None
 
   def __call__(
-    self, state: State, model: Any, batch: Any
-  ) -> tuple[State, dict[str, jax.Array]]:
+    self, state: Placed, model: Any, batch: Any
+  ) -> tuple[Placed, dict[str, jax.Array]]:
     """One round; the state is donated."""
     new, metrics = self._round(state)(state, model, batch)
     due = self._method.discovery.due(self._done)
     self._known, self._done = None if due else new.step, self._done + 1
     return new, metrics
 
-  def _round(self, state: State) -> Any:
+  def _round(self, state: Placed) -> Any:
     """The compiled round for as many workers as are live now."""
     if len(set(self._slots)) > 1 and state.step is not self._known:
       live = _live(self._method.discovery, state.ranks)
@@ -70,16 +67,8 @@ class LiveRounds:
 def slots(
   method: Deflation, mesh: jax.sharding.Mesh, limits: Sequence[int]
 ) -> tuple[int, ...]:
-  """Slots of a device while 0, 1, ... r_max workers are live.
-
-  Raises:
-    ValueError: for a limit that is none of 1..r_max.
-  """
+  """Slots of a device while 0, 1, ... r_max workers are live."""
   workers = method.feeding.workers
-  if any(not 1 <= limit <= workers for limit in limits):
-    raise ValueError(
-      f'adapad.live_buckets {tuple(limits)} must lie in 1..r_max = {workers}'
-    )
   blocks, shards = mesh.shape[WORKER], row_shards(mesh)
   need = lambda live: method.feeding.capacity(blocks, shards, live)
   found, first = [], 1

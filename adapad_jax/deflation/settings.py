@@ -169,14 +169,29 @@ class AdaPaDSettings:
         f'adapad.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
         f' {modules} = {modules * self.r_max}; lower it or raise adapad.r_max'
       )
+    if any(not 1 <= limit <= self.r_max for limit in self.live_buckets):
+      raise ValueError(
+        f'adapad.live_buckets {tuple(self.live_buckets)} must lie in 1..r_max ='
+        f' {self.r_max}'
+      )
     spent = self.timeline(modules)[-1][0]
     if spent >= rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: raise adapad.grants_per_event'
-        f' (now {self.grants_per_event}), lower adapad.interval'
-        f' ({self.interval}) or adapad.start ({self.start}), or train longer'
+        f' training ends after {rounds}: {self._remedies(rounds)}'
       )
+
+  def _remedies(self, rounds: int) -> str:
+    """What makes room for the budget in a run of so many rounds."""
+    ways = []
+    if rounds > 1:  # The first grants come after one.
+      ways += [
+        f'raise adapad.grants_per_event (now {self.grants_per_event})',
+        f'lower adapad.interval ({self.interval}) or adapad.start ({self.start})',
+      ]
+    if self.local_steps > 1:
+      ways.append(f'lower adapad.local_steps ({self.local_steps})')
+    return ', '.join(ways) + (', or ' if ways else '') + 'train longer'
 
   def timeline(self, modules: int) -> list[tuple[int, int]]:
     """(round, total rank after it) of every allocation, at full speed."""

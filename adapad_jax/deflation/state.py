@@ -23,15 +23,39 @@ class State(TrainState):
     moments: optimiser state of each component, leaves (R, M, ...), sharded likewise.
     age_RM: optimiser steps each component has taken, sharded likewise.
     ranks: the rank distribution, its statistics and the ledger of grants.
-    numbers: of modules, `Packing.numbers`, once the state lies on a mesh. They are
-      arguments of a round so that its compiler cannot know them.
   """
 
   stack_RMP: jax.Array
   moments: Any
   age_RM: jax.Array
   ranks: Ranks
-  numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Placed(State):
+  """A state that lies on a mesh, as a round takes it.
+
+  Attributes:
+    numbers: of modules, see `Packing.numbers`. They are arguments of a round so that
+      its compiler cannot know them, and are not saved.
+  """
+
+  numbers: Mapping[str, Any]
+
+
+def placed(state: State, numbers: Mapping[str, Any]) -> Placed:
+  """The state with the numbers of its modules."""
+  return Placed(**_fields(state), numbers=numbers)
+
+
+def saved(state: State) -> State:
+  """The state without them."""
+  return State(**_fields(state))
+
+
+def _fields(state: State) -> dict[str, Any]:
+  return {field.name: getattr(state, field.name) for field in dataclasses.fields(State)}
 
 
 def state_specs(state: State) -> State:

@@ -15,7 +15,14 @@ from adapad_jax.deflation.live import LiveRounds
 from adapad_jax.deflation.nesting import doubling
 from adapad_jax.deflation.round import make_round
 from adapad_jax.deflation.settings import AdaPaDSettings
-from adapad_jax.deflation.state import State, resize, state_specs
+from adapad_jax.deflation.state import (
+  Placed,
+  State,
+  placed,
+  resize,
+  saved,
+  state_specs,
+)
 from adapad_jax.lowrank import Deployed, LowRank, init_packed
 from adapad_jax.methods.look import gradients, look_over, steepest
 from adapad_jax.methods.method import Private, RankReport
@@ -89,29 +96,28 @@ class AdaPaD:
     packing, how = self.deflation.packing, self.problem.init
     return self.deflation.init(init_packed(key, packing, self.capacity, how), head)
 
-  def place(self, state: State, mesh: jax.sharding.Mesh) -> State:
+  def place(self, state: State, mesh: jax.sharding.Mesh) -> Placed:
     """Pads the stacks to a multiple of the worker axis and shards them over it."""
     blocks = mesh.shape[WORKER]
     state = jax.device_get(state)
     state = jax.device_get(resize(state, -(-self.capacity // blocks) * blocks))
-    state = dataclasses.replace(state, numbers=self.deflation.packing.numbers)
+    state = placed(state, self.deflation.packing.numbers)
     specs = state_specs(state)
     put = lambda x, spec: put_one(x, jax.NamedSharding(mesh, spec))
     return jax.tree.map(put, state, specs)
 
-  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> State:
+  def outline(self, head: Any, mesh: jax.sharding.Mesh) -> Placed:
     """Shapes, dtypes and shardings of a placed state."""
     width = -(-self.capacity // mesh.shape[WORKER]) * mesh.shape[WORKER]
     state = jax.eval_shape(lambda head: resize(self.init(head), width), head)
-    numbers = jax.eval_shape(lambda: self.deflation.packing.numbers)
-    state = dataclasses.replace(state, numbers=numbers)
+    state = placed(state, jax.eval_shape(lambda: self.deflation.packing.numbers))
     return laid(state, state_specs(state), mesh)
 
   def portable(self, state: State) -> State:
     """Cuts the padding off and replicates."""
     return _portable(self.capacity, state)
 
-  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[State, dict]]:
+  def make_round(self, mesh: jax.sharding.Mesh) -> Callable[..., tuple[Placed, dict]]:
     """One broadcast, H local steps of every worker, discovery."""
     return make_round(self.deflation, mesh)
 
@@ -176,8 +182,7 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _portable(capacity: int, state: State) -> State:
-  state = dataclasses.replace(state, numbers={})
-  return resize(jax.reshard(state, jax.P()), capacity)
+  return resize(jax.reshard(saved(state), jax.P()), capacity)
 
 
 @functools.partial(jax.jit, static_argnums=0)

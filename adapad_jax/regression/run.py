@@ -62,6 +62,12 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     require_usable(workdir)
     _require_same_config(workdir, settings)
   data = load(settings)
+  most = min(part.shape[1] for part in (data.x_NI, data.y_NO) if part is not None)
+  if settings.rank > most:
+    raise ValueError(
+      f'rank={settings.rank} is above min(inputs, outputs) = {most}, which is the rank'
+      ' of a matrix without any approximation'
+    )
   if settings.method in ('parallel', 'discover'):
     try:
       sharding.make_mesh(settings.devices)

@@ -103,8 +103,8 @@ def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:
   values = config_of(workdir)
   if is_regression(workdir):
     raise ValueError(
-      f"{workdir} holds a run of program 'regression', which knows --mode=train, eval"
-      ' and report'
+      f"{workdir} holds a run of program 'regression', which knows --mode=eval, report"
+      ' and info, and goes on by --mode=train with its --config'
     )
   if not {'method', 'settings'} <= values.keys():
     raise ValueError(

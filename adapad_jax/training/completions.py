@@ -24,6 +24,8 @@ from adapad_jax.training.session import Session
 
 # Prompts are padded to a power of two, at least this: few programs are compiled.
 _SHORTEST = 32
+# What leaves all tokens to be drawn from.
+_ALL = {'top_k': 0, 'top_p': 1.0}
 Cells = dict[str, list[Any]]
 
 
@@ -73,11 +75,21 @@ class Decoding:
 
   @classmethod
   def of(cls, config: GenerationConfig, options: Mapping[str, Any]) -> 'Decoding':
-    """What a config says, and in place of it the flags that were given."""
+    """What a config says, and in place of it the flags that were given.
+
+    Raises:
+      ValueError: for a flag that is of no use with the others.
+    """
     chosen = lambda name: (
       getattr(config, name) if options.get(name) is None else options[name]
     )
     sampling = Sampling(chosen('temperature'), chosen('top_k'), chosen('top_p'))
+    unused = [n for n, of_all in _ALL.items() if options.get(n) not in (None, of_all)]
+    if unused and not sampling.temperature:
+      raise ValueError(
+        f'--{unused[0]} says what answers are drawn from, and they are drawn with'
+        ' --temperature above 0 only'
+      )
     stop = tuple(chosen('stop'))
     return cls(sampling, chosen('max_new_tokens'), stop, options.get('seed') or 0)
 

@@ -252,6 +252,12 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   known = (*plain, *_GROUPS, *METHODS)
   if not isinstance(values, Mapping):
     raise ValueError(f'config must be a group of fields, got {values!r}')
+  program = values.get('program', plain['program'])
+  if program != plain['program']:
+    raise ValueError(
+      f'config.program is {program!r}, and this is for fine-tuning; of program'
+      " 'regression' are --mode=train, eval, report and info"
+    )
   for name in values:
     if name not in known:
       raise ValueError(f'unknown field config.{name}{did_you_mean(name, known)}')

@@ -1,6 +1,7 @@
 """What a run will do, worked out and checked before anything expensive starts."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -265,6 +266,17 @@ def devices_of_model(config: MeshConfig, batch: int, weights: int) -> int:
       ' its devices share the rows too'
     )
   return model
+
+
+def on_devices_at_hand(config: FinetuneConfig) -> FinetuneConfig:
+  """The config of a run elsewhere: with a mesh of its own, or where that takes more
+  devices than there are, with the one that is chosen here.
+  """
+  mesh = config.mesh
+  wanted = math.prod(max(size, 1) for size in (mesh.worker, mesh.data, mesh.model))
+  if wanted <= jax.device_count():
+    return config
+  return dataclasses.replace(config, mesh=MeshConfig())
 
 
 def choose_mesh(

@@ -20,7 +20,7 @@ from adapad_jax.training.claim import read_workdir
 from adapad_jax.training.commits import at_commits, recorded
 from adapad_jax.training.cutting import check_cut, cut_deployed, require_adapter
 from adapad_jax.training.evaluate import Program
-from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.plan import Plan, make_plan, on_devices_at_hand
 from adapad_jax.training.progress import Progress
 from adapad_jax.training.record import read_record, require_same_model
 from adapad_jax.training.session import Session, open_session
@@ -160,7 +160,10 @@ class SavedRun:
     with tempfile.TemporaryDirectory() as folder:
       given = pathlib.Path(folder) / 'rows.jsonl'
       given.write_text(''.join(json.dumps(dict(row)) + '\n' for row in rows))
-      return self.plan.task.read(given)
+      try:
+        return self.plan.task.read(given)
+      except ValueError as error:  # The caller knows of no file.
+        raise ValueError(str(error).replace(str(given), 'rows')) from error
 
 
 def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedRun:
@@ -179,7 +182,7 @@ def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedR
       base model or its tokenizer is not what it was.
   """
   folder = at(workdir)
-  config, record = read_workdir(folder), read_record(folder)
+  config, record = on_devices_at_hand(read_workdir(folder)), read_record(folder)
   if record is not None:
     require_same_model(folder, record, at_commits(config, recorded(record)).model)
   plan = make_plan(config, record)

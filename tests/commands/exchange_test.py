@@ -160,6 +160,13 @@ def test_requests_that_cannot_work(
     call(mode, capsys, workdir, config, **options)
 
 
+@pytest.mark.parametrize('method', ['lora', 'increlora'])
+def test_only_adapad_takes_an_adapter_over(values, capsys, tmp_path, method):
+  other = values | {'method': method}
+  with pytest.raises(ValueError, match=f"of method 'adapad', not '{method}'"):
+    call('import', capsys, tmp_path / 'no', other, adapter='nowhere')
+
+
 def test_info_is_one_json_object_from_the_command_line():
   command = [sys.executable, '-m', 'adapad_jax.main', '--mode=info']
   done = subprocess.run(command, capture_output=True, text=True, check=True)

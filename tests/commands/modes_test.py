@@ -178,6 +178,10 @@ def test_a_regression_is_told_of_what_it_does_not_read(tmp_path):
   asked = Request(None, tmp_path / 'fit', DEFAULTS, given=('workdir', 'split'))
   with pytest.raises(ValueError, match='--split is not read for a run of program'):
     run('eval', asked)
+  with pytest.raises(ValueError, match='regression.* goes on by --mode=train with its'):
+    run('train', request(workdir=tmp_path / 'fit'))
+  with pytest.raises(ValueError, match="config.program is 'regression', and"):
+    run('import', request(config, tmp_path / 'no', adapter='nowhere'))
 
 
 def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):

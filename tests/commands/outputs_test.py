@@ -77,6 +77,14 @@ def test_a_folder_without_permission(tmp_path, mine, monkeypatch):
   assert asked == [tmp_path]
 
 
+def test_a_report_that_is_no_comparison_has_its_place(tmp_path):
+  asked = DEFAULTS | {'output': 'mine.html'}
+  with pytest.raises(ValueError, match='--output=mine.html is where a comparison'):
+    report(Request(None, str(tmp_path), asked))
+  with pytest.raises(ValueError, match='--workdir=, names no run'):
+    report(Request(None, ',', DEFAULTS))
+
+
 @pytest.mark.parametrize('output', ['', 'mine.html'])
 def test_a_comparison_that_exists_is_kept(tmp_path, output):
   there = tmp_path / (output or 'comparison.html')

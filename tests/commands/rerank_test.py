@@ -132,6 +132,8 @@ def test_singular_values_give_every_module_its_best_cut(values, capsys, tmp_path
     'rerank', capsys, None, values, **options | {'budget': 20}, out=tmp_path / 'few'
   )
   assert found['components'] == 20
+  with pytest.raises(ValueError, match='reads no text; leave out --input=mine.jsonl'):
+    call('rerank', capsys, None, values, **options, input='mine.jsonl')
 
 
 def test_a_large_text_is_drawn_from_and_a_small_one_is_taken_whole():

@@ -3,7 +3,7 @@
 import pytest
 
 from adapad_jax.training.config import finetune_config
-from configs import sft
+from configs import glue, sft
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,25 @@ def test_fields_can_be_set():
 def test_unknown_options_name_the_choices():
   with pytest.raises(ValueError, match="'smolm2'.*did you mean 'smollm2'"):
     sft.get_config('smolm2=1')
+  with pytest.raises(ValueError, match="unknown config option 'qwen3'.*'qwen25'"):
+    sft.get_config('qwen3')
+  with pytest.raises(ValueError, match=r"\['smollm2', 'qwen25'\] exclude each other"):
+    sft.get_config('qwen25,smollm2')
+
+
+@pytest.mark.parametrize(
+  ('arg', 'match'),
+  [
+    ('quickstart,minlm', "option 'minlm'.*did you mean 'minilm'"),
+    ('rte,mnli', "unknown config option 'mnli'"),
+    ('rtee,quick', "unknown task 'rtee'.*did you mean 'rte'"),
+    ('quickstart,quick', "'quick' are of other tasks"),
+  ],
+)
+def test_words_that_do_not_fit_are_named(arg, match):
+  with pytest.raises(ValueError, match=match):
+    glue.get_config(arg)
+
+
+def test_a_task_may_come_after_switches():
+  assert glue.get_config('minilm,rte') == glue.get_config('rte,minilm')

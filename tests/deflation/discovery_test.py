@@ -101,7 +101,13 @@ def test_advance_components_are_live_until_the_budget_is_spent():
     (
       {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 3},
       15,
-      'in round 15',
+      r'in round 15 .* \(now 3\), lower adapad.interval \(5\) .*, or train longer$',
+    ),
+    ({'budget': 12, 'start': 1}, 1, 'training ends after 1: train longer$'),
+    (
+      {'budget': 12, 'start': 1, 'local_steps': 9},
+      1,
+      r'after 1: lower adapad.local_steps \(9\), or train longer$',
     ),
   ],
 )

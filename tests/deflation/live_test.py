@@ -8,6 +8,7 @@ import pytest
 
 from adapad_jax.deflation.live import LiveRounds, slots
 from adapad_jax.deflation.nesting import doubling
+from adapad_jax.deflation.settings import AdaPaDSettings
 from tests.deflation import toy
 
 LIMITS = (1, 2, 3)
@@ -68,10 +69,10 @@ def test_limits_double_up_to_the_number_of_workers():
   assert [doubling(n) for n in (1, 4, 6)] == [(1,), (1, 2, 4), (1, 2, 4, 6)]
 
 
-def test_a_limit_beyond_the_workers_is_refused():
-  mesh = jax.make_mesh((1, 1), ('worker', 'data'), devices=jax.devices()[:1])
+def test_a_limit_beyond_the_workers_is_refused_before_the_run():
+  settings = AdaPaDSettings(budget=8, r_max=4, live_buckets=(5,))
   with pytest.raises(ValueError, match=r'live_buckets \(5,\) must lie in 1..r_max = 4'):
-    slots(method('split'), mesh, (5,))
+    settings.resolve(3, 20, 24).check(3, 20)
 
 
 def test_a_state_from_elsewhere_is_read():

@@ -209,7 +209,7 @@ def lowered(case, mesh_shape):
   mesh = jax.make_mesh(mesh_shape, ('worker', 'data'), devices=devices)
   with jax.set_mesh(mesh):
     model, state = toy.start(m)
-    state = toy.on_mesh(state, mesh)
+    state = toy.on_mesh(state, mesh, m.packing)
     model = jax.device_put(model, jax.NamedSharding(mesh, jax.P()))
     rows = jax.NamedSharding(mesh, m.feeding.rows(mesh).spec)
     batch = jax.device_put(jax.tree.map(lambda x: x[0], batches_for(m)), rows)

@@ -12,7 +12,7 @@ from adapad_jax.adapters.trained_head import row_weighted_linear
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.round import make_round
 from adapad_jax.deflation.settings import AdaPaDSettings
-from adapad_jax.deflation.state import state_specs
+from adapad_jax.deflation.state import placed, state_specs
 from adapad_jax.lowrank import LowRank, Packing, init_updates
 from adapad_jax.optim import Optimizer
 from adapad_jax.problem import Problem
@@ -92,9 +92,8 @@ def components(state):
   return Packing.of(SHAPES).unpack(state.stack_RMP)
 
 
-def on_mesh(state, mesh, packing=None):
-  numbers = packing.numbers if packing else {}
-  state = dataclasses.replace(state, numbers=numbers)
+def on_mesh(state, mesh, packing):
+  state = placed(state, packing.numbers)
   specs = state_specs(state)
   place = lambda x, spec: jax.device_put(np.array(x), jax.NamedSharding(mesh, spec))
   return jax.tree.map(place, state, specs)

@@ -137,6 +137,7 @@ def test_a_dry_run_writes_nothing(tmp_path):
     ({'dtype': 'float16'}, "unknown config.dtype 'float16'; .*choose from"),
     ({'devices': 9}, 'devices=9: mesh worker=9'),
     ({'data__rank': 6}, 'data.rank=6 is above'),
+    ({'rank': 6}, r'rank=6 is above min\(inputs, outputs\) = 5'),
     ({'data__noise': -0.1}, 'config.data.noise must be >= 0, got -0.1'),
     ({'data__spectrum': 'exponental'}, "did you mean 'exponential'"),
     ({'data__inputs': 0}, 'config.data.inputs must be >= 1, got 0'),

@@ -164,12 +164,23 @@ def test_rows_that_cannot_be_answered_are_refused_by_their_place(run, row, match
 def test_flags_come_before_the_config():
   config = GenerationConfig(temperature=0.5, top_k=3, stop=('x',))
   assert Decoding.of(config, {}) == Decoding(Sampling(0.5, 3, 1.0), 128, ('x',), 0)
-  given = {'temperature': 0.0, 'top_p': 0.5, 'stop': ['a', 'b'], 'seed': 7}
+  given = {'temperature': 0.2, 'top_p': 0.5, 'stop': ['a', 'b'], 'seed': 7}
   assert Decoding.of(config, given | {'max_new_tokens': 5, 'top_k': None}) == Decoding(
-    Sampling(0.0, 3, 0.5), 5, ('a', 'b'), 7
+    Sampling(0.2, 3, 0.5), 5, ('a', 'b'), 7
   )
   with pytest.raises(ValueError, match='--max_new_tokens must be at least 1, got 0'):
     Decoding.of(config, {'max_new_tokens': 0})
+
+
+def test_flags_of_draws_need_a_temperature():
+  greedy = GenerationConfig()
+  for flag in ({'top_k': 5}, {'top_p': 0.5}):
+    with pytest.raises(ValueError, match=f'--{[*flag][0]} .* --temperature above 0'):
+      Decoding.of(greedy, flag)
+    with pytest.raises(ValueError, match='--temperature above 0'):
+      Decoding.of(GenerationConfig(temperature=0.5), flag | {'temperature': 0.0})
+    assert Decoding.of(greedy, flag | {'temperature': 0.5}).sampling.temperature == 0.5
+  assert Decoding.of(greedy, {'top_k': 0, 'top_p': 1.0, 'seed': 3}).seed == 3
 
 
 def predict(workdir, **options):

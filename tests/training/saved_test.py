@@ -52,8 +52,10 @@ def test_predictions_of_rows_in_memory_are_those_of_the_file(saved, folder):
     names[i] for i in np.argmax(logits_NC, axis=1)
   ]
   assert all(0.5 <= row['probability'] <= 1 for row in found)
-  with pytest.raises(ValueError, match="no column 'text'"):
+  with pytest.raises(ValueError, match="^rows has no column 'text'"):
     saved.predict([{'txt': 'good'}])
+  with pytest.raises(ValueError, match='^rows has no rows'):
+    saved.predict([])
 
 
 def test_mistakes_are_named(saved, folder, tmp_path):
@@ -63,6 +65,41 @@ def test_mistakes_are_named(saved, folder, tmp_path):
     saved.evaluate('validaton')
   with pytest.raises(ValueError, match="'pfet'; did you mean 'peft'"):
     export(folder / 'run', tmp_path / 'out', format='pfet')
+
+
+def elsewhere(folder, tmp_path, **mesh):
+  """The run as one that was trained on a mesh of other devices."""
+  run = shutil.copytree(folder / 'run', tmp_path / 'elsewhere')
+  config = json.loads((run / 'config.json').read_text())
+  config['mesh'] |= mesh
+  (run / 'config.json').write_text(json.dumps(config))
+  return run
+
+
+@pytest.mark.parametrize(
+  'mesh', [{'worker': 8}, {'data': 2, 'model': 4}, {'worker': 2}]
+)
+def test_a_run_of_more_devices_than_there_are_opens(folder, result, tmp_path, mesh):
+  opened = restore(elsewhere(folder, tmp_path, **mesh))
+  found, before = opened.evaluate(), result['best']['metrics']
+  assert found == pytest.approx(before, rel=1e-5)
+  fits = mesh == {'worker': 2}
+  assert opened.plan.mesh.shape['worker'] == (2 if fits else 1)
+
+
+# What a state of AdaPaD is made of on disk: with another part, even an empty one, runs
+# of earlier versions cannot be opened.
+STORED = {
+  'head',
+  'head_moments',
+  'step',
+  'key',
+  'failed',
+  'stack_RMP',
+  'moments',
+  'age_RM',
+  'ranks',
+}
 
 
 def under(fields, **names):
@@ -87,6 +124,7 @@ def of_before(folder, tmp_path):
   with ocp.Checkpointer(handler) as checkpointer:
     found = checkpointer.restore(step)
     state, meta = found['state'], found['meta']
+    assert set(state) == STORED
     state['ranks'] |= {name: np.zeros(()) for name in ('top', 'weak', 'stopped')}
     shutil.rmtree(step)
     checkpointer.save(
