@@ -15,7 +15,7 @@ import jax
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.discovery import Discovery, Ranks, live_workers
 from adapad_jax.deflation.round import make_round
-from adapad_jax.deflation.state import Placed
+from adapad_jax.deflation.state import State
 from adapad_jax.sharding import WORKER, row_shards
 
 
@@ -41,15 +41,15 @@ class LiveRounds:
     self._known: jax.Array | None = None
 
   def __call__(
-    self, state: Placed, model: Any, batch: Any
-  ) -> tuple[Placed, dict[str, jax.Array]]:
+    self, state: State, model: Any, batch: Any
+  ) -> tuple[State, dict[str, jax.Array]]:
     """One round; the state is donated."""
     new, metrics = self._round(state)(state, model, batch)
     due = self._method.discovery.due(self._done)
     self._known, self._done = None if due else new.step, self._done + 1
     return new, metrics
 
-  def _round(self, state: Placed) -> Any:
+  def _round(self, state: State) -> Any:
     """The compiled round for as many workers as are live now."""
     if len(set(self._slots)) > 1 and state.step is not self._known:
       live = _live(self._method.discovery, state.ranks)

@@ -26,7 +26,7 @@ from adapad_jax.deflation import worker
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.discovery import live_workers
 from adapad_jax.deflation.slots import Slots
-from adapad_jax.deflation.state import Placed, state_specs
+from adapad_jax.deflation.state import Placed, State, state_specs
 from adapad_jax.deflation.target import Target
 from adapad_jax.sharding import WORKER, row_axes, row_shards
 
@@ -35,7 +35,7 @@ def make_round(
   method: Deflation,
   mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh,
   capacity: int | None = None,
-) -> Callable[[Placed, Any, Any], tuple[Placed, dict[str, jax.Array]]]:
+) -> Callable[[State, Any, Any], tuple[State, dict[str, jax.Array]]]:
   """Returns the jitted round(state, model, batch) -> (state, metrics); state donated.
 
   `batch` leaves are (H, B, ...), laid out by `feeding.rows(mesh)`.
@@ -73,10 +73,10 @@ def _device_round(
   rows: tuple[str, ...],
   capacity: int,
   parts: int,
-  state: Placed,
+  state: State,
   model: Any,
   batch: Any,
-) -> tuple[Placed, dict[str, jax.Array]]:
+) -> tuple[State, dict[str, jax.Array]]:
   """The round as one device sees it: r of the R workers and a shard of the rows."""
   with jax.named_scope('broadcast'):
     broadcast_SMP = all_gather(state.stack_RMP, WORKER)
@@ -121,7 +121,7 @@ def _work(
   capacity: int,
   parts: int,
   broadcast_SMP: jax.Array,
-  state: Placed,
+  state: State,
   model: Any,
 ) -> worker.Work:
   """Who is live, which rows this device computes, and what against."""
@@ -136,7 +136,7 @@ def _work(
   )
   target = Target(
     packing=method.packing,
-    numbers=state.numbers,
+    numbers=state.numbers if isinstance(state, Placed) else {},
     broadcast_SMP=broadcast_SMP,
     active_MS=active_MS,
     # While no row is a worker's own, what trains in advance rests: a gradient of zero
@@ -160,7 +160,7 @@ def _repeat(step: Callable[..., Any], start: Any, xs: Any) -> tuple[Any, Any]:
   return carry, jax.tree.map(lambda x: x[None], out)
 
 
-def _row_keys(state: Placed, slots: Slots) -> jax.Array:
+def _row_keys(state: State, slots: Slots) -> jax.Array:
   """Noise of (round, worker, row): the same however they lie on the mesh."""
   root = state.noise()
   fold = lambda owner, row: jax.random.fold_in(jax.random.fold_in(root, owner), row)
@@ -168,7 +168,7 @@ def _row_keys(state: Placed, slots: Slots) -> jax.Array:
 
 
 def _step_head(
-  method: Deflation, state: Placed, stats: worker.Statistics
+  method: Deflation, state: State, stats: worker.Statistics
 ) -> dict[str, Any]:
   """One step of the shared head on the mean gradient of the round's rows."""
   has_rows = stats.head_weight > 0

@@ -34,7 +34,7 @@ class State(TrainState):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Placed(State):
-  """A state that lies on a mesh, as a round takes it.
+  """A state that lies on a mesh; a round takes others too, and compiles longer.
 
   Attributes:
     numbers: of modules, see `Packing.numbers`. They are arguments of a round so that

@@ -79,7 +79,7 @@ class Target:
 
   Attributes:
     packing: where each module's components lie.
-    numbers: see `Placed`.
+    numbers: see `Placed`; none where places are constants.
     broadcast_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: see `Masks`.
     scale: s, in front of every component.

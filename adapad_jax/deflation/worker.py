@@ -16,7 +16,7 @@ import optax
 from adapad_jax.collectives import all_reduce
 from adapad_jax.deflation.deflation import Deflation
 from adapad_jax.deflation.slots import Slots
-from adapad_jax.deflation.state import Placed
+from adapad_jax.deflation.state import State
 from adapad_jax.deflation.target import Target
 from adapad_jax.lowrank import Packing
 from adapad_jax.sharding import WORKER
@@ -48,7 +48,7 @@ class Work:
   live: jax.Array
   own_rows: Any
   row_axes: tuple[str, ...]
-  state: Placed
+  state: State
   model: Any
 
 

@@ -252,11 +252,10 @@ def finetune_config(values: Mapping[str, Any]) -> FinetuneConfig:
   known = (*plain, *_GROUPS, *METHODS)
   if not isinstance(values, Mapping):
     raise ValueError(f'config must be a group of fields, got {values!r}')
-  program = values.get('program', plain['program'])
-  if program != plain['program']:
+  if values.get('program') == 'regression':
     raise ValueError(
-      f'config.program is {program!r}, and this is for fine-tuning; of program'
-      " 'regression' are --mode=train, eval, report and info"
+      "config.program is 'regression', and this is for fine-tuning; a regression knows"
+      ' --mode=train, eval, report and info'
     )
   for name in values:
     if name not in known:

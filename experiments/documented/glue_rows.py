@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from experiments.glue import comparison, every_rank
 from experiments.glue.runs import best_rate
 from experiments.glue.summary import averages, of
 from experiments.results import matching
-from experiments.tables import mean_sd, paired
+from experiments.tables import mean_sd, paired, paired_text
 
 TASKS = ('sst2', 'cola', 'stsb', 'mrpc', 'rte')
 STEPS = (1000, 802, 539, 344, 234)
@@ -71,10 +71,24 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> str:
   return f'{pair["mean"]:+.1f} [{pair["low"]:+.1f}, {pair["high"]:+.1f}]'
 
 
-def by_held_out_loss(variant: str) -> str:
-  """Its loss minus that of LoRA of rank 2 on CoLA."""
-  _, runs = printed('glue.held_out')
-  return cells('variant', (runs,), variant)['loss minus LoRA']
+def by_held_out_loss(variant: str, task: str = 'cola') -> str:
+  """Its loss minus that of LoRA of rank 2 over the seeds that both have."""
+  made = matching(rows('glue.held_out'), {'task': task, 'kind': 'run'})
+  own, plain = (
+    {row['seed']: row['value'] for row in matching(made, {'variant': name})}
+    for name in (variant, 'LoRA of rank 2')
+  )
+  return paired_text(own, plain)
+
+
+def held_out_tables() -> Iterator[tuple[str, str]]:
+  """The tables of held-out losses with their tasks."""
+  one, task = experiment('glue.held_out'), ''
+  for part in one.table(one.run()).split('\n\n'):
+    if part.startswith('| '):
+      yield task, part
+    else:
+      task = part.removesuffix(':')
 
 
 def tried(method: str, budget: int, targets: str = 'all-linear') -> dict[int, float]:

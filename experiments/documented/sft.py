@@ -105,16 +105,17 @@ def every_rank() -> Iterator[Claim | Table]:
   yield says('and behind by {} with one', half['rank 1'])
   text = 'other way round: {} with one component, and {} with eight'
   yield says(text, nested['rank 1'], nested['rank 8'])
-  of = lambda method: {
-    one['rank']: one['value'] for one in _ranked('run', 'loss', method, seed=0)
-  }
-  own, matryoshka = map(of, ('adapad half nested', 'matryoshka'))
-  yield says('and behind it by {:.4f} with eight', own[8] - matryoshka[8])
   mean = lambda method, rank: np.mean(
     [one['value'] for one in _ranked('run', 'loss', method, rank=rank)]
   )
   ahead = [mean('dylora', rank) - mean('adapad half nested', rank) for rank in RANKS]
   yield says('ahead of DyLoRA by {:.4f} to {:.4f}', min(ahead), max(ahead))
+  yield says('are not nested, lacks {}', minus_lora()['adapad'][OVER_RANKS])
+  apart = gap_between('adapad half nested', 'matryoshka')
+  yield says('minus MatryoshkaLoRA is {} on the mean', apart)
+  less = lambda rank: mean('matryoshka', rank) - mean('adapad half nested', rank)
+  yield says('by {:.4f} and {:.4f} with one and two', less(1), less(2))
+  yield says('and behind by {:.4f} with eight', -less(8))
 
 
 def gap_between(method: str, other: str) -> str:
