@@ -250,7 +250,7 @@ def at_once(rank: int, method: str = 'replicate') -> Row:
 def feedings() -> Table:
   """Every worker on every row beside the rows shared among them."""
   lines = []
-  for rank in (2, 4):
+  for rank in (2, 4, 8):
     figure = f'replicate r={rank} step of MiniLM, 16 x 64 tokens, float32: times split'
     row = one_row('speed.turns', figure)
     spread = f'{row["value"]:.2f} ({row["least"]:.2f} to {row["most"]:.2f})'
