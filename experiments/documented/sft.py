@@ -111,6 +111,9 @@ def every_rank() -> Iterator[Claim | Table]:
   ahead = [mean('dylora', rank) - mean('adapad half nested', rank) for rank in RANKS]
   yield says('ahead of DyLoRA by {:.4f} to {:.4f}', min(ahead), max(ahead))
   yield says('are not nested, lacks {}', minus_lora()['adapad'][OVER_RANKS])
+  yield says('(two seeds) lacks {}', minus_lora()['lora re-ranked'][OVER_RANKS])
+  apart = gap_between('lora re-ranked', 'lora')
+  yield says('re-ranked minus singular values is {}', apart)
   apart = gap_between('adapad half nested', 'matryoshka')
   yield says('minus MatryoshkaLoRA is {} on the mean', apart)
   less = lambda rank: mean('matryoshka', rank) - mean('adapad half nested', rank)
