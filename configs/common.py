@@ -44,6 +44,18 @@ def parse(arg: str, **defaults) -> ml_collections.ConfigDict:
   return options
 
 
+def one_of(options: ml_collections.ConfigDict, *names: str) -> str:
+  """The one of these switches that is on, or ''.
+
+  Raises:
+    ValueError: if several are.
+  """
+  chosen = [name for name in names if options[name]]
+  if len(chosen) > 1:
+    raise ValueError(f'config options {chosen} exclude each other')
+  return chosen[0] if chosen else ''
+
+
 def _value(name: str, text: str, default: object) -> object:
   if isinstance(default, bool):
     if text.lower() not in ('true', 'false'):

@@ -16,7 +16,7 @@ steps to a few minutes.
 
 import ml_collections
 
-from configs.common import defaults, parse, published
+from configs.common import defaults, one_of, parse, published
 
 
 def get_config(arg: str = '') -> ml_collections.ConfigDict:
@@ -27,9 +27,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   options = parse(
     arg, smollm2=False, qwen25=False, gemma3=False, quick=False, published=False
   )
-  chosen = [name for name in ('smollm2', 'qwen25', 'gemma3') if options[name]]
-  if len(chosen) > 1:
-    raise ValueError(f'config options {chosen} exclude each other')
+  chosen = one_of(options, 'smollm2', 'qwen25', 'gemma3')
   config = defaults()
   if options.published:
     published(config)
@@ -38,10 +36,10 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
   config.train.batch, config.train.eval_batch = 16, 16
   config.train.epochs = 2.0
   config.train.evaluations = 4
-  (_smollm2 if options.smollm2 else _on_an_accelerator)(config)
-  if options.qwen25:
+  (_smollm2 if chosen == 'smollm2' else _on_an_accelerator)(config)
+  if chosen == 'qwen25':
     config.model.source = 'Qwen/Qwen2.5-0.5B-Instruct'
-  if options.gemma3:
+  if chosen == 'gemma3':
     config.model.source = 'google/gemma-3-270m-it'
   if options.quick:
     _quick(config)

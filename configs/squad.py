@@ -26,7 +26,7 @@ import difflib
 
 import ml_collections
 
-from configs.common import MINILM, defaults, parse, published
+from configs.common import MINILM, defaults, one_of, parse, published
 
 TASKS = {'v1': 'squad', 'v2': 'squad_v2'}
 
@@ -50,10 +50,8 @@ def get_config(arg: str = 'v1') -> ml_collections.ConfigDict:
     raise ValueError(
       f'unknown version {options.version!r}; choose from {sorted(TASKS)}{hint}'
     )
-  chosen = [name for name in ('encoder', 'decoder', 'minilm') if options[name]]
-  if len(chosen) > 1:
-    raise ValueError(f'config options {chosen} exclude each other')
-  model = chosen[0] if chosen else ('minilm' if options.quick else 'decoder')
+  chosen = one_of(options, 'encoder', 'decoder', 'minilm')
+  model = chosen or ('minilm' if options.quick else 'decoder')
   config = defaults()
   if options.published:
     published(config)

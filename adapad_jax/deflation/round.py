@@ -136,7 +136,7 @@ def _work(
   )
   target = Target(
     packing=method.packing,
-    numbers=state.numbers if isinstance(state, Placed) else {},
+    places=method.packing.places | (state.numbers if isinstance(state, Placed) else {}),
     broadcast_SMP=broadcast_SMP,
     active_MS=active_MS,
     # While no row is a worker's own, what trains in advance rests: a gradient of zero

@@ -79,7 +79,7 @@ class Target:
 
   Attributes:
     packing: where each module's components lie.
-    numbers: see `Placed`; none where places are constants.
+    places: of modules, `Packing.places` with the numbers of a placed state.
     broadcast_SMP: all components as broadcast at the round's start, frozen.
     active_MS, live_MS: see `Masks`.
     scale: s, in front of every component.
@@ -88,7 +88,7 @@ class Target:
   """
 
   packing: Packing
-  numbers: Mapping[str, jax.Array]
+  places: Mapping[str, Place]
   broadcast_SMP: jax.Array
   active_MS: jax.Array
   live_MS: jax.Array
@@ -102,7 +102,7 @@ class Target:
 
   def split(self, stack_SMP: jax.Array) -> dict[str, LowRank]:
     """Updates by module, or by scanned layer, of packed components."""
-    return self.packing.split(stack_SMP, self.numbers)
+    return self.packing.split(stack_SMP, self.places)
 
   def deltas(
     self, rows: Slots, broadcast: dict[str, LowRank], local: dict[str, LowRank] | None
@@ -123,9 +123,9 @@ class Target:
 
     def delta(name: str, at: Place) -> Delta:
       update = broadcast[name].scaled(self.scale)
-      return Delta(update.a_RI, update.b_RO, *masks.of(self.numbers.get(name, at)))
+      return Delta(update.a_RI, update.b_RO, *masks.of(at))
 
-    return {name: delta(name, at) for name, at in self.packing.places.items()}
+    return {name: delta(name, at) for name, at in self.places.items()}
 
   def masks(self, rows: Slots) -> Masks:
     """The masks over all components as they were broadcast."""

@@ -98,13 +98,13 @@ class Packing:
     }
 
   def split(
-    self, stack_RMP: jax.Array, numbers: Mapping[str, jax.Array] | None = None
+    self, stack_RMP: jax.Array, places: Mapping[str, Place] | None = None
   ) -> dict[str, LowRank]:
     """As `unpack`, but a scanned layer has one update, (L, R, I) and (L, R, O).
 
     Args:
       stack_RMP: packed components.
-      numbers: places that are used in the stead of constants.
+      places: `places`, or the same with `numbers` as a program got them.
     """
 
     def update(shape: tuple[int, int], at: Place) -> LowRank:
@@ -113,10 +113,9 @@ class Packing:
       i, o = shape
       return LowRank(rows[..., :i], rows[..., i : i + o])
 
-    numbers = numbers or {}
+    places = places or self.places
     return {
-      name: update(self._shape(at), numbers.get(name, at))
-      for name, at in self.places.items()
+      name: update(self._shape(at), places[name]) for name, at in self.places.items()
     }
 
   def joined(self, updates: Mapping[str, LowRank]) -> jax.Array:

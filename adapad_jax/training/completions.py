@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from adapad_jax.lowrank import Deployed
-from adapad_jax.models.generation import Budget, Sampling
+from adapad_jax.models.generation import GREEDY, Budget, Sampling
 from adapad_jax.tasks.config import GenerationConfig
 from adapad_jax.tasks.sft.chat import Chat, Prompt, count_of, until
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
@@ -24,8 +24,6 @@ from adapad_jax.training.session import Session
 
 # Prompts are padded to a power of two, at least this: few programs are compiled.
 _SHORTEST = 32
-# What leaves all tokens to be drawn from.
-_ALL = {'top_k': 0, 'top_p': 1.0}
 Cells = dict[str, list[Any]]
 
 
@@ -84,7 +82,8 @@ class Decoding:
       getattr(config, name) if options.get(name) is None else options[name]
     )
     sampling = Sampling(chosen('temperature'), chosen('top_k'), chosen('top_p'))
-    unused = [n for n, of_all in _ALL.items() if options.get(n) not in (None, of_all)]
+    of_all = lambda name: options.get(name) in (None, getattr(GREEDY, name))
+    unused = [name for name in ('top_k', 'top_p') if not of_all(name)]
     if unused and not sampling.temperature:
       raise ValueError(
         f'--{unused[0]} says what answers are drawn from, and they are drawn with'

@@ -12,7 +12,7 @@ from experiments.glue import comparison, every_rank
 from experiments.glue.runs import best_rate
 from experiments.glue.summary import averages, of
 from experiments.results import matching
-from experiments.tables import mean_sd, paired, paired_text
+from experiments.tables import mean_sd, paired
 
 TASKS = ('sst2', 'cola', 'stsb', 'mrpc', 'rte')
 STEPS = (1000, 802, 539, 344, 234)
@@ -72,13 +72,9 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> str:
 
 
 def by_held_out_loss(variant: str, task: str = 'cola') -> str:
-  """Its loss minus that of LoRA of rank 2 over the seeds that both have."""
-  made = matching(rows('glue.held_out'), {'task': task, 'kind': 'run'})
-  own, plain = (
-    {row['seed']: row['value'] for row in matching(made, {'variant': name})}
-    for name in (variant, 'LoRA of rank 2')
-  )
-  return paired_text(own, plain)
+  """Its loss minus that of LoRA of rank 2."""
+  tables = [one for name, one in held_out_tables() if name == task]
+  return cells('variant', tables, variant)['loss minus LoRA']
 
 
 def held_out_tables() -> Iterator[tuple[str, str]]:
