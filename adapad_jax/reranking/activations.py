@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from adapad_jax.adapters import Attachment, split_model
+from adapad_jax.adapters import Attachment, linear_shapes, split_model
 from adapad_jax.adapters.locate import parent_of
 from adapad_jax.regression.moments import einsum
 from adapad_jax.sharding import DATA, WORKER, put
-from adapad_jax.training.batches import padded, trimmed
+from adapad_jax.training.batches import lengths, padded, trimmed
 
 # What a model, or a draw of its next tokens, reads of a text; no labels.
 READ = 'ids_BL', 'mask_BL', 'types_BL', 'segments_BL', 'learned_BL'
-# Tokens of a batch: their activations are all in memory.
-_TOKENS = 4096
+# The most tokens of a batch, and the most bytes of activations, 2 GiB: a backward pass
+# through layers that are written out keeps those of all.
+_TOKENS, _BYTES = 4096, 2**31
 
 
 class _Recorder:
@@ -71,7 +72,7 @@ def input_moments(
   """
   sizes = {name: shape[-1] for name, shape in kernel_shapes(model, modules).items()}
   tokens = check_text(columns)
-  rows = rows_of_batch(columns, mesh, rows)
+  rows = rows_of_batch(model, columns, mesh, rows)
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, tuple(sizes.items()), mesh)
@@ -112,11 +113,24 @@ def check_text(columns: Mapping[str, np.ndarray]) -> int:
 
 
 def rows_of_batch(
-  columns: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh, rows: int
+  model: nnx.Module,
+  columns: Mapping[str, np.ndarray],
+  mesh: jax.sharding.Mesh,
+  rows: int,
 ) -> int:
   """`rows`, or if 0 as many as fit into memory, rounded up to all devices' multiple."""
-  rows = rows or max(1, min(64, _TOKENS // columns['mask_BL'].shape[1]))
+  tokens = min(_TOKENS, _BYTES // bytes_of_token(model))
+  rows = rows or max(1, min(64, tokens // int(lengths(columns).max())))
   return -(-rows // mesh.size) * mesh.size
+
+
+def bytes_of_token(model: nnx.Module) -> int:
+  """About what a token leaves for the backward pass: float32, and as much beside.
+
+  Every linear layer has an input and an output; norms and activations between them are
+  about as many again (SmolLM2-135M, 256 tokens a row: 2.8 MB as compiled, 2.5 by this).
+  """
+  return max(8 * sum(map(sum, linear_shapes(model).values())), 1)
 
 
 def batches_of(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:

@@ -125,7 +125,7 @@ def kronecker_factors(
     ValueError: if the model runs its layers as one scanned layer, or there is no text.
   """
   shapes, tokens = kernel_shapes(model, modules), check_text(columns)
-  rows = rows_of_batch(columns, mesh, rows)
+  rows = rows_of_batch(model, columns, mesh, rows)
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, mesh)
@@ -135,12 +135,14 @@ def kronecker_factors(
       key = jax.random.fold_in(jax.random.key(seed), number)
       key = put(np.asarray(jax.random.key_data(key)))
       totals = step(totals, params, put(batch, jax.P((WORKER, DATA))), key)
-    totals = jax.device_get(totals)
-  scale = {name: max(float(np.trace(s)), 1e-30) for name, (s, _) in totals.items()}
-  return {
-    name: KroneckerFactors(s / tokens, f / scale[name])
-    for name, (s, f) in totals.items()
-  }
+  # One module leaves the devices after another: all sums are never there twice.
+  return {name: _means(*totals.pop(name), tokens) for name in shapes}
+
+
+def _means(s_II: jax.Array, f_OO: jax.Array, tokens: int) -> KroneckerFactors:
+  """The factors of a module from its sums, on the host."""
+  s_II, f_OO = np.asarray(s_II), np.asarray(f_OO)
+  return KroneckerFactors(s_II / tokens, f_OO / max(float(np.trace(s_II)), 1e-30))
 
 
 def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:

@@ -24,7 +24,8 @@ class Reranked:
     adapter: components by module, the shared budget spent.
     explained: share that is kept of what components were ordered by. Of every module's
       effect on the model's outputs, as far as the Kronecker factors tell, it is
-      1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is left out, E.
+      1 - tr(F E^T S E) / tr(F Delta W^T S Delta W) for what is left out, E, with the
+      ridge in both factors.
     share: the same of all modules together, which a budget is spent for.
   """
 

@@ -35,7 +35,8 @@ class Ordered:
   Attributes:
     update: all components.
     gains: by how much each lowers the error tr(F E^T S E), (R,), E being what all up to
-      it leave of Delta W; without F that is the mean of ||E^T x||^2.
+      it leave of Delta W; without F that is the mean of ||E^T x||^2. S and F have the
+      ridge in them.
     energy: the error of no component at all, which all gains do not exceed.
   """
 
@@ -63,8 +64,8 @@ def solve(
 ) -> dict[str, Ordered]:
   """Fits every module's update by up to `rank` components on its own inputs.
 
-  Modules of one shape are one program; they are spread over the mesh's data axis, and
-  the workers of a module's components stay together on one device.
+  Modules of one shape share a program, which takes one of them on each device of the
+  mesh's data axis; the workers of a module's components stay together on it.
 
   Args:
     deltas: Delta W (I, O) by module name.
@@ -90,8 +91,11 @@ def solve(
   for names in _groups(deltas):
     most = min(rank, *deltas[names[0]].shape)
     run = _program(mesh, most, schedule, ridge, seed)
-    weights = outputs or {n: np.eye(deltas[n].shape[1]) for n in names}
-    found |= _solve_group(run, names, (deltas, moments, weights), mesh)
+    weights = outputs or dict.fromkeys(names, np.eye(deltas[names[0]].shape[1]))
+    at_once = mesh.shape[sharding.DATA]
+    for first in range(0, len(names), at_once):
+      some = names[first : first + at_once]
+      found |= _solve_some(run, some, (deltas, moments, weights), mesh)
   return {name: found[name] for name in deltas}
 
 
@@ -102,23 +106,39 @@ def _groups(deltas: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
   yield from shapes.values()
 
 
-def _solve_group(
+def _solve_some(
   run: Callable[..., Any],
   names: list[str],
   given: tuple[Mapping[str, np.ndarray], ...],
   mesh: jax.sharding.Mesh,
 ) -> dict[str, Ordered]:
-  devices = mesh.shape[sharding.DATA]
-  short = -len(names) % devices
-  padded = [*names, *names[:1] * short]  # the rest repeats the first module
-  stack = lambda tree: np.stack([tree[name] for name in padded]).astype(np.float32)
+  """Modules of one shape, as many as there are devices or fewer.
+
+  Each of Delta W, S and F is brought to a largest entry of one before and back after:
+  gradients of a large model are small, and their squares leave float32.
+  """
+  short = mesh.shape[sharding.DATA] - len(names)
+  padded = [*names, *names[:1] * short]  # The rest repeats the first module.
+  stacks = [
+    np.stack([tree[name] for name in padded], dtype=np.float32) for tree in given
+  ]
+  sizes = [np.abs(x).max(axis=(1, 2)).astype(np.float64) for x in stacks]
+  sizes = [np.where(size_M > 0, size_M, 1.0) for size_M in sizes]
+  for x, size_M in zip(stacks, sizes, strict=True):
+    x /= size_M[:, None, None].astype(np.float32)
   with jax.set_mesh(mesh):
-    inputs = sharding.put(tuple(map(stack, given)), jax.P(sharding.DATA))
+    inputs = sharding.put(tuple(stacks), jax.P(sharding.DATA))
     own, gains_MR, energy_M = jax.device_get(run(*inputs))
-  return {
-    name: Ordered(LowRank(own.a_RI[m], own.b_RO[m]), gains_MR[m], float(energy_M[m]))
-    for m, name in enumerate(names)
-  }
+  delta_M, s_M, f_M = sizes
+  error_M = delta_M**2 * s_M * f_M
+  found = {}
+  for m, name in enumerate(names):
+    root = np.float32(np.sqrt(delta_M[m]))
+    update = LowRank(root * own.a_RI[m], root * own.b_RO[m])
+    found[name] = Ordered(
+      update, error_M[m] * gains_MR[m], float(error_M[m] * energy_M[m])
+    )
+  return found
 
 
 @functools.cache
@@ -183,12 +203,23 @@ def _lifted(s_II: jax.Array, ridge: float) -> jax.Array:
 
 
 def _roots(f_OO: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """F^(1/2) and its inverse; where F has nothing, both have nothing."""
-  f_O, v_OO = linalg.eigh(f_OO)
-  is_there = f_O > 1e-6 * f_O[-1]
-  root_O = jnp.sqrt(jnp.where(is_there, f_O, 1.0))
-  part = lambda x_O: einsum('op,p,qp->oq', v_OO, jnp.where(is_there, x_O, 0.0), v_OO)
-  return part(root_O), part(1 / root_O)
+  """R with R R^T = F, and its inverse; where F has nothing, both have nothing."""
+  size, eps = len(f_OO), jnp.finfo(f_OO.dtype).eps
+  lower_OO = linalg.cholesky(f_OO)
+  pivot_O = jnp.square(jnp.diag(lower_OO))
+  is_regular = pivot_O.min() > 10 * size * eps * pivot_O.max()  # False for NaN.
+
+  def by_cholesky() -> tuple[jax.Array, jax.Array]:
+    return lower_OO, linalg.solve_lower(lower_OO, jnp.eye(size, dtype=f_OO.dtype))
+
+  def by_eigenvectors() -> tuple[jax.Array, jax.Array]:
+    f_O, v_OO = linalg.eigh(f_OO)
+    is_there = f_O > 1e-6 * f_O[-1]
+    root_O = jnp.sqrt(jnp.where(is_there, f_O, 1.0))
+    part = lambda x_O: einsum('op,p,qp->oq', v_OO, jnp.where(is_there, x_O, 0.0), v_OO)
+    return part(root_O), part(1 / root_O)
+
+  return jax.lax.cond(is_regular, by_cholesky, by_eigenvectors)
 
 
 def _errors(a_RI: jax.Array, b_RO: jax.Array, moments: Moments) -> jax.Array:

@@ -5,7 +5,8 @@ import pytest
 
 from adapad_jax import sharding
 from adapad_jax.models import Head, load
-from adapad_jax.reranking import from_adapter, input_moments
+from adapad_jax.reranking import activations, from_adapter, input_moments
+from adapad_jax.reranking.activations import bytes_of_token, rows_of_batch
 from tests.interchange import kit
 
 
@@ -63,6 +64,16 @@ def test_moments_equal_those_of_torch_hooks(update, columns, hooked, devices):
   assert found.keys() == hooked.keys()
   for name, s_II in found.items():
     np.testing.assert_allclose(s_II, hooked[name], atol=1e-4 * np.abs(s_II).max())
+
+
+def test_batches_are_as_large_as_memory_allows(base, columns, monkeypatch):
+  longest = int(columns['mask_BL'].sum(axis=1).max())
+  rows = lambda: rows_of_batch(base.model, columns, sharding.make_mesh(), 0)
+  assert rows() == 64
+  monkeypatch.setattr(activations, '_BYTES', 3 * longest * bytes_of_token(base.model))
+  assert rows() == 3
+  monkeypatch.setattr(activations, '_BYTES', 1)
+  assert rows() == 1
 
 
 def test_text_and_layers_are_checked(update, columns, base):

@@ -99,6 +99,19 @@ def test_modules_spread_over_four_devices_give_the_same(problem, solved):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+def test_sizes_do_not_matter(problem, solved):
+  """Neither of the updates nor of the moments; their squares would leave float32."""
+  deltas, moments = problem
+  small = {name: np.float32(1e-12) * x for name, x in deltas.items()}
+  other = {name: np.float32(1e-18) * x for name, x in moments.items()}
+  found = solve(small, other, 4, sharding.make_mesh(), ridge=0.0)
+  for name, one in solved.items():
+    np.testing.assert_allclose(found[name].gains, 1e-42 * one.gains, rtol=1e-4)
+    np.testing.assert_allclose(found[name].energy, 1e-42 * one.energy, rtol=1e-4)
+    ours, theirs = found[name].update.weight(), one.update.weight()
+    np.testing.assert_allclose(1e12 * ours, theirs, atol=1e-4)
+
+
 def test_much_ridge_is_the_plain_svd(problem):
   deltas, moments = problem
   found = solve(deltas, moments, 3, sharding.make_mesh(), ridge=1e5)
