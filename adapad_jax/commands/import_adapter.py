@@ -69,11 +69,11 @@ def run(request: Request) -> None:
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
   """The config with the adapter's modules, and room for its ranks."""
   settings = config.settings
-  total, largest = sum(adapter.ranks.values()), max(adapter.ranks.values())
+  ranks = [max(rank, 1) for rank in adapter.ranks.values()]  # As `adopt` has them.
   settings = dataclasses.replace(
     settings,
-    r_max=max(settings.r_max, largest),
-    budget=max(settings.budget, total, len(adapter.modules)),
+    r_max=max(settings.r_max, *ranks),
+    budget=max(settings.budget, sum(ranks)),
   )
   targets = dataclasses.replace(
     config.adapter, targets=tuple(adapter.modules), exclude=(), layers=()

@@ -1,0 +1,51 @@
+"""Adapters that a run begins with."""
+
+import jax
+import numpy as np
+import pytest
+
+from adapad_jax.commands.import_adapter import fitted
+from adapad_jax.lowrank import Adapter, LowRank, init_updates
+from adapad_jax.training import finetune_config
+from adapad_jax.training.transfer import adopt
+from tests import tiny
+from tests.deflation import toy
+
+RANKS = {'up': 0, 'mid': 1, 'down': 1}
+
+
+@pytest.fixture(scope='module')
+def adapter():
+  rng = np.random.default_rng(4)
+  draw = lambda rank, size: 0.1 * rng.normal(size=(rank, size)).astype('f4')
+  modules = {
+    name: LowRank(draw(RANKS[name], i), draw(RANKS[name], o))
+    for name, (i, o) in toy.SHAPES.items()
+  }
+  return Adapter(modules, {'w': draw(5, 3), 'b': np.zeros(3, 'f4')})
+
+
+def test_a_module_without_a_component_starts_with_one_and_grows(adapter, monkeypatch):
+  m = toy.method(settings=dict(budget=9, r_max=3, start=1, interval=1), workers=3)
+
+  def start(m, seed, width):
+    fresh = init_updates(jax.random.key(seed), toy.SHAPES, width, 'kaiming')
+    state = m.init(m.packing.pack(fresh), adapter.head)
+    return toy.network(np.random.default_rng(seed)), adopt(state, adapter, 2.0)
+
+  _, begun = start(m, 0, 3)
+  assert begun.ranks.rank_M.tolist() == [1, 1, 1]
+  for name, own in toy.components(begun).items():
+    first = 2.0 * np.outer(own.a_RI[0], own.b_RO[0])
+    np.testing.assert_allclose(first, adapter.modules[name].weight(), atol=1e-6)
+  monkeypatch.setattr(toy, 'start', start)
+  batches = toy.data(np.random.default_rng(1), 6, 1, 24)
+  state, _, _ = toy.run(m, (1, 1), batches)
+  assert np.isfinite(state.ranks.importance_M).all()
+  assert state.ranks.importance_M[0] > 0
+  assert state.ranks.rank_M.sum() == 9
+
+
+def test_the_budget_has_room_for_modules_without_a_component(adapter, data):
+  config = finetune_config(tiny.values(data, adapad={'budget': 1, 'r_max': 1}))
+  assert fitted(config, adapter).settings.budget == 3
