@@ -42,7 +42,8 @@ class Optimizer:
     decay: 'linear', 'cosine' or 'constant'.
     weight_decay: decoupled, multiplied by the rate.
     clip: largest global norm of one worker's gradient; 0 does not clip.
-    beta1, beta2, eps: of the rule; optax's defaults.
+    beta1, beta2, eps: of the rule, for each those that optax has for Adam: Lion's own
+      beta2 there is 0.99, and beta1 is the momentum of 'sgd'.
   """
 
   rule: Annotated[str, OneOf(RULES)] = 'adam'

@@ -166,7 +166,9 @@ def _train(
   with watchdog.over('the first round'):
     for _, metrics in rounds(advance, batch_of, progress, method.rounds, watchdog):
       if (failed := int(metrics['failed'])) >= 0:
-        raise Diverged(f'round {failed} was not finite; lower optimizer.learning_rate')
+        raise Diverged(
+          f'round {failed + 1} was not finite; lower optimizer.learning_rate'
+        )
       losses.append(metrics['loss'])
   return Outcome(
     adapter=host_adapter(method.problem.modules, method.deploy(progress.state)),

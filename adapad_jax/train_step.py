@@ -97,7 +97,12 @@ def sum_by_parts(of_rows: Callable[[Any], Any], rows: Any, parts: int) -> Any:
 
 
 def step_head(
-  problem: Problem, state: TrainState, grads: Any, rounds: int, gate: Any = None
+  problem: Problem,
+  state: TrainState,
+  grads: Any,
+  rounds: int,
+  gate: Any = None,
+  batches: int = 1,
 ) -> dict[str, Any]:
   """One step of the head, clipped; the fields of the state that it changes.
 
@@ -107,10 +112,11 @@ def step_head(
     grads: of the mean loss of the head's rows.
     rounds: length of the run.
     gate: whether there were any rows; None: always.
+    batches: of a round, in which the schedule counts, as that of everything else.
   """
-  optimizer = problem.head_optimizer
+  optimizer, seen = problem.head_optimizer, state.step * batches
   head, moments = optimizer.step(
-    optimizer.rate_at(state.step, state.step, rounds),
+    optimizer.rate_at(seen, seen, rounds * batches),
     state.head,
     optimizer.clipped(grads),
     state.head_moments,
@@ -119,9 +125,16 @@ def step_head(
   return dict(head=head, head_moments=moments)
 
 
-def settle(state: Any, updated: Any, is_finite: jax.Array) -> Any:
-  """The updated state if this step and all before it were finite, else the old one."""
+def settle(
+  state: Any, updated: Any, is_finite: jax.Array, has_rows: jax.Array | bool = True
+) -> Any:
+  """The updated state if this step and all before it were finite, else the old one.
+
+  A batch whose rows weigh nothing changes nothing but the count of rounds.
+  """
   ok = is_finite & (state.failed < 0)
-  kept = jax.tree.map(lambda new, old: jnp.where(ok, new, old), updated, state)
+  moves = ok & has_rows
+  kept = jax.tree.map(lambda new, old: jnp.where(moves, new, old), updated, state)
   failed = jnp.where(ok | (state.failed >= 0), state.failed, state.step)
-  return dataclasses.replace(kept, failed=failed)
+  step = jnp.where(ok, updated.step, state.step)
+  return dataclasses.replace(kept, failed=failed, step=step)

@@ -174,4 +174,6 @@ def _step_head(
   has_rows = stats.head_weight > 0
   share = 1.0 / jnp.where(has_rows, stats.head_weight, jnp.inf)
   grads = jax.tree.map(lambda g: g * share, stats.head)
-  return train_step.step_head(method.problem, state, grads, method.rounds, has_rows)
+  return train_step.step_head(
+    method.problem, state, grads, method.rounds, has_rows, method.settings.local_steps
+  )

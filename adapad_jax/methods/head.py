@@ -69,13 +69,22 @@ def head_alone(
     mesh: the devices.
     model: frozen parameters.
     batch_of: the batches of the round after so many.
-    steps: how many; the batches are those that training begins with.
+    steps: how many; the batches are those that training begins with, the first of each
+      round.
+
+  Raises:
+    ValueError: if a loss is not finite.
   """
   rule = HeadOnly(problem)
   state = replicated(jax.jit(Joint(problem, rule).init)(head), mesh)
   step = one_step(problem, rule, mesh)
   for number in range(steps):
     state, _ = step(state, model, batch_of(number))
+  if (failed := int(state.failed)) >= 0:
+    raise ValueError(
+      f'step {failed + 1} of train.head_steps={steps} was not finite; lower'
+      ' head_optimizer.learning_rate'
+    )
   return jax.device_get(state.head)
 
 

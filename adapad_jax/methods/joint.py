@@ -282,7 +282,9 @@ def _device_step(
   of_rows = functools.partial(_sums_of_rows, problem, rule, state, model)
   sums = train_step.sum_by_parts(of_rows, rows, problem.accumulate)
   loss, weight, grads = all_reduce(sums, spread)
-  grads, head_grads = jax.tree.map(lambda g: g / weight, grads)
+  has_rows = weight > 0
+  share = 1.0 / jnp.where(has_rows, weight, jnp.inf)
+  grads, head_grads = jax.tree.map(lambda g: g * share, grads)
   norm, head_norm = optax.tree.norm(grads), optax.tree.norm(head_grads)
   updated = dataclasses.replace(
     state,
@@ -291,7 +293,7 @@ def _device_step(
     step=state.step + 1,
   )
   is_finite = jnp.isfinite(loss) & jnp.isfinite(norm + head_norm)
-  kept = train_step.settle(state, updated, is_finite)
+  kept = train_step.settle(state, updated, is_finite, has_rows)
   return kept, {
     'loss': loss / weight,
     'norm': norm,

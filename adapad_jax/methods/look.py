@@ -1,8 +1,8 @@
 """What a start may be made of: sums over a few batches, before the first round.
 
 A method with `looks` above zero is shown so many batches, those that training begins
-with, and makes its start of what it finds in them. Nothing trains meanwhile, so the
-head is as it was given.
+with, and makes its start of what it finds in them; of rounds that have several, the
+first of each. Nothing trains meanwhile, so the head is as it was given.
 """
 
 import dataclasses

@@ -10,7 +10,16 @@ _DRAWS = 1000
 
 
 def by_index(rows: int, workers: int, seed: int) -> list[np.ndarray]:
-  """An even random division of the rows, one array of row numbers a worker."""
+  """An even random division of the rows, one array of row numbers a worker.
+
+  Raises:
+    ValueError: if there are fewer rows than workers.
+  """
+  if rows < workers:
+    raise ValueError(
+      f'{rows} training rows cannot be divided among {workers} workers that keep theirs'
+      " to themselves (adapad.feeding='federated'); lower adapad.r_max"
+    )
   order_N = np.random.default_rng(seed).permutation(rows)
   return np.array_split(order_N, workers)
 

@@ -310,7 +310,8 @@ class Loop:
     grad = jax.tree.map(lambda g: g / weight, grad)
     grad = jax.tree.map(lambda g: g * min(1.0, o.clip / optax.tree.norm(grad)), grad)
     updates, self.head_opt = self.head_tx.update(grad, self.head_opt, self.head)
-    rate = self.rate(o, self.t, self.t, self.m.rounds)
+    H = self.m.settings.local_steps
+    rate = self.rate(o, self.t * H, self.t * H, self.m.rounds * H)
     self.head = jax.tree.map(lambda p, u: p - rate * u, self.head, updates)
 
   def discover(self, impact):

@@ -8,6 +8,7 @@ import pytest
 
 from adapad_jax.lowrank import host_adapter
 from adapad_jax.methods import METHODS
+from adapad_jax.methods.head import head_alone
 from tests.methods import toy
 
 # Every worker sees every row, so that adapad's loss is one of the whole batch too.
@@ -175,6 +176,35 @@ def test_a_loss_that_is_not_finite_changes_nothing_more(name):
     not np.array_equal(a, b) for a, b in zip(pick(kept), pick(last), strict=True)
   )
   assert different == 1, 'only the mark of the failure'
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_rows_that_weigh_nothing_change_nothing_but_the_count(name):
+  idle = {key: x[:4].copy() for key, x in toy.batches().items()}
+  idle['weight'][2] = 0
+  found = toy.run(method(name), keep=(2, 3), data=idle)
+  assert [m['failed'] for m in found.history] == [-1] * 4
+  before, after, last = (found.states[t] for t in (2, 3, 4))
+  assert [int(state.step) for state in (before, after, last)] == [2, 3, 4]
+  deployed = lambda state: jax.tree.leaves(toy.deployed(method(name), state))
+  assert_same(deployed(after), deployed(before), rtol=0)
+  moved = [
+    a for a, b in zip(deployed(last), deployed(after), strict=True) if (a != b).any()
+  ]
+  assert moved
+
+
+def test_steps_of_the_head_that_are_not_finite_are_named():
+  mesh, problem = toy.mesh_of((1, 1)), toy.problem()
+  model, head = toy.network()
+  rows = {key: x[:1].copy() for key, x in toy.batches().items()}
+  rows['x'][:] = np.nan
+  rows = jax.device_put(rows, jax.NamedSharding(mesh, jax.P(None, 'data')))
+  with (
+    jax.set_mesh(mesh),
+    pytest.raises(ValueError, match='step 1 of train.head_steps=3'),
+  ):
+    head_alone(problem, head, mesh, model, lambda _: rows, 3)
 
 
 @pytest.mark.parametrize('name', JOINT)

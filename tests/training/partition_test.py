@@ -24,6 +24,11 @@ def test_parts_by_index_hold_every_row_once_and_are_even():
   assert sorted(map(len, parts)) == [2, 2, 3, 3]
 
 
+def test_more_workers_than_rows_are_refused():
+  with pytest.raises(ValueError, match='3 training rows cannot be divided among 4'):
+    by_index(3, 4, seed=0)
+
+
 def unevenness(skew):
   """Mean distance of a worker's label frequencies from a third."""
   parts = by_label(LABELS, 4, skew, seed=1, least=4)
