@@ -17,6 +17,8 @@ from adapad_jax import freed_memory
 from experiments import processes
 
 CPUINFO = pathlib.Path('/proc/cpuinfo')
+# What it tells of a processor's kind, and how a name has it.
+_KINDS = {'cpu family': 'family', 'model': 'model'}
 
 
 class Call(Protocol):
@@ -98,10 +100,21 @@ def device_kind() -> str:
 
 
 def processor() -> str:
-  """The name of the processor as the system tells it, '' where it does not."""
+  """The processor as the system tells it: name, family and model, '' if it does not.
+
+  Of a virtual machine's processor the name may be its maker's alone.
+  """
   lines = CPUINFO.read_text().splitlines() if CPUINFO.is_file() else []
-  names = [line.split(':', 1)[1].strip() for line in lines if 'model name' in line]
-  return names[0] if names else platform.processor()
+  told: dict[str, str] = {}
+  for line in lines:
+    name, _, value = line.partition(':')
+    told.setdefault(name.strip(), value.strip())
+  if 'model name' not in told:
+    return platform.processor()
+  kinds = ', '.join(
+    f'{word} {told[name]}' for name, word in _KINDS.items() if name in told
+  )
+  return f'{told["model name"]} ({kinds})' if kinds else told['model name']
 
 
 def peak_bytes() -> int:

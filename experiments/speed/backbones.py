@@ -92,10 +92,9 @@ def cases(run: Run) -> list[Case]:
 
 
 def key(run: Run, case: Case) -> dict[str, Any]:
-  """A part is timed once on a kind of device."""
-  if case.part == 'adapad':  # Their first rows have no more.
-    return {'figure': case.name}
+  """A part is timed once on a kind of device and of processor."""
   about = {'figure': case.name, 'device': timing.device()}
+  about |= {'processor': timing.processor()}
   return about | run.options.model_options()
 
 

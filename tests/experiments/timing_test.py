@@ -55,6 +55,8 @@ def test_a_processor_has_a_name_where_the_system_tells_it(
   )
   monkeypatch.setattr(timing, 'CPUINFO', told)
   assert timing.processor() == 'A 9: B'
+  told.write_text('cpu family : 6\nmodel : 7\nmodel name : A\nmodel : 8\n')
+  assert timing.processor() == 'A (family 6, model 7)'
   told.unlink()
   monkeypatch.setattr(timing.platform, 'processor', lambda: 'arm')
   assert timing.processor() == 'arm'
