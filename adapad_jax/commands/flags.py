@@ -68,6 +68,9 @@ FLAGS: dict[str, Flag] = {
   'overwrite': Flag(False, 'Replace an output that exists.', ('predict', 'report')),
   'max_rank': Flag(0, 'Cut every module to so many components; 0: all.', _CUTS),
   'budget': Flag(0, 'Keep so many components over all modules; 0: all.', _CUTS),
+  'parameters': Flag(
+    0, 'Keep at most so many parameters over all modules.', ('rerank',)
+  ),
   'order': Flag(
     'outputs',
     "What components are kept by: 'outputs' of the model on text, or 'svd'.",

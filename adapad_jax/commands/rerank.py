@@ -22,12 +22,14 @@ from adapad_jax.interchange import (
 from adapad_jax.methods import METHODS
 from adapad_jax.reranking import (
   Ordered,
+  Reranked,
   Update,
   alike,
   fit,
   from_adapter,
   from_tuned,
   spend,
+  spend_parameters,
   truncate,
   within,
 )
@@ -56,9 +58,9 @@ _ORDERS = 'outputs', 'svd'
 def run(request: Request) -> None:
   """Re-ranks --adapter, or --tuned minus its base, and exports what is kept.
 
-  That is --budget components over all modules, or --max_rank of each. The text is the
-  training split of the config's task, or --input; labels are used for the reported
-  metric alone.
+  That is --budget components or --parameters over all modules, or --max_rank components
+  of each. The text is the training split of the config's task, or --input; labels are
+  used for the reported metric alone.
 
   Raises:
     ValueError: if an input is missing or does not fit, or the export is not right.
@@ -86,9 +88,7 @@ def run(request: Request) -> None:
   else:
     ordered = _by_outputs(update, text.columns, rank)
   ordered = within(ordered, update.ranks)
-  budget = options['budget']
-  keep, count = (spend, budget) if budget else (alike, options['max_rank'])
-  small = keep(ordered, update.head, count)
+  small = _kept(ordered, update, options)
   seconds = time.monotonic() - started
   with jax.set_mesh(plan.mesh):
     metrics = score(session, small.adapter)
@@ -121,14 +121,29 @@ def _by_outputs(update: Update, columns: Columns, rank: int) -> dict[str, Ordere
   return fit(update, some, rank, sharding.make_mesh(1, jax.device_count()))
 
 
+def _kept(
+  ordered: dict[str, Ordered], update: Update, options: dict[str, Any]
+) -> Reranked:
+  """As many components as were asked for."""
+  if parameters := options['parameters']:
+    return spend_parameters(ordered, update.head, parameters)
+  if budget := options['budget']:
+    return spend(ordered, update.head, budget)
+  return alike(ordered, update.head, options['max_rank'])
+
+
 def _check(request: Request) -> None:
   """Refuses what cannot work before anything is read."""
   options = request.options
-  if request.config is None or not (options['budget'] or options['max_rank']):
+  sizes = {name: options[name] for name in ('budget', 'parameters', 'max_rank')}
+  if request.config is None or not any(sizes.values()):
     raise ValueError(
-      'rerank needs --config=FILE for the task, and --budget=COMPONENTS over all'
-      ' modules or --max_rank=COMPONENTS of each'
+      'rerank needs --config=FILE for the task, and --budget=COMPONENTS or'
+      ' --parameters=COUNT over all modules or --max_rank=COMPONENTS of each'
     )
+  require_counts(**sizes)
+  if options['budget'] and options['parameters']:
+    raise ValueError('give --budget or --parameters, not both')
   if options['order'] not in _ORDERS:
     hint = did_you_mean(options['order'], _ORDERS)
     raise ValueError(f'unknown --order {options["order"]!r}{hint}')
@@ -138,7 +153,6 @@ def _check(request: Request) -> None:
     raise ValueError(
       'rerank needs --adapter=FOLDER or --tuned=MODEL, not both; ids on the hub do too'
     )
-  require_counts(budget=options['budget'], max_rank=options['max_rank'])
 
 
 def some_rows(columns: Columns, tokens: int = _TOKENS) -> Columns:

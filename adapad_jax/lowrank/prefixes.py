@@ -4,7 +4,7 @@ M counts modules below.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -72,9 +72,7 @@ def share(gains: Mapping[str, np.ndarray], budget: int) -> dict[str, int]:
   """
   if budget < 1:
     raise ValueError(f'the budget must be at least 1 component, got {budget}')
-  bad = [name for name, gain_R in gains.items() if not np.all(np.asarray(gain_R) >= 0)]
-  if bad:
-    raise ValueError(f'gains must be numbers >= 0; those of {bad[:5]} are not')
+  _check(gains)
   budget = min(budget, sum(len(gain_R) for gain_R in gains.values()))
   best_C = np.full(budget + 1, -np.inf)
   best_C[0] = 0.0
@@ -91,3 +89,55 @@ def share(gains: Mapping[str, np.ndarray], budget: int) -> dict[str, int]:
     ranks[name] = int(taken_C[budget])
     budget -= ranks[name]
   return {name: ranks[name] for name in gains}
+
+
+def share_by_size(
+  gains: Mapping[str, np.ndarray], sizes: Mapping[str, int], most: int
+) -> dict[str, int]:
+  """Shares so many parameters over modules so that gains sum high.
+
+  The components of a module fall into runs, each with the highest mean gain of all that
+  could follow those before it. Runs are taken by their gain a parameter, the highest
+  first, as long as they fit: less than one run behind the best choice (the greedy rule
+  for knapsacks, Dantzig 1957).
+
+  Args:
+    gains: gain of every component of every module, none negative, (R,) each.
+    sizes: parameters of one component of a module.
+    most: parameters in total.
+
+  Raises:
+    ValueError: if no component fits or a gain is negative or not a number.
+  """
+  if most < (least := min(sizes.values())):
+    raise ValueError(f'the smallest component has {least:,} parameters, got {most:,}')
+  _check(gains)
+  runs = [
+    (gain / sizes[name], name, last)
+    for name, gain_R in gains.items()
+    for gain, last in _runs(np.asarray(gain_R, np.float64))
+  ]
+  ranks, closed = dict.fromkeys(gains, 0), set()
+  for _, name, last in sorted(runs, key=lambda run: -run[0]):
+    size = (last - ranks[name]) * sizes[name]
+    if name in closed or size > most:
+      closed.add(name)
+      continue
+    ranks[name], most = last, most - size
+  return ranks
+
+
+def _runs(gain_R: np.ndarray) -> Iterator[tuple[float, int]]:
+  """(mean gain, components up to its end) of every run of a module."""
+  first = 0
+  while first < len(gain_R):
+    means = np.cumsum(gain_R[first:]) / np.arange(1, len(gain_R) - first + 1)
+    longest = len(means) - 1 - int(np.argmax(means[::-1]))
+    first += longest + 1
+    yield float(means[longest]), first
+
+
+def _check(gains: Mapping[str, np.ndarray]) -> None:
+  bad = [name for name, gain_R in gains.items() if not np.all(np.asarray(gain_R) >= 0)]
+  if bad:
+    raise ValueError(f'gains must be numbers >= 0; those of {bad[:5]} are not')

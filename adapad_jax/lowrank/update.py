@@ -29,6 +29,11 @@ class LowRank:
     """Number of components; may be zero."""
     return len(self.a_RI)
 
+  @property
+  def component_size(self) -> int:
+    """Parameters of one component, I + O."""
+    return self.a_RI.shape[1] + self.b_RO.shape[1]
+
   def weight(self) -> Any:
     """Delta W, (I, O)."""
     return self.a_RI.T @ self.b_RO

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from adapad_jax.lowrank import Adapter
-from adapad_jax.lowrank.prefixes import cut_to_ranks, share
+from adapad_jax.lowrank.prefixes import cut_to_ranks, share, share_by_size
 from adapad_jax.reranking.kfac import kronecker_factors
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
@@ -87,6 +87,13 @@ def spend(ordered: Mapping[str, Ordered], head: dict, budget: int) -> Reranked:
   """Shares a budget over modules so that the kept components explain most."""
   ranks = share({name: o.gains for name, o in ordered.items()}, budget)
   return _kept(ordered, head, ranks)
+
+
+def spend_parameters(ordered: Mapping[str, Ordered], head: dict, most: int) -> Reranked:
+  """Shares parameters over modules by what they explain: components differ in size."""
+  gains = {name: o.gains for name, o in ordered.items()}
+  sizes = {name: o.update.component_size for name, o in ordered.items()}
+  return _kept(ordered, head, share_by_size(gains, sizes, most))
 
 
 def alike(ordered: Mapping[str, Ordered], head: dict, rank: int) -> Reranked:

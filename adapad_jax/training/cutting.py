@@ -22,7 +22,7 @@ def check_cut(max_rank: int, budget: int) -> None:
 
 
 def require_counts(**counts: int) -> None:
-  """Refuses negative numbers of components, by the names of their flags.
+  """Refuses negative numbers of what is kept, by the names of their flags.
 
   Raises:
     ValueError: naming the first.

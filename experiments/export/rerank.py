@@ -25,6 +25,7 @@ from adapad_jax.reranking import (
   kronecker_factors,
   solve,
   spend,
+  spend_parameters,
   truncate,
 )
 from adapad_jax.reranking.solve import RIDGE
@@ -148,6 +149,7 @@ def candidates(found: Orders, head: dict, most: int) -> dict[str, Adapter]:
     share = lambda n, own=own: spend(own, head, n).adapter
     equal = lambda n, whole=whole: cut_to_rank(whole, n)
     small[f'{name}, shared budget'] = _largest(share, components, most)
+    small[f'{name}, shared parameters'] = spend_parameters(own, head, most).adapter
     small[f'{name}, equal ranks'] = _largest(equal, ranks, most)
   return {name: adapter for name, adapter in small.items() if adapter}
 

@@ -120,6 +120,12 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
   options = {'tuned': tmp_path / 'w', 'budget': 30, 'out': tmp_path / 'small'}
   found = call('rerank', capsys, None, values, **options)
   assert 0.5 < found['explained'] < 1 and found['components'] == 30
+  del options['budget']
+  options |= {'parameters': 300, 'out': tmp_path / 'smaller'}
+  smaller = call('rerank', capsys, None, values, **options)
+  assert (
+    200 < smaller['parameters'] <= 300 and smaller['explained'] < found['explained']
+  )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,9 @@ def test_full_fine_tuning_is_exported_whole_and_cut_down(values, capsys, tmp_pat
     ('export', {'out': __file__}, 'exchange_test.py exists already'),
     ('export', {'out': '/proc/x/y'}, 'cannot write /proc/x/y: .*nothing was left'),
     ('import', {}, 'needs --config=FILE for the task and --adapter'),
-    ('rerank', {'out': 'x'}, 'and --budget=COMPONENTS over all modules or --max_rank'),
+    ('rerank', {'out': 'x'}, 'and --budget=COMPONENTS or --parameters=COUNT over all'),
+    ('rerank', {'budget': 3, 'parameters': 9}, '--budget or --parameters, not both'),
+    ('rerank', {'parameters': -9}, '--parameters must be at least 1, .* got -9'),
     ('rerank', {'budget': 3, 'order': 'sdv'}, "--order 'sdv'; did you mean 'svd'"),
     ('rerank', {'out': 'x', 'budget': 3}, '--adapter=FOLDER or --tuned=MODEL'),
     ('rerank', {'budget': -3, 'tuned': 'x'}, '--budget must be at least 1, .* got -3'),

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from adapad_jax.lowrank import Adapter, LowRank
-from adapad_jax.lowrank.prefixes import cut_to_budget, cut_to_rank, share
+from adapad_jax.lowrank.prefixes import (
+  cut_to_budget,
+  cut_to_rank,
+  share,
+  share_by_size,
+)
 from adapad_jax.lowrank.spectrum import importances
 from adapad_jax.lowrank.update import padded, unpadded
 
@@ -60,6 +65,37 @@ def test_ties_go_to_earlier_modules_and_a_large_budget_takes_all():
   gains = {'one': np.ones(2), 'two': np.ones(2)}
   assert share(gains, 2) == {'one': 2, 'two': 0}
   assert share(gains, 99) == {'one': 2, 'two': 2}
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('most', [2, 9, 30])
+def test_share_by_size_falls_short_of_the_best_by_less_than_a_run(seed, most):
+  rng = np.random.default_rng(seed)
+  gains = {f'm{i}': rng.exponential(size=n) for i, n in enumerate((3, 0, 4, 2))}
+  sizes = {'m0': 5, 'm1': 1, 'm2': 2, 'm3': 3}
+  ranks = share_by_size(gains, sizes, most)
+  size = lambda ranks: sum(sizes[name] * rank for name, rank in ranks.items())
+  kept = lambda ranks: sum(np.sum(gains[name][:rank]) for name, rank in ranks.items())
+  every = itertools.product(*(range(len(gain) + 1) for gain in gains.values()))
+  allowed = [dict(zip(gains, one, strict=True)) for one in every]
+  allowed = [one for one in allowed if size(one) <= most]
+  largest = max(np.sum(gain) for gain in gains.values())
+  assert list(ranks) == list(gains) and size(ranks) <= most
+  assert kept(ranks) > max(map(kept, allowed)) - largest
+  assert most < size({n: len(g) for n, g in gains.items()}) or ranks['m2'] == 4
+
+
+def test_small_components_go_before_wide_ones_of_the_same_gain():
+  gains = {'wide': np.array([2.0, 1.0]), 'narrow': np.array([1.0, 0.9, 0.1])}
+  sizes = {'wide': 10, 'narrow': 4}
+  assert share_by_size(gains, sizes, 8) == {'wide': 0, 'narrow': 2}
+  assert share_by_size(gains, sizes, 18) == {'wide': 1, 'narrow': 2}
+  assert share_by_size(gains, sizes, 99) == {'wide': 2, 'narrow': 3}
+  # A weak component is taken for the strong one behind it.
+  gains = {'wide': np.array([2.0, 1.0]), 'narrow': np.array([0.1, 9.0, 0.1])}
+  assert share_by_size(gains, sizes, 10) == {'wide': 0, 'narrow': 2}
+  with pytest.raises(ValueError, match='smallest component has 4 parameters, got 3'):
+    share_by_size(gains, sizes, 3)
 
 
 def test_cuts_are_prefixes_and_keep_the_head():
