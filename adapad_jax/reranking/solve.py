@@ -26,6 +26,8 @@ from adapad_jax.regression.schedule import perfect_traffic
 SCHEDULE = Schedule(rounds=150, local_steps=4, tolerance=1e-4)
 # Measured in experiments/export on text that the regression had not seen.
 RIDGE = 0.1
+# Gains are differences of float32 numbers: below this share of the energy, rounding.
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,9 @@ def solve(
   seed: int = 0,
 ) -> dict[str, Ordered]:
   """Fits every module's update by up to `rank` components on its own inputs.
+
+  An update of lower rank gets as many as it has: what would follow fits rounding alone,
+  by components that grow from one to the next.
 
   Modules of one shape share a program, which takes one of them on each device of the
   mesh's data axis; the workers of a module's components stay together on it.
@@ -135,10 +140,15 @@ def _solve_some(
   for m, name in enumerate(names):
     root = np.float32(np.sqrt(delta_M[m]))
     update = LowRank(root * own.a_RI[m], root * own.b_RO[m])
-    found[name] = Ordered(
-      update, error_M[m] * gains_MR[m], float(error_M[m] * energy_M[m])
-    )
+    ordered = Ordered(update, error_M[m] * gains_MR[m], float(error_M[m] * energy_M[m]))
+    found[name] = ordered.cut(_told_apart(gains_MR[m], energy_M[m]))
   return found
+
+
+def _told_apart(gain_R: np.ndarray, energy: float) -> int:
+  """How many components there are before the first that explains rounding alone."""
+  is_rounding_R = gain_R <= _ROUNDING * energy
+  return int(np.argmax(is_rounding_R)) if is_rounding_R.any() else len(gain_R)
 
 
 @functools.cache

@@ -99,6 +99,25 @@ def test_modules_spread_over_four_devices_give_the_same(problem, solved):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize('ridge', [0.0, 0.1])
+def test_an_update_gets_no_more_components_than_its_rank(problem, ridge):
+  """Those that would follow fit rounding, and are larger than the update."""
+  deltas, moments = problem
+  low = {name: truncate({name: x}, 2)[name].update for name, x in deltas.items()}
+  low = {name: update.weight() for name, update in low.items()}
+  found = solve(low, moments, 9, sharding.make_mesh(), ridge=ridge)
+  for name, one in found.items():
+    assert one.update.rank == len(one.gains) == 2
+    np.testing.assert_allclose(one.update.weight(), low[name], atol=2e-4)
+
+
+def test_nothing_gets_no_component(problem):
+  deltas, moments = problem
+  deltas = deltas | {'three': np.zeros_like(deltas['three'])}
+  found = solve(deltas, moments, 2, sharding.make_mesh())
+  assert [one.update.rank for one in found.values()].count(0) == 1
+
+
 def test_sizes_do_not_matter(problem, solved):
   """Neither of the updates nor of the moments; their squares would leave float32."""
   deltas, moments = problem
