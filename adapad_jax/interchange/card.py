@@ -31,7 +31,7 @@ def write_card(release: Release, folder: pathlib.Path, kind: str) -> None:
     _front_matter(release, kind),
     f'# {_title(release, merged)}\n',
     _about(release, kind),
-    _form(release.base),
+    _form(release.base, merged),
     _metrics(release.metrics),
     _labels(release.labels if release.base.head.kind != 'regression' else ()),
     _loading(release, kind),
@@ -94,11 +94,16 @@ def _metrics(metrics: Mapping[str, float]) -> str:
   return f'## Validation metrics\n\n| metric | value |\n|---|---|\n{rows}'
 
 
-def _form(base: Pretrained) -> str:
+def _form(base: Pretrained, merged: bool) -> str:
   """What the kernels of the base were held in, where its files have more."""
   form = form_of(base)
   if not form:
     return ''
+  if merged:
+    return (
+      f'Trained with the kernels in {form}; here they are as the base has them, in more'
+      ' bits, so results are not quite those of training.\n'
+    )
   return (
     f'Trained, and measured, with the kernels in {form} that the base has in more'
     ' bits; on the base as it is, results are a little different.\n'

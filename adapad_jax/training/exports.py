@@ -20,7 +20,7 @@ from adapad_jax.interchange import (
 )
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Source, weights
-from adapad_jax.models.originals import require_originals
+from adapad_jax.models.originals import form_of, require_originals
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import did_you_mean
 from adapad_jax.sharding import fetch
@@ -131,12 +131,27 @@ def export(
       release = _whole_model(run, destination)
     else:
       adapter = chosen_prefix(run.adapter, max_rank, budget)
-      metrics = _scored(
-        lambda: score(run.session, adapter),
-        {} if max_rank or budget else run.metrics,
-      )
+      metrics = {}
+      if not _is_unpacked(run, destination):
+        metrics = _scored(
+          lambda: score(run.session, adapter),
+          {} if max_rank or budget else run.metrics,
+        )
       release = release_of(run.session, adapter, metrics, destination)
   return write(release, _batch(run), destination)
+
+
+def _is_unpacked(run: SavedRun, destination: Destination) -> bool:
+  """Whether what is written has whole kernels where the run had packed ones."""
+  form = form_of(run.session.pretrained)
+  if destination.format != 'merged' or not form:
+    return False
+  logging.getLogger(__name__).warning(
+    'This run had its kernels in %s, and the merged model has them as the base does.'
+    ' It is another model, so metrics of the run are not written beside it.',
+    form,
+  )
+  return True
 
 
 def _scored(

@@ -97,7 +97,10 @@ def test_a_merged_model_is_the_sum_with_the_originals(run, plain, capsys, tmp_pa
   out = tmp_path / 'merged'
   found = call('export', capsys, run[0], out=out, format='merged')
   assert found['delta_error'] == 0 and found['logit_gap'] < 1e-5
-  assert 'with the kernels in nf4' in (out / 'README.md').read_text()
+  card = (out / 'README.md').read_text()
+  assert 'with the kernels in nf4' in card
+  # They are those of other kernels.
+  assert 'accuracy' not in found and 'metrics' not in card
   before = load_file(f'{plain["model"]["source"]}/model.safetensors')
   after, adapter = load_file(out / 'model.safetensors'), restore(run[0]).adapter
   assert before.keys() == after.keys()
