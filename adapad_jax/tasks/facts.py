@@ -120,21 +120,30 @@ def require_same_files(name: str, then: SourceFacts) -> None:
   Raises:
     Unavailable: naming the first that is gone or has changed.
   """
+  another, same = ', or name another file by --input=FILE', ', or ask for what it holds'
   for file in then.files:
-    _require_same(name, file)
+    whose = f'the {name} data of this run'
+    require_same(whose, file, another, f'{same} now by --input={file.path}')
 
 
-def _require_same(name: str, then: FileOrigin) -> None:
+def require_same(whose: str, then: FileOrigin, gone: str = '', other: str = '') -> None:
+  """Refuses a file that is not what it was.
+
+  Args:
+    whose: what it is of the run.
+    then: the file as it was.
+    gone, other: what may be done beside putting it back, if it is not there or has
+      changed.
+
+  Raises:
+    Unavailable: if it is gone or has changed.
+  """
   path = pathlib.Path(then.path)
   if not path.is_file():
-    raise Unavailable(
-      f'{path}, the {name} data of this run, is not there any more; put it back, or'
-      ' name another file by --input=FILE'
-    )
+    raise Unavailable(f'{path}, {whose}, is not there any more; put it back{gone}')
   if path.stat().st_size != then.bytes or digest(path) != then.digest:
     raise Unavailable(
-      f'{path}, the {name} data of this run, has changed since the run began'
+      f'{path}, {whose}, has changed since the run began'
       f' ({then.bytes} bytes then, {path.stat().st_size} now; {then.digest} then,'
-      f' {digest(path)} now); put it back, or ask for what it holds now by'
-      f' --input={path}'
+      f' {digest(path)} now); put it back{other}'
     )

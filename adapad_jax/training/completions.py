@@ -1,5 +1,6 @@
 """What a saved run's decoder says to prompts: batched, with a key-value cache."""
 
+import bisect
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -189,6 +190,15 @@ def _program(run: Answering, decoding: Decoding, rows: int) -> Program:
   return run.programs[decoding, rows]
 
 
+def _said(chat: Chat, ids: np.ndarray, text: str) -> int:
+  """Tokens of an answer whose text may end before they do."""
+  if chat.text_of(ids.tolist()) == text:
+    return len(ids)
+  # A text that a stop ends is there as soon as its last token is.
+  is_there = lambda count: len(chat.text_of(ids[:count].tolist())) >= len(text)
+  return bisect.bisect_left(range(len(ids) + 1), True, key=is_there)
+
+
 def _cells(
   run: Answering,
   chat: Chat,
@@ -201,7 +211,10 @@ def _cells(
   texts = [until(text, decoding.stop) for text in whole]
   cells: Cells = {
     'prediction': texts,
-    'tokens': [count_of(row, chat.stop_ids) for row in tokens_NT],
+    'tokens': [
+      _said(chat, row[: count_of(row, chat.stop_ids)], text)
+      for row, text in zip(tokens_NT, texts, strict=True)
+    ],
     'finish': [
       'stop' if end or text != before else 'length'
       for end, text, before in zip(ends, texts, whole, strict=True)

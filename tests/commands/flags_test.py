@@ -30,7 +30,9 @@ READ = {
   'export': 'workdir checkpoint max_rank budget format out base_name',
   'push': 'workdir checkpoint max_rank budget format out base_name repo public',
   'import': 'config workdir adapter',
-  'rerank': 'config input max_rank budget parameters order format out base_name adapter tuned',
+  'rerank': (
+    'config input max_rank budget parameters order format out base_name adapter tuned'
+  ),
   'info': 'config workdir coordinator processes process_id cluster heartbeat',
   'report': 'workdir output overwrite',
 }

@@ -146,6 +146,8 @@ def test_an_answer_ends_at_a_stop_text_or_by_its_length(run):
   text = next(text for text in whole['prediction'] if len(text) > 2)
   cut = answers(run, decoding=dataclasses.replace(GREEDY, stop=(text[1],)))
   assert text[0] in cut['prediction'] and set(cut['finish']) == {'stop'}
+  place = cut['prediction'].index(text[0])
+  assert 0 < cut['tokens'][place] < whole['tokens'][place], 'the answer alone counts'
 
 
 @pytest.mark.parametrize(

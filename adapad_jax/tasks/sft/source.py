@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.facts import Facts, Unavailable, require_same_files
+from adapad_jax.tasks.facts import Facts, Unavailable, require_same, require_same_files
 from adapad_jax.tasks.sft.chat import Chat
 from adapad_jax.tasks.sft.encode import Encoder
 from adapad_jax.tasks.sft.layouts import Columns
@@ -52,7 +52,8 @@ class Source:
       ValueError: if there is no such template, or it is not that of the run.
     """
     if then is not None and TEMPLATE in then.sources:
-      require_same_files(TEMPLATE, then.sources[TEMPLATE])
+      for file in then.sources[TEMPLATE].files:
+        require_same('the chat template of this run', file)
     encoder = Encoder.of(tokenizer)
     columns = Columns(
       config.prompt, config.completion, config.messages, config.chat.strings
