@@ -10,6 +10,9 @@ from experiments.documented.claims import Claim, Table, says
 from experiments.documented.recorded import cells, one_row, rows, value
 from experiments.results import Row, matching
 
+# Processors as rows have them: of the first EPYC no more than the name is recorded.
+XEON = 'Intel(R) Xeon(R) Processor'
+EPYC, EPYC_26 = 'AMD EPYC', 'AMD EPYC (family 26, model 2)'
 BACKBONES = ('MiniLM', 'DeBERTa-v3-xsmall', 'SmolLM2-135M')
 SETTINGS = (
   r'2\.5 GHz Xeon',
@@ -41,6 +44,7 @@ SETTINGS = (
   r'after 64 rounds; sequential deflation with 4 rounds',
   r'where 1 % was asked for',
   r'gets to 1e-3',
+  r'family 26',
 )
 
 
@@ -182,21 +186,29 @@ def elsewhere() -> Iterator[Claim]:
 
 def reading() -> Iterator[Claim]:
   """Files of many rows."""
-  first, second = (
-    one_row('speed.reading', data='pairs', start=start) for start in ('first', 'second')
-  )
-  text = 'first start, second; peak | {:.1f} s, {:.1f} s; {:.2f} GiB'
-  yield says(text, first['value'], second['value'], first['peak_gib'])
+  text = 'first start, second; peak | {:.1f} s, {:.1f} s; {:.2f} GiB (EPYC);'
+  text += ' {:.1f} s, {:.1f} s; {:.2f} GiB (EPYC of family 26) |'
+  numbers = []
+  for processor in (EPYC, EPYC_26):
+    about = {'data': 'pairs', 'processor': processor}
+    first, second = (
+      one_row('speed.reading', start=start, **about) for start in ('first', 'second')
+    )
+    numbers += [first['value'], second['value'], first['peak_gib']]
+  yield says(text, *numbers)
 
 
 def times() -> Iterator[Claim]:
   """Steps beside others, and start-up."""
   xeon, _ = adapad_steps()
-  kept = [adapad_step_kept(model, size) for model in BACKBONES for size in (8, 32)]
-  text = '| {:.2f}, {:.2f}; {:.2f}, {:.2f}; {:.2f}, {:.2f} on an EPYC ({})'
-  text += '; MiniLM with 32 rows, before freed memory was kept, {:.2f} on a Xeon ({}) |'
-  ratios = [row['value'] for row in kept]
-  yield says(text, *ratios, kept[0]['repeats'], xeon['value'], xeon['repeats'])
+  text = '| {:.2f}, {:.2f}; {:.2f}, {:.2f}; {:.2f}, {:.2f} on an EPYC ({});'
+  text += ' {:.2f}, {:.2f}; {:.2f}, {:.2f}; {:.2f}, {:.2f} on one of family 26 ({});'
+  text += ' MiniLM with 32 rows, before freed memory was kept, {:.2f} on a Xeon ({}) |'
+  numbers = []
+  for processor in (EPYC, EPYC_26):
+    kept = [adapad_step_kept(m, size, processor) for m in BACKBONES for size in (8, 32)]
+    numbers += [row['value'] for row in kept] + [kept[0]['repeats']]
+  yield says(text, *numbers, xeon['value'], xeon['repeats'])
   steps = [lora_steps(model) for model in BACKBONES]
   ends = [f(row['value'] for row in own) for own in steps for f in (min, max)]
   repeats = [row['repeats'] for own in steps for row in own]
@@ -213,13 +225,14 @@ def times() -> Iterator[Claim]:
   first = 'start to the first step of configs/glue.py:quickstart, {} compilation cache'
   figures = [first.format(cache) for cache in ('empty', 'warm')]
   figures.append('start with --dry_run of configs/glue.py:quickstart')
-  found = [one_row('speed.start', figure) for figure in figures]
-  text = '| {:.1f} s, {:.1f} s; {:.1f} s (EPYC, {} starts each) |'
-  yield says(text, *(row['value'] for row in found), found[0]['repeats'])
-  for which, what in (('', 'kernels'), ('SmolLM2, ', 'at once')):
-    first = one_row('speed.revisions', f'{which}first step: seconds')
-    text = what + ' | {:.1f} s; {:.1f} s (Xeon, {} starts each) |'
-    yield says(text, first['value'], first['before'], first['repeats'])
+  text = '| {:.1f} s, {:.1f} s; {:.1f} s (EPYC, {} starts each);'
+  text += ' {:.1f} s, {:.1f} s; {:.1f} s (EPYC of family 26, {}) |'
+  numbers = []
+  for processor in (EPYC, EPYC_26):
+    found = [one_row('speed.start', figure, processor=processor) for figure in figures]
+    numbers += [row['value'] for row in found] + [found[0]['repeats']]
+  yield says(text, *numbers)
+  yield from first_steps()
   search = value('squad.search', 'search, texts and choice')
   yield says('one core | {:.2f} s |', search)
   yield says(
@@ -233,9 +246,23 @@ def adapad_steps() -> list[Row]:
   return [row for row in found if 'processor' not in row]
 
 
-def adapad_step_kept(model: str, size: int) -> Row:
+def first_steps() -> Iterator[Claim]:
+  """First steps beside those of earlier versions."""
+  at = lambda which, processor: one_row(
+    'speed.revisions', f'{which}first step: seconds', processor=processor
+  )
+  one, other = at('', XEON), at('', EPYC_26)
+  text = 'kernels | {:.1f} s; {:.1f} s (Xeon, {} starts each); {:.1f} s; {:.1f} s (EPYC'
+  numbers = [row[x] for row in (one, other) for x in ('value', 'before', 'repeats')]
+  yield says(text + ' of family 26, {}) |', *numbers)
+  one = at('SmolLM2, ', XEON)
+  text = 'at once | {:.1f} s; {:.1f} s (Xeon, {} starts each) |'
+  yield says(text, one['value'], one['before'], one['repeats'])
+
+
+def adapad_step_kept(model: str, size: int, processor: str) -> Row:
   """The same by now, of so many rows."""
-  return one_row('speed.backbones', _adapad_step(model, size), processor='AMD EPYC')
+  return one_row('speed.backbones', _adapad_step(model, size), processor=processor)
 
 
 def _adapad_step(model: str, size: int) -> str:

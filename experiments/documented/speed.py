@@ -1,5 +1,6 @@
 """experiments/speed/README.md."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,6 +9,8 @@ from experiments.documented import fits, roofline, speed_regression
 from experiments.documented.claims import Claim, Table, says
 from experiments.documented.overview import (
   BACKBONES,
+  EPYC,
+  EPYC_26,
   adapad_step_kept,
   adapad_steps,
   freed_memory,
@@ -17,6 +20,7 @@ from experiments.results import Row, matching
 from experiments.tables import markdown
 
 SETTINGS = (
+  r'family 26( is Zen 5)?',
   *roofline.SETTINGS,
   r'\b(8|16|32|64) rows of \d+( tokens)?',
   r'64 tokens a row',
@@ -158,9 +162,9 @@ def bfloat16() -> Iterator[Claim | Table]:
 def adapad_step() -> Iterator[Claim | Table]:
   """AdaPaD's step beside PEFT's."""
   lines = []
-  for model in BACKBONES:
+  for processor, model in itertools.product((EPYC, EPYC_26), BACKBONES):
     for size in (8, 32):
-      row = adapad_step_kept(model, size)
+      row = adapad_step_kept(model, size, processor)
       ratio = f'{row["value"]:.2f} ({row["least"]:.2f} to {row["most"]:.2f})'
       ms = [f'{row[side]:,.0f}' for side in ('ours_ms', 'torch_ms')]
       lines.append([model, str(size), ratio, *ms, row['processor']])
