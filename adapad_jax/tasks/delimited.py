@@ -1,15 +1,17 @@
 """Tables from .csv and .tsv files."""
 
 import csv
+import itertools
 import pathlib
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from adapad_jax.tasks.table import Table, names_of
-from adapad_jax.tasks.text_files import read_text
+from adapad_jax.tasks.text_files import kind_of, lines_of, read_text, split_lines
 
 Rows = Iterator[tuple[int, list[str]]]  # With the line on which each row starts.
 _BATCH = 1024
+_BLANK_HEADER = 'the first line of the file is blank, but must name the columns'
 _TAB = '\t'
 _SEPARATORS = {',': 'commas', _TAB: 'tabs', ';': 'semicolons', '|': 'bars'}
 # What the csv module finds, in the words of someone who looks at the file.
@@ -28,14 +30,14 @@ def read_csv(path: pathlib.Path) -> Table:
     ValueError: for names that occur twice, a quote that is not closed, or a row with
       more cells than there are names.
   """
-  csv.field_size_limit(sys.maxsize)  # The default refuses long documents.
-  rows = _csv_rows(path)
+  rows = _csv_rows(split_lines(read_text(path)), path)
   _, names = next(rows, (1, []))
   return _table(names, rows, path, ',')
 
 
-def _csv_rows(path: pathlib.Path) -> Rows:
-  lines = csv.reader(_lines(read_text(path)), strict=True)
+def _csv_rows(text: Iterable[str], path: pathlib.Path) -> Rows:
+  csv.field_size_limit(sys.maxsize)  # The default refuses long documents.
+  lines = csv.reader(text, strict=True)
   start = 1
   try:
     for cells in lines:
@@ -44,16 +46,6 @@ def _csv_rows(path: pathlib.Path) -> Rows:
   except csv.Error as error:
     fault = next((text for key, text in _FAULTS.items() if key in str(error)), error)
     raise ValueError(f'{path}: the row that starts on line {start}: {fault}') from None
-
-
-def _lines(text: str) -> Iterator[str]:
-  """Lines with their ends; a StringIO holds four bytes a character."""
-  start = 0
-  while end := text.find('\n', start) + 1:
-    yield text[start:end]
-    start = end
-  if start < len(text):
-    yield text[start:]
 
 
 def read_tsv(
@@ -74,13 +66,43 @@ def read_tsv(
   Raises:
     ValueError: as `read_csv`.
   """
-  lines = (line.removesuffix('\n') for line in _lines(read_text(path)))
-  cells = (line.removesuffix('\r').split('\t') for line in lines)
-  rows = enumerate(([] if row == [''] else row for row in cells), start=1)
+  rows = _tsv_rows(split_lines(read_text(path)))
   names = list(header) if header else next(rows, (1, []))[1]
   if ragged:
     rows = ((start, row[: len(names)]) for start, row in rows)
   return _table(names, rows, path, '\t', only)
+
+
+def _tsv_rows(text: Iterable[str]) -> Rows:
+  lines = (line.removesuffix('\n') for line in text)
+  cells = (line.removesuffix('\r').split('\t') for line in lines)
+  return enumerate(([] if row == [''] else row for row in cells), start=1)
+
+
+def read_rows(path: pathlib.Path) -> Iterator[dict[str, str | None]]:
+  """The rows that `read_csv` and `read_tsv` find, one at a time, by their columns.
+
+  Raises:
+    ValueError: as they do, when the row that is wrong is reached.
+  """
+  by = _TAB if kind_of(path)[0] == '.tsv' else ','
+  text = lines_of(path)
+  rows = _tsv_rows(text) if by == _TAB else _csv_rows(text, path)
+  _, names = next(rows, (1, []))
+  if not names:
+    if any(cells for _, cells in rows):
+      raise ValueError(f'{path}: {_BLANK_HEADER}')
+    return
+  require_different(names, f'{path}: the first line')
+  blank = 0
+  for _, cells in _fitting(names, rows, path, by):
+    # With one column a blank line is a row; with more it may only end the file.
+    if not cells and len(names) > 1:
+      blank += 1
+      continue
+    for row in (*[()] * blank, cells):
+      yield dict(itertools.zip_longest(names, row))
+    blank = 0
 
 
 def _table(
@@ -100,16 +122,10 @@ def _table(
   starts: list[int] = []
   batch: list[Sequence[str | None]] = []
   end = 0
-  for start, cells in rows:
+  for start, cells in _fitting(names, rows, path, by):
     starts.append(start)
     # With one column a blank line is a row; with more it may only end the file.
     end = len(starts) if cells or len(names) == 1 else end
-    if len(cells) > len(names):
-      raise ValueError(
-        f'{path}: row {len(starts) - 1} (counted from 0, line {start}) has'
-        f' {len(cells)} cells, but there are {len(names)} columns:'
-        f' {names_of(names)}; {_too_many(names, by)}'
-      )
     if len(cells) < len(names):
       cells = [*cells, *[None] * (len(names) - len(cells))]
     batch.append(cells if len(place) == len(names) else [cells[i] for i in place])
@@ -118,6 +134,18 @@ def _table(
   _move(batch, columns)
   found = {name: column[:end] for name, column in columns.items()}
   return Table(found, str(path), line_N=starts[:end], hint=_hint(names, by))
+
+
+def _fitting(names: Sequence[str], rows: Rows, path: pathlib.Path, by: str) -> Rows:
+  """The rows, as far as none has more cells than there are names."""
+  for number, (start, cells) in enumerate(rows):
+    if len(cells) > len(names):
+      raise ValueError(
+        f'{path}: row {number} (counted from 0, line {start}) has {len(cells)} cells,'
+        f' but there are {len(names)} columns: {names_of(names)};'
+        f' {_too_many(names, by)}'
+      )
+    yield start, cells
 
 
 def _move(
@@ -165,5 +193,5 @@ def _too_many(names: Sequence[str], by: str) -> str:
 
 def _nothing(rows: Rows) -> str:
   if any(cells for _, cells in rows):
-    return 'the first line of the file is blank, but must name the columns'
+    return _BLANK_HEADER
   return 'the file is empty'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from adapad_jax.tasks.table import Table
-from adapad_jax.tasks.text_files import read_text
+from adapad_jax.tasks.text_files import lines_of, read_text
 
 _SPACE = re.compile(r'[ \t\r\n]*')
 
@@ -38,18 +38,43 @@ def read_jsonl(path: pathlib.Path) -> Table:
     ValueError: naming the line that is no object, or has a key twice.
   """
   rows, lines = [], []
-  # No other character ends a line: U+2028 may stand in a JSON string.
-  for number, line in enumerate(read_text(path).split('\n'), start=1):
-    if line and not line.isspace():
-      row = _parsed(_DECODER.decode, line, f'{path}, line {number}')
-      if not isinstance(row, dict):
-        raise ValueError(
-          f'{path}, line {number}: expected one JSON object per line, got {row!r:.60};'
-          ' a file that is one list of objects is named .json'
-        )
-      rows.append(row)
-      lines.append(number)
+  for number, row in each_line(path):
+    if not isinstance(row, dict):
+      raise ValueError(
+        f'{path}, line {number}: expected one JSON object per line, got {row!r:.60};'
+        ' a file that is one list of objects is named .json'
+      )
+    rows.append(row)
+    lines.append(number)
   return _table(rows, lines, path)
+
+
+def each_line(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
+  """The value on each line that is not blank, with the line's number, from 1.
+
+  Raises:
+    ValueError: naming the line that is not JSON, or has an object with a key twice.
+  """
+  # No other character ends a line: U+2028 may stand in a JSON string.
+  for number, line in enumerate(lines_of(path), start=1):
+    if not line.isspace():
+      yield (
+        number,
+        _parsed(_DECODER.decode, line.removesuffix('\n'), f'{path}, line {number}'),
+      )
+
+
+def each_item(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
+  """The items of a list, numbered from 0; of a file with a value a line, those.
+
+  Raises:
+    ValueError: naming the place that is not JSON, or has an object with a key twice.
+  """
+  text = read_text(path)
+  if text[_SPACE.match(text).end() :].startswith('['):
+    yield from enumerate(item for item, _ in _items(text, str(path)))
+  else:
+    yield from each_line(path)
 
 
 def read_json(path: pathlib.Path) -> Table:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from adapad_jax.tasks.delimited import read_tsv
+from adapad_jax.tasks.delimited import read_rows, read_tsv
 from adapad_jax.tasks.files import read_table
 
 HEAD = 'text,label\n'
@@ -62,6 +62,8 @@ def rows(table):
 )
 def test_every_row_is_there_with_its_line(tmp_path, name, text, expected, lines):
   table = read(tmp_path, name, text)
+  one_by_one = [tuple(row.values()) for row in read_rows(tmp_path / name)]
+  assert one_by_one == rows(table)
   if expected and not isinstance(expected[0], tuple):
     expected = [(cell,) for cell in expected]
   assert rows(table) == expected and list(table.line_N) == lines
@@ -96,6 +98,8 @@ def test_refusals_name_the_line(tmp_path, name, text, message):
   with pytest.raises(ValueError, match=f'{re.escape(name)}:? .*{message}') as told:
     read(tmp_path, name, text)
   assert '\n' not in str(told.value) and len(str(told.value)) < 500
+  with pytest.raises(ValueError, match=f'^{re.escape(str(told.value))}$'):
+    list(read_rows(tmp_path / name))
 
 
 @pytest.mark.parametrize(

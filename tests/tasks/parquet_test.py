@@ -7,6 +7,7 @@ import re
 import pytest
 
 from adapad_jax.tasks.files import read_table
+from adapad_jax.tasks.parquet import each_row
 
 pyarrow = pytest.importorskip('pyarrow')
 parquet = pytest.importorskip('pyarrow.parquet')
@@ -47,6 +48,9 @@ def test_text_that_is_not_utf8_is_named_by_row(tmp_path):
   path = write(tmp_path / 'a.parquet', pyarrow.table({'text': text}))
   with pytest.raises(ValueError, match=r"a.parquet: .*row 1 .*'text' is not UTF-8"):
     read_table(path)
+  rows = each_row(path)
+  with pytest.raises(ValueError, match=r'a.parquet: row 1 \(counted from 0\) cannot'):
+    list(rows)
 
 
 @pytest.mark.parametrize('content', [b'', b'PAR1xxxx', b'text,label\n', b'PK\x03\x04'])
@@ -57,3 +61,5 @@ def test_what_is_no_parquet(tmp_path, content):
   with pytest.raises(ValueError, match=message) as told:
     read_table(path)
   assert '\n' not in str(told.value)
+  with pytest.raises(ValueError, match=message):
+    list(each_row(path))

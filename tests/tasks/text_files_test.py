@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from adapad_jax.tasks.text_files import kind_of, read_text
+from adapad_jax.tasks.text_files import kind_of, lines_of, read_text
 
 TEXT = 'text,label\ngood film,pos\n'
 PACKED = gzip.compress(TEXT.encode() * 100, mtime=0)
@@ -43,6 +43,7 @@ def test_text(tmp_path, name, content, expected):
   path = tmp_path / name
   path.write_bytes(content)
   assert read_text(path) == expected
+  assert list(lines_of(path)) == re.findall('[^\n]*\n|[^\n]+', expected)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,8 @@ def test_what_is_no_text_is_named(tmp_path, name, content, message):
   ) as told:
     read_text(path)
   assert '\n' not in str(told.value)
+  with pytest.raises(ValueError, match=f'^{re.escape(str(told.value))}$'):
+    list(lines_of(path))
 
 
 def test_a_file_that_is_gone_is_one_line(tmp_path):

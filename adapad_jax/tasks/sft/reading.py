@@ -4,22 +4,17 @@ Nothing here keeps rows: a file of a million is read in the memory of a few, but
 .json, of which the text is held, and parquet, of which one group is.
 """
 
-import csv
 import dataclasses
-import gzip
 import hashlib
-import io
-import json
 import pathlib
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from adapad_jax.hub import Repository
 from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import existing
+from adapad_jax.tasks.delimited import read_rows
+from adapad_jax.tasks.files import existing_table
 from adapad_jax.tasks.hub import (
   hub_datasets,
   is_on_hub,
@@ -29,10 +24,12 @@ from adapad_jax.tasks.hub import (
   saved_datasets,
   saved_files,
 )
+from adapad_jax.tasks.json_rows import each_item, each_line
 from adapad_jax.tasks.own_data import VALIDATION
+from adapad_jax.tasks.parquet import each_row
+from adapad_jax.tasks.text_files import kind_of
 
 _SPLITS = ('train', 'validation', 'test')
-_SKIPPED = re.compile(r'[\s,]*')
 _BLOCK = 1 << 20
 
 
@@ -62,57 +59,12 @@ class Rows:
     return f'{self.source}, {self.unit} {number}{counted}'
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-  with _open(path) as file:
-    for number, line in enumerate(file, start=1):
-      if line.strip():
-        yield number, _parsed(line, f'{path}, line {number}')
-
-
-def _parsed(text: str, where: str) -> Any:
-  try:
-    return json.loads(text)
-  except json.JSONDecodeError as error:
-    raise ValueError(f'{where}: not JSON ({error})') from None
-
-
-def _array(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-  """Items of a JSON array, decoded one at a time; one object a line does too."""
-  with _open(path) as file:
-    text = file.read()
-  at = _SKIPPED.match(text).end()
-  if not text.startswith('[', at):
-    yield from _lines(path)
-    return
-  decode, at = json.JSONDecoder().raw_decode, at + 1
-  number = 0
-  while not text.startswith(']', at := _SKIPPED.match(text, at).end()):
-    try:
-      row, at = decode(text, at)
-    except json.JSONDecodeError as error:
-      raise ValueError(
-        f'{path}, row {number} (counted from 0): not JSON ({error})'
-      ) from None
-    yield number, row
-    number += 1
-
-
-def _csv(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-  with _open(path, newline='') as file:
-    csv.field_size_limit(sys.maxsize)  # The default refuses long documents.
-    delimiter = '\t' if '.tsv' in path.suffixes else ','
-    yield from enumerate(csv.DictReader(file, delimiter=delimiter))
+def _delimited(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
+  yield from enumerate(read_rows(path))
 
 
 def _parquet(path: pathlib.Path) -> Iterator[tuple[int, Any]]:
-  import pyarrow.parquet  # Slow to import, and few runs need it.
-
-  number = 0
-  with pyarrow.parquet.ParquetFile(path) as file:
-    for group in file.iter_batches(batch_size=1024):
-      for row in group.to_pylist():
-        yield number, _without_nothing(row)
-        number += 1
+  yield from enumerate(map(_without_nothing, each_row(path)))
 
 
 def _without_nothing(value: Any) -> Any:
@@ -124,23 +76,13 @@ def _without_nothing(value: Any) -> Any:
   return value
 
 
-def _open(path: pathlib.Path, newline: str | None = None) -> io.TextIOBase:
-  if path.suffix == '.gz':
-    return gzip.open(path, 'rt', encoding='utf-8-sig', newline=newline)
-  return path.open(encoding='utf-8-sig', newline=newline)
-
-
 _READERS: dict[str, tuple[str, Callable[[pathlib.Path], Iterator[tuple[int, Any]]]]] = {
-  '.jsonl': ('line', _lines),
-  '.json': ('row', _array),
-  '.csv': ('row', _csv),
-  '.tsv': ('row', _csv),
+  '.jsonl': ('line', each_line),
+  '.json': ('row', each_item),
+  '.csv': ('row', _delimited),
+  '.tsv': ('row', _delimited),
   '.parquet': ('row', _parquet),
 }
-
-
-def _suffix(path: pathlib.Path) -> str:
-  return pathlib.Path(path.stem).suffix if path.suffix == '.gz' else path.suffix
 
 
 def read_file(path: str | pathlib.Path) -> Rows:
@@ -149,13 +91,8 @@ def read_file(path: str | pathlib.Path) -> Rows:
   Raises:
     ValueError: if there is no such file, or its suffix is unknown.
   """
-  path = existing(path)
-  if _suffix(path) not in _READERS:
-    raise ValueError(
-      f'{path}: unknown kind of file {_suffix(path)!r}; choose from'
-      f' {sorted(_READERS)}, or one of the texts with .gz'
-    )
-  unit, reader = _READERS[_suffix(path)]
+  path = existing_table(path)
+  unit, reader = _READERS[kind_of(path)[0]]
   read, digest = lambda: reader(path), lambda: digest_of(path)
   return Rows(str(path), unit, read, digest, (path,))
 
@@ -185,11 +122,17 @@ def read_all(names: str) -> list[Rows]:
 
 
 def _in_folder(folder: pathlib.Path) -> list[Rows]:
-  paths = sorted(p for p in folder.iterdir() if p.is_file() and _suffix(p) in _READERS)
+  paths = _files_in(folder)
   if not paths:
     beside = sorted(p.name for p in folder.iterdir())
     raise ValueError(f'{folder} has no file of rows {sorted(_READERS)}: {beside[:20]}')
   return [read_file(path) for path in paths]
+
+
+def _files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files of rows in a folder, by name."""
+  known = (p for p in folder.iterdir() if kind_of(p)[0] in _READERS)
+  return sorted(path for path in known if path.is_file())
 
 
 def splits_of(config: DataConfig) -> dict[str, Sequence[Rows]]:
@@ -228,7 +171,7 @@ def _of_path(config: DataConfig) -> dict[str, Sequence[Rows]]:
   if is_saved(place):
     return _of_datasets(saved_datasets(place), str(place), folder=place)
   found: dict[str, Sequence[Rows]] = {}
-  files = sorted(p for p in place.iterdir() if p.is_file() and _suffix(p) in _READERS)
+  files = _files_in(place)
   for split in _SPLITS:
     if mine := [path for path in files if path.name.split('.')[0] == split]:
       found[split] = [read_file(path) for path in mine]

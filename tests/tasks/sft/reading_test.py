@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 
 import pytest
 
@@ -34,16 +35,14 @@ def write(folder, name):
     elif kind == 'json':
       json.dump(ROWS, file, indent=2)
     else:
-      writer = csv.DictWriter(
-        file, ['question', 'answer'], delimiter='\t' if kind == 'tsv' else ','
-      )
+      writer = csv.DictWriter(file, ['question', 'answer'])
       writer.writeheader()
       writer.writerows(ROWS)
   return path
 
 
 @pytest.mark.parametrize(
-  'name', ['a.jsonl', 'a.json', 'a.csv', 'a.tsv', 'a.parquet', 'a.jsonl.gz', 'a.csv.gz']
+  'name', ['a.jsonl', 'a.json', 'a.csv', 'A.CSV', 'a.parquet', 'a.jsonl.gz', 'a.csv.gz']
 )
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
   rows = read_file(write(tmp_path, name))
@@ -51,6 +50,13 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, name):
   numbers = [number for number, _ in rows.read()]
   assert numbers == ([1, 2] if 'jsonl' in name else [0, 1])
   assert rows.digest() == read_file(tmp_path / name).digest()
+
+
+def test_a_tsv_knows_no_quotes(tmp_path):
+  path = tmp_path / 'a.tsv'
+  path.write_text('question\tanswer\nwho\t"me" he said\nwhat\t"open\nwhy\tso\n')
+  assert [row['answer'] for row in rows_of(read_file(path))] == [
+    '"me" he said', '"open', 'so']  # fmt: skip
 
 
 def test_lines_in_a_json_file(tmp_path):
@@ -62,14 +68,47 @@ def test_lines_in_a_json_file(tmp_path):
   ('name', 'text', 'message'),
   [
     ('a.jsonl', '{"a": 1}\n{"a": \n', r'a.jsonl, line 2: not JSON'),
-    ('a.json', '[{"a": 1}, {"a": ]', r'a.json, row 1 \(counted from 0\): not JSON'),
-    ('a.json', '[{"a": 1}', r'row 1 \(counted from 0\): not JSON'),
+    ('a.json', '[{"a": 1},\n{"a": ]', r'a.json: row 1 \(.* 0, line 2\): not JSON'),
+    ('a.json', '[{"a": 1}', r'row 0 \(counted from 0, line 1\): not JSON \(no comma'),
+    ('a.json', '[{"a": 1, "a": 2}]', r"row 0 \(.*: an object has 'a' more than once"),
+    ('a.jsonl', '{"a": {"b": 1, "b": 2}}', r"line 1: an object has 'b' more than once"),
+    ('a.jsonl', '\n' + '[' * 100_000, 'a.jsonl, line 2: .* nested too deeply'),
+    ('a.jsonl', f'{{"a": {"1" * 5000}}}', 'a.jsonl, line 1: a number has more than'),
+    ('a.csv', 'q,a\nwho,me\nwhat,x, y\n', r'a.csv: row 1 \(.*line 3\) has 3 cells'),
+    ('a.csv', 'q,a\nx,y,z\n', r'a.csv: row 0 \(.*line 2\) has 3 cells'),
+    ('a.csv', 'q,a\nwho,me\nwhat,"x\nwhy,so\n', 'row that starts on line 3: a quote'),
+    ('a.csv', 'q,a,a\nwho,me,you\n', "more than one column named 'a'"),
+    ('a.csv', '\nq,a\nwho,me\n', 'first line of the file is blank'),
+    ('a.tsv', 'q\ta\nx\ty\tz\n', r'a.tsv: row 0 \(.*line 2\) has 3 cells'),
   ],
 )
 def test_broken_files_name_the_place(tmp_path, name, text, message):
   (tmp_path / name).write_text(text)
   with pytest.raises(ValueError, match=message):
     rows_of(read_file(tmp_path / name))
+
+
+PACKED = gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)
+
+
+@pytest.mark.parametrize(
+  ('name', 'content', 'message'),
+  [
+    ('a.jsonl', '{"a": 1}'.encode('utf-16'), 'is UTF-16, .*iconv'),
+    ('a.jsonl', b'{"a": 1}\n{"a": "\xe9"}', 'byte 16 .*in line 2.* is not UTF-8'),
+    ('a.csv', b'a,b\n\xff,1\n', 'byte 4 .*in line 2.* is not UTF-8'),
+    ('a.jsonl.gz', b'{"a": 1}', 'is not gzip, as its name says'),
+    ('a.jsonl.gz', PACKED[:40], 'damaged or cut off'),
+    ('a.jsonl.gz', PACKED[:10] + b'\xff' * 20, 'damaged or cut off'),
+    ('a.parquet', b'PAR1xxxx', 'no parquet file that can be read'),
+  ],
+)
+def test_what_is_no_text_or_damaged_is_named(tmp_path, name, content, message):
+  path = tmp_path / name
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f'^{re.escape(str(path))}.*{message}') as told:
+    rows_of(read_file(path))
+  assert '\n' not in str(told.value)
 
 
 def test_nulls_that_parquet_fills_in_are_left_out(tmp_path):
