@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adapad_jax.tasks.cells import is_unicode
+
 ROLES = ('system', 'user', 'assistant', 'tool')
 # What other formats call these roles.
 ALIASES = {
@@ -180,6 +182,29 @@ def call_of(call: Any, place: int) -> dict[str, Any]:
   return {**kept, 'type': 'function', 'function': function}
 
 
+def require_unicode(one: Conversation) -> None:
+  """Checks that a template and a tokenizer can take every text of a conversation.
+
+  Raises:
+    BadRow: naming the text that holds half of a surrogate pair, and the place in it.
+  """
+  left = [one.strings, one.messages, one.tools, one.options]
+  while left:  # No recursion: what a row holds may be nested deeply.
+    value = left.pop()
+    if isinstance(value, str):
+      if not is_unicode(value):
+        at = next(i for i, c in enumerate(value) if '\ud800' <= c <= '\udfff')
+        raise BadRow(
+          f'the text {value[max(at - 20, 0) : at + 20]!r} holds half of a surrogate'
+          f' pair, U+{ord(value[at]):04X}, at character {at} (counted from 0): it was'
+          ' cut or decoded wrongly'
+        )
+    elif isinstance(value, Mapping):
+      left += [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+      left += value
+
+
 def parse(text: Any, what: str) -> Any:
   """JSON that a dataset stores as a string.
 
@@ -188,7 +213,7 @@ def parse(text: Any, what: str) -> Any:
   """
   try:
     return json.loads(text)
-  except (json.JSONDecodeError, TypeError) as error:
+  except (ValueError, TypeError, RecursionError) as error:
     raise BadRow(f'{what} must be JSON, got {text!r:.80} ({error})') from None
 
 

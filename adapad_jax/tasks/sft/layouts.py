@@ -15,6 +15,7 @@ from adapad_jax.tasks.sft.conversation import (
   call_of,
   conversation,
   parse,
+  require_unicode,
   role_of,
   text_of,
 )
@@ -60,16 +61,21 @@ class Layout:
     """The conversation of a row.
 
     Raises:
-      BadRow: if a key is missing, or the row is not what the layout says.
+      BadRow: if a key is missing or null, or the row is not what the layout says.
     """
     if not isinstance(row, Mapping):
       raise BadRow(f'not an object with fields but {row!r:.60}')
-    missing = [key for key in self.keys if row.get(key) is None]
-    if missing:
+    if missing := [key for key in self.keys if key not in row]:
       raise BadRow(
         f'{missing} missing for layout {self.name!r}; there is {sorted(row)}'
       )
-    return self.read(row)
+    if null := [key for key in self.keys if row[key] is None]:
+      raise BadRow(
+        f'{null} is null, or the row ends before it; layout {self.name!r} needs it'
+      )
+    found = self.read(row)
+    require_unicode(found)
+    return found
 
 
 def find_layout(row: Any, columns: Columns, source: str) -> Layout:

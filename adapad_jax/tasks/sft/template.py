@@ -10,6 +10,7 @@ from typing import Any
 
 from adapad_jax.tasks.files import existing
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
+from adapad_jax.tasks.text_files import read_text
 
 PLAIN = 'plain'
 # A line says who speaks, an end token closes what the assistant said.
@@ -175,12 +176,12 @@ def load_template(setting: str, tokenizer: Any) -> Template:
     tokenizer: of the model.
 
   Raises:
-    ValueError: if there is no such file, or the plain template has no token to end
-      a turn with.
+    ValueError: if there is no such file, it is not text in UTF-8, or the plain
+      template has no token to end a turn with.
   """
   own = tokenizer.get_chat_template() if tokenizer.chat_template else ''
   if (path := template_file(setting)) is not None:
-    name, text = str(path), path.read_text(encoding='utf-8')
+    name, text = str(path), read_text(path).replace('\r\n', '\n')
   elif own and not setting:
     name, text = "the model's own", own
   else:

@@ -22,6 +22,22 @@ def tokens():
   return toy.tokenizer(toy.CHATML, eos='<|im_end|>')
 
 
+def test_a_template_file_is_text_in_utf8(tmp_path, tokens):
+  path = tmp_path / 'chat.jinja'
+  path.write_bytes(b'\xef\xbb\xbf' + toy.CHATML.encode() + b'\r\n')
+  assert load_template(str(path), tokens).text == toy.CHATML + '\n'
+  path.write_bytes(b'{{ "\xe9" }}')
+  with pytest.raises(ValueError, match=f'{path}: byte 4 .*is not UTF-8'):
+    load_template(str(path), tokens)
+
+
+def test_a_prompt_with_half_of_a_surrogate_pair(tokens):
+  with pytest.raises(
+    BadRow, match='half of a surrogate pair, U[+]D800, at character 1'
+  ):
+    chat_of(tokens).prompt_of_row({'question': 'Q\ud800'})
+
+
 OPEN = {
   'messages': ({'messages': [HI]}, ASKED),
   'sharegpt': ({'conversations': [{'from': 'human', 'value': 'Hi'}]}, ASKED),

@@ -163,10 +163,38 @@ def test_rows_that_cannot_be_learned(row, message):
     read(row)
 
 
+@pytest.mark.parametrize(
+  'row',
+  [
+    {'question': 'Q\ud800', 'answer': 'A'},
+    {'text': 'T\udc00'},
+    {'messages': json.dumps([ASK, {**SAY, 'content': '\ud800'}])},
+    {'messages': [ASK, SAY], 'tools': [{'name': 'f', 'parameters': {'\ud800': 1}}]},
+    {'messages': [ASK, SAY], 'chat_template_kwargs': {'x': ['\ud800']}},
+  ],
+)
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_is(row):
+  with pytest.raises(
+    BadRow, match='holds half of a surrogate pair, U[+]D[8C]00'
+  ) as told:
+    read(row)
+  str(told.value).encode()
+
+
+@pytest.mark.parametrize('inner', ['[' * 100_000, '1' * 5000])
+def test_text_that_no_json_parser_takes(inner):
+  with pytest.raises(BadRow, match="'messages' must be JSON, got "):
+    read({'messages': inner})
+
+
 def test_a_key_that_a_later_row_lacks():
   layout = find_layout({'question': 'Q', 'answer': 'A'}, Columns(), 'f.jsonl')
   with pytest.raises(BadRow, match=r"\['answer'\] missing for layout 'question"):
     layout({'question': 'Q'})
+  with pytest.raises(
+    BadRow, match=r"^\['answer'\] is null, or the row ends before it; .*needs"
+  ):
+    layout({'question': 'Q', 'answer': None})
   with pytest.raises(BadRow, match='not an object'):
     layout([1])
 

@@ -104,13 +104,18 @@ def test_a_broken_store_is_made_again(tmp_path, tokens, harm):
 
 def test_bad_rows_are_named_or_counted(tmp_path, tokens):
   rows = [*ROWS, {'question': 'Q'}, {'question': 'Q', 'answer': ' '}]
+  rows += [{'question': '\ud800', 'answer': 'A'}, {'question': 'Q', 'answer': None}]
   path = toy.write_rows(tmp_path / 'train.jsonl', rows)
   with pytest.raises(ValueError, match=rf'{path}, line 9: .*missing.*bad_rows=drop'):
     make(tmp_path, tokens)
   task = make(tmp_path, tokens, bad_rows='drop')
   assert len(task.splits['train']) + len(task.splits['validation']) == len(ROWS)
   about = '\n'.join(task.about())
-  assert '2 dropped (2 bad)' in about and f'{path}, line 10' in about
+  assert '4 dropped (4 bad)' in about and f'{path}, line 10' in about
+  assert (
+    f'{path}, line 11: the text' in about
+    and f"{path}, line 12: ['answer'] is null" in about
+  )
 
 
 def test_all_rows_bad_and_no_rows(tmp_path, tokens):
