@@ -1,12 +1,14 @@
 """`--mode=chat`: talks with a run of task 'sft' in the terminal."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from adapad_jax.commands import Request
 from adapad_jax.interrupt import Attention, on_interrupt
 from adapad_jax.settings import did_you_mean
+from adapad_jax.tasks.cells import is_unicode
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
 from adapad_jax.tasks.sft.load import TASKS
 from adapad_jax.training.claim import read_workdir
@@ -26,10 +28,13 @@ def run(request: Request) -> None:
   """Reads lines from the terminal and answers each, until it ends.
 
   Raises:
-    ValueError: for a run of another task, or an update that cannot be cut as asked.
+    ValueError: for a run of another task, an update that cannot be cut as asked, or a
+      --system that is not UTF-8.
   """
   options = request.options
   check_cut(options['max_rank'], options['budget'])
+  if not is_unicode(options['system']):
+    raise ValueError(f'--system={options["system"]!a} is not UTF-8')
   data = read_workdir(request.run_folder()).data
   if data.task not in TASKS:
     raise ValueError(
@@ -60,7 +65,9 @@ class Talk:
     with on_interrupt() as attention:
       for line in _lines():
         with attention.doing():
-          if line.startswith('/'):
+          if not is_unicode(line):
+            print(f'{line!a} is not UTF-8 and was left out', flush=True)
+          elif line.startswith('/'):
             self._obey(line)
           elif line.strip():
             self._answer(line, attention)
@@ -118,7 +125,13 @@ class Talk:
 
 
 def _lines() -> Iterator[str]:
-  """What is typed, line by line; Ctrl-C drops a line, Ctrl-D ends them."""
+  """What is typed, line by line; Ctrl-C drops a line, Ctrl-D ends them.
+
+  Bytes that are not UTF-8 become halves of surrogate pairs, so that they cost their own
+  line and not those that were read with it.
+  """
+  if hasattr(sys.stdin, 'reconfigure'):
+    sys.stdin.reconfigure(errors='surrogateescape')
   with contextlib.suppress(ImportError):
     import readline  # noqa: F401 - lets lines be edited.
   while True:

@@ -75,6 +75,27 @@ def test_what_is_no_command_is_told_and_nothing_is_asked_by_blank_lines(talk):
   assert (blank, dropped, end) == ('', 'Ctrl-D leaves', '')
 
 
+def test_a_line_that_is_not_utf8_costs_only_itself(
+  chat_run, monkeypatch, capsys, tmp_path
+):
+  typed = tmp_path / 'typed'
+  typed.write_bytes(b'Hi\n\xff\xfe\n/\xff\nYes?\n')
+  with typed.open(encoding='utf-8') as stdin:
+    monkeypatch.setattr('sys.stdin', stdin)
+    registry.run('chat', Request(None, chat_run, DEFAULTS))
+  _, first, second, third, fourth, end = capsys.readouterr().out.split('> ')
+  said = first.strip('\n')
+  assert said == answer(chat_run, 'Hi')
+  assert second == "'\\udcff\\udcfe' is not UTF-8 and was left out\n"
+  assert third == "'/\\udcff' is not UTF-8 and was left out\n"
+  assert fourth.strip('\n') == answer(chat_run, 'Hi', said, 'Yes?') and end == '\n'
+
+
+def test_a_system_message_that_is_not_utf8(talk):
+  with pytest.raises(ValueError, match=r"--system='\\udcff' is not UTF-8"):
+    talk('Hi', system='\udcff')
+
+
 def test_a_system_message_stays_in_front(talk, chat_run):
   turns = [{'role': 'system', 'content': 'No'}, {'role': 'user', 'content': 'Hi'}]
   decoding = Decoding(max_new_tokens=8)
