@@ -71,6 +71,8 @@ def _build(config: DataConfig, tokenizer: Any, max_positions: int | None) -> Tas
     return squad.build(config, tokenizer)
   if config.task in sft.TASKS:
     return sft.build(config, tokenizer, max_positions)
+  if SOURCES[config.task] is own_data.load:
+    own_data.require_columns_apart(config)
   return text_task.build(SOURCES[config.task](config), config, tokenizer)
 
 

@@ -18,6 +18,25 @@ _SPLITS = ('train', 'validation', 'test')
 VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
+def require_columns_apart(config: DataConfig) -> None:
+  """Checks that no column is named twice by the texts and the label.
+
+  Raises:
+    ValueError: naming the settings, and the column.
+  """
+  texts = ','.join(config.text)
+  if len(set(config.text)) < len(config.text):
+    raise ValueError(
+      f'data.text={texts} names the column {config.text[0]!r} twice; name two columns,'
+      ' or one'
+    )
+  if config.label in config.text:
+    raise ValueError(
+      f'data.text={texts} and data.label={config.label} name the same column'
+      f' {config.label!r}; a text and its label are in columns of their own'
+    )
+
+
 def load(config: DataConfig) -> Source:
   """The source of the files, or of the data set, that the configuration names.
 

@@ -180,6 +180,9 @@ def test_folder_of_files(tmp_path, tokenizer):
     ({'max_train_rows': 1}, 'all 1 training rows have the same class'),
     ({'max_length': 1000}, 'max_length=1000 is above .* 512 tokens'),
     ({'path': 'nowhere'}, 'data.path=nowhere: there is no such folder'),
+    ({'text': ('body', 'body')}, "^data.text=body,body names the column 'body' twice"),
+    ({'text': ('x', 'stars')}, '^data.text=x,stars and data.label=stars name the same'),
+    ({'task': 'regression', 'label': 'body'}, "text=body and data.label=body .*'body'"),
     ({'task': 'regression'}, "label 'no' in row 0 .*not a finite number"),
   ],
 )
