@@ -27,7 +27,8 @@ def require_columns_apart(config: DataConfig) -> None:
   texts = ','.join(config.text)
   if twice := {name for name in config.text if config.text.count(name) > 1}:
     raise ValueError(
-      f'data.text={texts} names the column {min(twice)!r} twice; name two columns, or one'
+      f'data.text={texts} names the column {min(twice)!r} twice; name two columns,'
+      ' or one'
     )
   if config.label in config.text:
     raise ValueError(
