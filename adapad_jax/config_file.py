@@ -14,18 +14,46 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference, config_flags
 
 from adapad_jax.settings import did_you_mean
 
 _FIELD = re.compile(r'--?(?:no)?config\.([^=\[]+)(?:=(.*))?', re.DOTALL)
+_LONGEST = 200
+_NONE = 'None'
+
+
+class _OrNone(flags.ArgumentParser):
+  """Reads 'None' as None, and everything else as another parser does."""
+
+  def __init__(self, parser: flags.ArgumentParser) -> None:
+    self._parser = parser
+    self.syntactic_help = parser.syntactic_help
+
+  def parse(self, argument: Any) -> Any:
+    """The value; also one of the type, as defaults are given."""
+    return None if argument == _NONE else self._parser.parse(argument)
+
+  def flag_type(self) -> str:
+    """Of the other parser."""
+    return self._parser.flag_type()
+
+
 # How a field of a type is read from the command line.
 _READERS = {
   int: flags.IntegerParser(),
   float: flags.FloatParser(),
   bool: flags.BooleanParser(),
 }
-_LONGEST = 200
+
+
+def take_none() -> None:
+  """Lets `ml_collections` read None for fields of these types.
+
+  Which of them may be None is said by `checked`, before that library reads any.
+  """
+  for kind, parser in _READERS.items():
+    config_flags.register_flag_parser_for_type(kind, _OrNone(parser))
 
 
 def checked(argv: Sequence[str]) -> list[str]:
@@ -121,7 +149,7 @@ def _call(path: pathlib.Path, function: Callable[[], Any]) -> Any:
 
 def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
   """The field that a path leads to; refuses no field, and a text that is no value."""
-  value, where, kind = config, 'config', ConfigDict
+  value, where, kind, optional = config, 'config', ConfigDict, False
   for name in dotted.split('.'):
     if not isinstance(value, ConfigDict):
       raise ValueError(f'{where} is a value, not a group of fields: there is no {name}')
@@ -132,6 +160,8 @@ def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
       )
     # Of a field that nothing is in yet, the type that it takes.
     kind = value.get_type(name)
+    held = dict(value.items(preserve_field_references=True))[name]
+    optional = isinstance(held, FieldReference)
     value, where = value[name], f'{where}.{name}'
   if isinstance(value, ConfigDict) and not (text or '').startswith('{'):
     raise ValueError(
@@ -139,13 +169,19 @@ def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:
       f' from {sorted(value)}'
     )
   if text is not None and kind in _READERS:
-    try:
-      _READERS[kind].parse(text)
-    except ValueError as error:
-      raise ValueError(
-        f'{where} must be of type {kind.__name__}, got {text!r}'
-      ) from error
+    _require_value(where, text, kind, optional)
   return value
+
+
+def _require_value(where: str, text: str, kind: type, optional: bool) -> None:
+  """Refuses a text that is no value of a field of that type."""
+  if optional and text == _NONE:
+    return
+  try:
+    _READERS[kind].parse(text)
+  except ValueError as error:
+    wanted = f'{kind.__name__} or None' if optional else kind.__name__
+    raise ValueError(f'{where} must be of type {wanted}, got {text!r}') from error
 
 
 def _elsewhere(config: ConfigDict, name: str) -> str:

@@ -98,6 +98,7 @@ def parse(argv: list[str]) -> list[str]:
 
   try:
     argv = config_file.checked(argv)
+    config_file.take_none()
   except ValueError as error:
     sys.exit(f'error: {" ".join(str(error).split())}')
   except flags.Error as error:

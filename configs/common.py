@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 
 from adapad_jax.methods import METHODS
-from adapad_jax.settings import as_dict, hints_of
+from adapad_jax.settings import hints_of
 from adapad_jax.training.config import FinetuneConfig
 
 # all-MiniLM-L6-v2, 6 layers of 384, from a Python package: needs no hub.
@@ -86,13 +86,15 @@ def defaults() -> ml_collections.ConfigDict:
 
 
 def _group(settings: object) -> ml_collections.ConfigDict:
-  """A config group; optional fields become typed placeholders, lists tuples."""
+  """A config group with those in it; optional fields become typed placeholders."""
   group = ml_collections.ConfigDict()
-  hints = hints_of(type(settings))
-  for name, value in as_dict(settings).items():
-    if value is None:
-      value = ml_collections.config_dict.placeholder(_kind(hints[name]))
-    group[name] = tuple(value) if isinstance(value, list) else value
+  for name, hint in hints_of(type(settings)).items():
+    value = getattr(settings, name)
+    if dataclasses.is_dataclass(value):
+      value = _group(value)
+    elif value is None:
+      value = ml_collections.config_dict.placeholder(_kind(hint))
+    group[name] = value
   return group
 
 

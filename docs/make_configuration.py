@@ -111,7 +111,8 @@ def page() -> str:
     '',
     'Every field of a fine-tuning config with its default. Set one on the command line'
     ' with `--config.GROUP.FIELD=VALUE`; config files under `configs/` change many at'
-    ' once. The last column says what run_glue.py or PEFT call it.',
+    ' once. Lists are written with commas (`a,b`), and `None` as that. The last column'
+    ' says what run_glue.py or PEFT call it.',
     '',
     f'`program` is `finetune`, `seed`, a {describe(seed)}, is folded into every random'
     f' draw, `method` is one of {", ".join(f"`{name}`" for name in METHODS)}.',

@@ -1,9 +1,15 @@
 """Tests ../adapad_jax/config_file.py: wrong config files and fields are named."""
 
 import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
-from adapad_jax.config_file import checked, load
+from adapad_jax.config_file import checked, load, take_none
+from adapad_jax.methods import METHODS
+from adapad_jax.training.config import finetune_config
+from configs import sft
 
+SFT = '--config=configs/sft.py:smollm2'
 GLUE = '--config=configs/glue.py:quickstart'
 FILES = {
   'dict': ('def get_config(): return {"a": 1}', 'get_config returns dict; it must'),
@@ -58,8 +64,9 @@ FIELDS = {
   '--config.train=5': r"config.train is a group of fields, .*choose from \['accumulate",
   '--config.train.batch=1.5': "config.train.batch must be of type int, got '1.5'",
   '--config.train.epochs=few': "config.train.epochs must be of type float, got 'few'",
-  '--config.model.scan=maybe': "config.model.scan must be of type bool, got 'maybe'",
-  '--config.model.head_dropout=no': "head_dropout must be of type float, got 'no'",
+  '--config.model.scan=maybe': "must be of type bool or None, got 'maybe'",
+  '--config.model.head_dropout=no': 'head_dropout must be of type float or None, got',
+  '--config.train.batch=None': "config.train.batch must be of type int, got 'None'",
   '--config.full.x=1': r'config.full.x; choose from \[\]',
 }
 
@@ -97,3 +104,43 @@ def test_what_is_right_stays_as_it_is():
   assert checked(argv) == argv
   assert checked(['main', '--config', 'configs/glue.py:rte', '--config.seed=3'])
   assert checked(['main', '--mode=info']) == ['main', '--mode=info']
+
+
+def parsed(*arguments):
+  """The config of instruction tuning as a command line changes it."""
+  _, _, *argv = checked(['main', SFT, *arguments])
+  take_none()
+  config, values = sft.get_config('smollm2'), flags.FlagValues()
+  config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+  values(['main', *argv])
+  return finetune_config(config.to_dict())
+
+
+def leaves(group, where=''):
+  """(dotted name, value) of every field."""
+  for name, value in group.items():
+    if isinstance(value, ConfigDict):
+      yield from leaves(value, f'{where}{name}.')
+    else:
+      yield f'{where}{name}', value
+
+
+def test_every_field_can_be_set_to_what_it_is():
+  config = sft.get_config('smollm2')
+  fields = {
+    name: value
+    for name, value in leaves(config)
+    if name.split('.')[0] not in METHODS or name.startswith('adapad.')
+  }
+  assert {'data.generation.stop', 'model.scan', 'adapad.live_buckets'} <= set(fields)
+  got = parsed(*(f'--config.{name}={value}' for name, value in fields.items()))
+  assert got == finetune_config(config.to_dict())
+
+
+def test_lists_in_groups_in_groups_and_none():
+  got = parsed('--config.data.generation.stop=###,END', '--config.model.scan=None')
+  assert got.data.generation.stop == ('###', 'END')
+  assert sft.get_config('smollm2').model.scan is True and got.model.scan is None
+  fields = '--config.adapad.joint=0.5', '--config.adapad.joint=None'
+  assert parsed(fields[0]).settings.joint == 0.5
+  assert parsed(*fields).settings.joint is None
