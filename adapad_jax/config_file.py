@@ -60,8 +60,9 @@ def checked(argv: Sequence[str]) -> list[str]:
   """The command line, its lists as Python writes them: a,b becomes ('a', 'b').
 
   Raises:
-    ValueError: for a config file that gives no config, naming file and line; or for a
-      field that it does not have, or a text that is no value of it.
+    ValueError: for a config file that gives no config, naming file and line; for a
+      field that it does not have, or a text that is no value of it; or for a setting
+      of a method that is not the run's.
   """
   argv = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
   given, names = _value_of('config', argv), [_FIELD.fullmatch(one) for one in argv]
@@ -74,9 +75,11 @@ def checked(argv: Sequence[str]) -> list[str]:
       )
     return argv
   config = load(given)
+  method = _value_of('config.method', argv) or config.get('method', 'adapad')
   for i, found in enumerate(names):
     if found is not None:
       default = _field(config, found[1], found[2])
+      _require_of_method(config, found[1], method)
       if isinstance(default, tuple) and found[2]:
         argv[i] = f'--config.{found[1]}={_as_tuple(found[2])}'
   return argv
@@ -145,6 +148,22 @@ def _call(path: pathlib.Path, function: Callable[[], Any]) -> Any:
     at = f'{path}, line {lines[-1]}' if lines else str(path)
     said = ' '.join(str(error).split())[:_LONGEST]
     raise ValueError(f'{at}: {type(error).__name__}: {said}') from error
+
+
+def _require_of_method(config: ConfigDict, dotted: str, method: str) -> None:
+  """Refuses a setting of another method than the run's, which would not be read."""
+  if config.get('program', 'finetune') != 'finetune':
+    return
+  from adapad_jax.methods import METHODS  # with jax, which --help does not wait for
+
+  group = dotted.split('.')[0]
+  # A method that does not exist is refused with the choices when the config is read.
+  if group in METHODS and method in tuple(METHODS) and group != method:
+    raise ValueError(
+      f'--config.{dotted} is a setting of method {group!r}, but the method of this run'
+      f' is {method!r}, which does not read it: add --config.method={group}, or leave'
+      ' it out'
+    )
 
 
 def _field(config: ConfigDict, dotted: str, text: str | None) -> Any:

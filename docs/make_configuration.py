@@ -115,7 +115,9 @@ def page() -> str:
     ' says what run_glue.py or PEFT call it.',
     '',
     f'`program` is `finetune`, `seed`, a {describe(seed)}, is folded into every random'
-    f' draw, `method` is one of {", ".join(f"`{name}`" for name in METHODS)}.',
+    f' draw, `method` is one of {", ".join(f"`{name}`" for name in METHODS)}. A config'
+    ' file may have settings of several methods; on the command line those of another'
+    ' method than the chosen one are refused.',
     '',
     'A value outside what a field takes is refused before anything is read. Whole'
     f' numbers are at most {LARGEST_INT}, unless the table says otherwise; other'

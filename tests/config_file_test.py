@@ -144,3 +144,25 @@ def test_lists_in_groups_in_groups_and_none():
   fields = '--config.adapad.joint=0.5', '--config.adapad.joint=None'
   assert parsed(fields[0]).settings.joint == 0.5
   assert parsed(*fields).settings.joint is None
+
+
+@pytest.mark.parametrize(
+  'chosen', [(), ('--config.method=adalora',), ('--config.method', 'eva')]
+)
+def test_settings_of_another_method_are_refused(chosen):
+  method = chosen[-1].rpartition('=')[2] if chosen else 'adapad'
+  message = (
+    f"--config.lora.rank is a setting of method 'lora', .* is '{method}', .*:"
+    ' add --config.method=lora, or leave'
+  )
+  with pytest.raises(ValueError, match=message):
+    checked(['main', GLUE, '--config.lora.rank=8', *chosen])
+
+
+def test_settings_of_the_method_and_those_of_a_file_are_taken():
+  argv = ['main', SFT, '--config.lora.rank=8', '--config.method=lora']
+  assert checked(argv) == argv
+  # The file sets fields of AdaPaD.
+  assert checked(['main', f'{GLUE},published', '--config.method=lora'])
+  argv = ['main', '--config=configs/regression.py', '--config.solver.learning_rate=1']
+  assert checked(argv) == argv
