@@ -35,6 +35,8 @@ class Problem:
     accumulate: parts in which a device computes its rows, one after the other.
     stacks: modules that the model runs as one scanned layer, by its name, under which
       the loss also takes one update for all of them, with a leading axis of layers.
+    begins: components over all modules that training begins with, those of an imported
+      adapter; 0: as many as the method starts with.
   """
 
   shapes: dict[str, tuple[int, int]]
@@ -49,6 +51,7 @@ class Problem:
   seed: int
   accumulate: int = 1
   stacks: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+  begins: int = 0
 
   @property
   def modules(self) -> tuple[str, ...]:

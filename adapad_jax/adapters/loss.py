@@ -59,6 +59,7 @@ def adapted_problem(
   seed: int = 0,
   accumulate: int = 1,
   remat: bool = False,
+  begins: int = 0,
 ) -> Problem:
   """What methods train, for a model whose linear layers get updates.
 
@@ -69,7 +70,7 @@ def adapted_problem(
     loss: of a model's rows.
     optimizer: of the updates; a warm-up below one is a fraction of the run.
     head_optimizer: of the head, likewise.
-    steps, batch, scale, init, seed, accumulate: see `Problem`.
+    steps, batch, scale, init, seed, accumulate, begins: see `Problem`.
     remat: see `adapted_loss`.
   """
   return Problem(
@@ -85,4 +86,5 @@ def adapted_problem(
     seed=seed,
     accumulate=accumulate,
     stacks=stacks(model, shapes),
+    begins=begins,
   )

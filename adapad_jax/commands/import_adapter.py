@@ -11,6 +11,7 @@ from adapad_jax.deflation.settings import AdaPaDSettings
 from adapad_jax.files import finite
 from adapad_jax.interchange import find_adapter, read_peft, require_same_labels
 from adapad_jax.lowrank import Adapter
+from adapad_jax.ranges import LARGEST_INT
 from adapad_jax.training.checkpoints import KINDS, Checkpoints
 from adapad_jax.training.claim import claim_workdir, make_record
 from adapad_jax.training.config import FinetuneConfig, finetune_config
@@ -46,7 +47,8 @@ def run(request: Request) -> None:
     raise ValueError(
       f"an adapter's components become those of method 'adapad', not {config.method!r}"
     )
-  plan = make_plan(config)
+  # What is left to grow is known once the adapter is: no schedule is too short here.
+  plan = make_plan(config, begins=LARGEST_INT)
   source = find_adapter(options['adapter'])
   say(f'adapter: {source}')
   with jax.set_mesh(plan.mesh):
@@ -55,7 +57,7 @@ def run(request: Request) -> None:
   require_same_labels(release.label_names, plan.task.label_names, options['adapter'])
   adapter = release.adapter
   config = fitted(config, adapter)
-  plan = make_plan(config)
+  plan = make_plan(config, begins=sum(first_ranks(adapter)))
   session = dataclasses.replace(first, plan=plan)
   with jax.set_mesh(plan.mesh):
     metrics = score(session, adapter)
@@ -68,8 +70,7 @@ def run(request: Request) -> None:
 
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
   """The config with the adapter's modules, and room for its ranks."""
-  settings = config.settings
-  ranks = [max(rank, 1) for rank in adapter.ranks.values()]  # As `adopt` has them.
+  settings, ranks = config.settings, first_ranks(adapter)
   settings = dataclasses.replace(
     settings,
     r_max=max(settings.r_max, *ranks),
@@ -79,6 +80,11 @@ def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
     config.adapter, targets=tuple(adapter.modules), exclude=(), layers=()
   )
   return dataclasses.replace(config, settings=settings, adapter=targets)
+
+
+def first_ranks(adapter: Adapter) -> list[int]:
+  """The ranks that a run begins with, as `adopt` has them."""
+  return [max(rank, 1) for rank in adapter.ranks.values()]
 
 
 def save(

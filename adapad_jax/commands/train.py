@@ -17,11 +17,12 @@ from adapad_jax.training.claim import (
   read_workdir,
   require_same_run,
 )
-from adapad_jax.training.commits import LATEST, begun_with, recorded
+from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.fits import fits
 from adapad_jax.training.plan import make_plan, on_devices_at_hand
 from adapad_jax.training.record import (
+  known_record,
   read_record,
   require_same_data,
   require_same_record,
@@ -58,8 +59,9 @@ def _finetune(request: Request) -> None:
   if request.options['dry_run']:
     there = request.workdir and at(request.workdir)
     config = as_begun(there, config) if there else config
-    commits = begun_with(there) if there else LATEST
-    plan = make_plan(config, commits=commits, needs_weights=False)
+    then = known_record(there) if there else None
+    begins = then.begins if then else 0
+    plan = make_plan(config, None, recorded(then), needs_weights=False, begins=begins)
     say(dry_run(plan))
     say(fits(plan))
     if not (config.model.random_weights or plan.outlined.source.has_weights()):
@@ -85,7 +87,8 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   then = read_record(workdir)
   if then is not None:
     check = functools.partial(require_same_data, workdir, then)
-    plan = make_plan(config, commits=recorded(then), check=check)
+    commits, begins = recorded(then), then.begins
+    plan = make_plan(config, commits=commits, check=check, begins=begins)
     require_same_record(workdir, then, make_record(plan))
 
 

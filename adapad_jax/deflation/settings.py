@@ -116,14 +116,20 @@ class AdaPaDSettings:
         ' knows only its own part'
       )
 
-  def resolve(self, modules: int, rounds: int, batch: int) -> 'AdaPaDSettings':
-    """What is left open filled in for so many modules, rounds and rows of a batch."""
+  def resolve(
+    self, modules: int, rounds: int, batch: int, begins: int = 0
+  ) -> 'AdaPaDSettings':
+    """What is left open filled in for so many modules, rounds and rows of a batch.
+
+    Growth begins with so many components over all modules; 0: one of each.
+    """
     budget = self.budget or 2 * modules
+    left = max(budget - (begins or modules), 0)
     start = self.start or max(rounds // 10, 1)
     # Few rounds, as with many local steps, have room for fewer allocations.
     room = max(min(10, rounds // 2 - start), 1)
-    grants = self.grants_per_event or max(-(-(budget - modules) // room), 1)
-    events = -(-(budget - modules) // grants)
+    grants = self.grants_per_event or max(-(-left // room), 1)
+    events = -(-left // grants)
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
     joint, polish = self._joint_parts(batch)
     found = dataclasses.replace(
@@ -153,8 +159,10 @@ class AdaPaDSettings:
       joint = 1.0 if self.nested == 1 else min(0.75, (batch - 1) / batch)
     return joint, 0.25 if polish is None else polish
 
-  def check(self, modules: int, rounds: int) -> None:
+  def check(self, modules: int, rounds: int, begins: int = 0) -> None:
     """Refuses a resolved budget that this many modules or rounds cannot spend.
+
+    Of a run that begins with so many components the rest alone is to be spent.
 
     Raises:
       ValueError: naming the bound that is violated and what would work.
@@ -174,7 +182,7 @@ class AdaPaDSettings:
         f'adapad.live_buckets {tuple(self.live_buckets)} must lie in 1..r_max ='
         f' {self.r_max}'
       )
-    spent = self.timeline(modules)[-1][0]
+    spent = self.timeline(modules, begins)[-1][0]
     if spent >= rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
@@ -193,9 +201,13 @@ class AdaPaDSettings:
       ways.append(f'lower adapad.local_steps ({self.local_steps})')
     return ', '.join(ways) + (', or ' if ways else '') + 'train longer'
 
-  def timeline(self, modules: int) -> list[tuple[int, int]]:
-    """(round, total rank after it) of every allocation, at full speed."""
-    events, total, when = [(0, modules)], modules, self.start
+  def timeline(self, modules: int, begins: int = 0) -> list[tuple[int, int]]:
+    """(round, total rank after it) of every allocation, at full speed.
+
+    The total before all of them is `begins`; 0: one component in each module.
+    """
+    total, when = begins or modules, self.start
+    events = [(0, total)]
     while total < self.budget:
       total = min(total + min(self.grants_per_event, modules), self.budget)
       events.append((when, total))

@@ -142,7 +142,8 @@ class AdaPaD:
 
   def timeline(self) -> list[tuple[int, int]]:
     """Growth at full speed, rounds counted from one."""
-    first, *later = self.settings.timeline(len(self.problem.modules))
+    modules, begins = len(self.problem.modules), self.problem.begins
+    first, *later = self.settings.timeline(modules, begins)
     return [first, *((when + 1, total) for when, total in later)]
 
 
@@ -175,8 +176,8 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
       shared among the workers.
   """
   modules, rounds = len(problem.shapes), rounds_of(settings, problem)
-  resolved = settings.resolve(modules, rounds, problem.batch)
-  resolved.check(modules, rounds)
+  resolved = settings.resolve(modules, rounds, problem.batch, problem.begins)
+  resolved.check(modules, rounds, problem.begins)
   return AdaPaD(Deflation(problem, resolved))
 
 

@@ -41,6 +41,7 @@ def make_record(plan: Plan) -> Record:
     data=plan.task.facts,
     model=model_record(plan.config.model, source, commit),
     versions=versions(),
+    begins=plan.begins,
   )
 
 

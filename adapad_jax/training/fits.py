@@ -39,7 +39,13 @@ def needs(plan: Plan, devices: int) -> Memory:
     raise ValueError(f'{devices} devices do not divide {rows} rows')
   parts = 1 if plan.config.method == 'full' else devices
   attachment, method = bind(
-    plan.config, plan.task, plan.outlined, plan.shapes, plan.train_rows, parts
+    plan.config,
+    plan.task,
+    plan.outlined,
+    plan.shapes,
+    plan.train_rows,
+    parts,
+    plan.begins,
   )
   mesh = jax.sharding.AbstractMesh(
     (1, devices // parts, parts),

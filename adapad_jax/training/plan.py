@@ -35,6 +35,7 @@ class Plan:
     train_rows: rows of the training split.
     commits: of the hub that were read.
     to_download: bytes of each weight file that is not here yet, None where unknown.
+    begins: components that the run begins with, see `Problem`.
   """
 
   config: FinetuneConfig
@@ -47,6 +48,7 @@ class Plan:
   train_rows: int
   commits: Commits
   to_download: Mapping[str, int | None]
+  begins: int = 0
 
   @property
   def modules(self) -> tuple[str, ...]:
@@ -69,6 +71,7 @@ def make_plan(
   commits: Commits = LATEST,
   check: Callable[[Task], None] = lambda task: None,
   needs_weights: bool = True,
+  begins: int = 0,
 ) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
@@ -79,6 +82,7 @@ def make_plan(
     commits: of the hub to read for a run that has begun; those of a record come first.
     check: refuses a task, before the model is held against it.
     needs_weights: whether a folder without weights is refused.
+    begins: components that the run begins with, see `Problem`; a record's come first.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read or downloaded, and
@@ -100,7 +104,8 @@ def make_plan(
   parts = devices_of_model(config.mesh, rows, nbytes(nnx.state(outlined.model)))
   shapes = choose_modules(config, outlined)
   rows_in_all = record.train_rows if record else len(task.splits['train'])
-  attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts)
+  begins = record.begins if record else begins
+  attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts, begins)
   _check_head_steps(config, outlined, method)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
@@ -118,6 +123,7 @@ def make_plan(
       data=commits.data or (task.facts and task.facts.hub),
     ),
     to_download=to_download,
+    begins=begins,
   )
 
 
@@ -144,6 +150,7 @@ def bind(
   shapes: dict[str, tuple[int, int]],
   train_rows: int,
   parts: int,
+  begins: int,
 ) -> tuple[Attachment, Method]:
   """What puts the model together, divided over devices, and the method for it.
 
@@ -154,6 +161,7 @@ def bind(
     shapes: (in, out) features of the adapted modules.
     train_rows: rows of the training split.
     parts: devices that share the weights.
+    begins: components that training begins with, see `Problem`.
 
   Raises:
     ValueError: if the method trains what would be divided, or its settings do not fit.
@@ -180,6 +188,7 @@ def bind(
     seed=config.seed,
     accumulate=config.train.accumulate,
     remat=config.model.remat,
+    begins=begins,
   )
   return attachment, METHODS[config.method][1](config.settings, problem)
 

@@ -58,6 +58,7 @@ class Record:
     data: the task and its data; None if the task does not say.
     model: the base.
     versions: of Python and packages.
+    begins: components that it began with, if they were imported; otherwise 0.
   """
 
   format: Natural
@@ -65,6 +66,7 @@ class Record:
   data: Facts | None
   model: ModelRecord
   versions: dict[Text, Text]
+  begins: Natural = 0
 
 
 def model_record(

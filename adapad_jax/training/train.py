@@ -94,7 +94,8 @@ def _prepare(
   with timed(phases, 'data and plan'):
     then = known_record(workdir)
     check = functools.partial(require_same_data, workdir, then)
-    plan = make_plan(config, commits=recorded(then), check=check)
+    begins = then.begins if then else 0
+    plan = make_plan(config, commits=recorded(then), check=check, begins=begins)
   require_same(json.dumps(plan.commits.as_dict()), 'commit of the hub')
   say(describe(plan))
   return plan

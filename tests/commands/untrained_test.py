@@ -5,10 +5,13 @@ import json
 
 import pytest
 
+from adapad_jax.commands import Request, registry
+from adapad_jax.files import read_json
 from adapad_jax.interchange import write_merged, write_peft
 from adapad_jax.models import Head
 from adapad_jax.training import finetune_config, make_plan
-from tests.commands.exchange import call, values_in
+from adapad_jax.training.saved import restore
+from tests.commands.exchange import DEFAULTS, call, values_in
 from tests.interchange import kit
 
 TENSORS = 'adapter_model.safetensors'
@@ -16,11 +19,7 @@ TENSORS = 'adapter_model.safetensors'
 
 @pytest.fixture(scope='module')
 def values(tmp_path_factory):
-  found = values_in(tmp_path_factory.mktemp('data'))
-  found['adapad'] |= {
-    'grants_per_event': 6
-  }  # room for more ranks than its own budget has
-  return found
+  return values_in(tmp_path_factory.mktemp('data'))
 
 
 @pytest.fixture(scope='module')
@@ -57,6 +56,28 @@ def test_divided_weights_take_an_adapter_in_and_give_it_out(
     assert found['delta_error'] == 0 and found['logit_gap'] < 1e-5
   same = lambda folder: (folder / TENSORS).read_bytes()
   assert same(tmp_path / 'peft') == same(large / 'adapter')
+
+
+def test_what_an_adapter_brings_is_not_left_to_grow(large, values, capsys, tmp_path):
+  """Neither import nor training asks for the rounds that its ranks would have taken."""
+  short = values['train'] | {'steps': 2, 'evaluations': 1}
+  config, workdir = values | {'train': short}, tmp_path / 'run'
+  with pytest.raises(ValueError, match='the budget of 18 is spent in round 30'):
+    make_plan(finetune_config(config))
+  call('import', capsys, workdir, config, adapter=large / 'adapter')
+  begins = sum(restore(workdir).adapter.ranks.values())
+  assert begins > 18
+  registry.run('train', Request(None, workdir, DEFAULTS | {'dry_run': True}))
+  assert f'components: {begins} at the start, {begins} at' in capsys.readouterr().out
+  for _ in range(2):  # The second shows the outcome.
+    registry.run('train', Request(None, workdir, DEFAULTS))
+  result = read_json(workdir / 'result.json')
+  assert result['rounds'] == 2 and result['rank_total'] == begins
+
+  more = config | {'adapad': values['adapad'] | {'budget': begins + 1}}
+  message = f'the budget of {begins + 1} is spent in round 10 at the earliest'
+  with pytest.raises(ValueError, match=message):
+    call('import', capsys, tmp_path / 'more', more, adapter=large / 'adapter')
 
 
 @pytest.mark.parametrize('kind', ['adapter', 'tuned'])

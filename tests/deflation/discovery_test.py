@@ -117,6 +117,21 @@ def test_infeasible_budgets_are_refused(fields, rounds, message):
     settings.check(3, rounds)
 
 
+def test_of_components_that_are_there_only_the_rest_is_to_be_spent():
+  settings = AdaPaDSettings(budget=12, start=2, interval=3, grants_per_event=1)
+  with pytest.raises(ValueError, match='spent in round 26 at the earliest'):
+    settings.check(3, 4)
+  assert settings.timeline(3, begins=12) == [(0, 12)]
+  settings.check(3, 1, begins=12)
+  assert settings.timeline(3, begins=10) == [(0, 10), (2, 11), (5, 12)]
+  settings.check(3, 6, begins=10)
+  with pytest.raises(ValueError, match='12 is spent in round 5 at the earliest'):
+    settings.check(3, 5, begins=10)
+  # What is derived spreads the rest, too.
+  resolved = AdaPaDSettings(budget=12).resolve(3, 100, 8, begins=10)
+  assert (resolved.grants_per_event, resolved.interval) == (1, 20)
+
+
 @pytest.mark.parametrize('field', ['r_max', 'local_steps'])
 def test_settings_below_one_are_refused(field):
   with pytest.raises(ValueError, match=f'adapad.{field} must be >= 1, got 0'):
