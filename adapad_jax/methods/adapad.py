@@ -62,6 +62,11 @@ class AdaPaD:
     return self.settings.r_max
 
   @property
+  def parameters(self) -> int:
+    """Of all components that there may be."""
+    return self.capacity * sum(i + o for i, o in self.problem.shapes.values())
+
+  @property
   def looks(self) -> int:
     """Batches whose gradient the start is made of; 0: it is drawn."""
     return self.settings.gradient_batches

@@ -153,6 +153,12 @@ class Joint:
     return self.rule.capacity
 
   @property
+  def parameters(self) -> int:
+    """Those that the rule starts with."""
+    started = jax.eval_shape(self.rule.start, jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(started.params))
+
+  @property
   def looks(self) -> int:
     """Batches that the start is made of."""
     return self.rule.looks

@@ -52,6 +52,8 @@ class Method(Protocol):
     capacity: the most components a module may have.
     private: who has data of its own; None where all see all of it.
     looks: batches that the start is made of; above zero it is an `Informed` too.
+    parameters: that the optimiser of the adapters trains, if every module had all the
+      components that it may have.
   """
 
   rounds: int
@@ -59,6 +61,7 @@ class Method(Protocol):
   capacity: int
   private: Private | None
   looks: int
+  parameters: int
 
   def rows(self, mesh: jax.sharding.Mesh) -> Rows:
     """How the rows of a batch lie on a mesh.

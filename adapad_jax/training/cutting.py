@@ -1,6 +1,7 @@
 """A run's update cut to fewer components, the same for every mode that can."""
 
 import dataclasses
+import numbers
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ def check_cut(max_rank: int, budget: int) -> None:
   """Checks how an update is to be cut.
 
   Raises:
-    ValueError: if both are given or one is negative.
+    ValueError: if both are given or one is no whole number, or negative.
   """
   if max_rank and budget:
     raise ValueError('give --max_rank or --budget, not both')
@@ -22,12 +23,14 @@ def check_cut(max_rank: int, budget: int) -> None:
 
 
 def require_counts(**counts: int) -> None:
-  """Refuses negative numbers of what is kept, by the names of their flags.
+  """Refuses what is no number of things to keep, by the names of their flags.
 
   Raises:
     ValueError: naming the first.
   """
   for name, value in counts.items():
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+      raise ValueError(f'--{name} must be a whole number, got {value!r}')
     if value < 0:
       raise ValueError(f'--{name} must be at least 1, or 0 for all, got {value}')
 

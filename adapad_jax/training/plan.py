@@ -106,6 +106,8 @@ def make_plan(
   rows_in_all = record.train_rows if record else len(task.splits['train'])
   begins = record.begins if record else begins
   attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts, begins)
+  if record is None:
+    _require_trained(config, outlined)
   _check_head_steps(config, outlined, method)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
@@ -125,6 +127,16 @@ def make_plan(
     to_download=to_download,
     begins=begins,
   )
+
+
+def _require_trained(config: FinetuneConfig, outlined: Pretrained) -> None:
+  """Refuses a run in which nothing would be trained."""
+  if config.method == 'head' and not outlined.head_modules:
+    raise ValueError(
+      "method 'head' trains the head alone, which a task like"
+      f' {config.data.task!r} does not have: nothing would be trained; choose from'
+      f' {sorted(set(METHODS) - {"head"})}'
+    )
 
 
 def _check_head_steps(

@@ -25,7 +25,6 @@ def describe(plan: Plan) -> str:
   start, end = plan.method.timeline()[0][1], plan.method.timeline()[-1][1]
   train = plan.task.splits['train']
   config = plan.config
-  one = sum(i + o for i, o in plan.shapes.values())
   lines = [
     f'task {plan.task.name}: {len(train):,} training rows, '
     + ', '.join(
@@ -38,8 +37,7 @@ def describe(plan: Plan) -> str:
     *_to_download(plan.to_download),
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
     _matches(plan, start // len(plan.shapes)),
-    f'trained: {one:,} for one component in every module, {plan.head_parameters():,}'
-    ' in the head',
+    f'trained: {_trained(plan)}',
     f'{plan.method.rounds:,} rounds of {plan.method.local_steps} x'
     f' {config.train.batch} rows',
     _devices(plan),
@@ -54,6 +52,17 @@ def describe(plan: Plan) -> str:
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join([*lines, *plan.task.about()])
+
+
+def _trained(plan: Plan) -> str:
+  """'1,024 for one component in every module, 98 in the head', or what else."""
+  method, head = plan.method, plan.head_parameters()
+  if method.capacity:
+    one = method.parameters // method.capacity
+    return f'{one:,} for one component in every module, {head:,} in the head'
+  if method.parameters:
+    return f'all {method.parameters:,} of the model, {head:,} of them in the head'
+  return f'{head:,} in the head, nothing else'
 
 
 def _model(plan: Plan) -> str:

@@ -54,6 +54,8 @@ def test_head_steps_need_a_head_and_rows_that_all_may_see(data, chat_folder):
   values = tiny_chat.values(chat_folder, train={'head_steps': 3})
   with pytest.raises(ValueError, match="a task like 'sft' does not have; must be 0"):
     make_plan(finetune_config(values))
+  with pytest.raises(ValueError, match="'head' trains .* 'sft' does not have: nothing"):
+    make_plan(finetune_config(tiny_chat.values(chat_folder) | {'method': 'head'}))
   values = values_of(data, batch=15)
   values['adapad'] = {'feeding': 'federated', 'r_max': 3}
   with pytest.raises(ValueError, match='head_steps=12 trains the head on rows of all'):

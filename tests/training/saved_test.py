@@ -63,6 +63,14 @@ def test_mistakes_are_named(saved, folder, tmp_path):
     restore(tmp_path)
   with pytest.raises(ValueError, match="unknown split 'validaton'; .*did you mean"):
     saved.evaluate('validaton')
+  for cut in ({'max_rank': 1.5}, {'budget': 12.5}, {'max_rank': True}):
+    ((name, value),) = cut.items()
+    message = f'--{name} must be a whole number, got {value}'
+    with pytest.raises(ValueError, match=message):
+      saved.evaluate(**cut)
+    with pytest.raises(ValueError, match=message):
+      export(folder / 'run', tmp_path / 'out', **cut)
+  assert saved.evaluate(max_rank=np.int64(1)) == saved.evaluate(max_rank=1)
   with pytest.raises(ValueError, match="'pfet'; did you mean 'peft'"):
     export(folder / 'run', tmp_path / 'out', format='pfet')
 
