@@ -57,7 +57,7 @@ def run(request: Request) -> None:
   require_same_labels(release.label_names, plan.task.label_names, options['adapter'])
   adapter = release.adapter
   config = fitted(config, adapter)
-  plan = make_plan(config, begins=sum(first_ranks(adapter)))
+  plan = make_plan(config, begins=sum(adapter.ranks.values()))
   session = dataclasses.replace(first, plan=plan)
   with jax.set_mesh(plan.mesh):
     metrics = score(session, adapter)
@@ -70,21 +70,16 @@ def run(request: Request) -> None:
 
 def fitted(config: FinetuneConfig, adapter: Adapter) -> FinetuneConfig:
   """The config with the adapter's modules, and room for its ranks."""
-  settings, ranks = config.settings, first_ranks(adapter)
+  settings, ranks = config.settings, adapter.ranks.values()
   settings = dataclasses.replace(
     settings,
     r_max=max(settings.r_max, *ranks),
-    budget=max(settings.budget, sum(ranks)),
+    budget=max(settings.budget, sum(ranks), len(adapter.modules)),
   )
   targets = dataclasses.replace(
     config.adapter, targets=tuple(adapter.modules), exclude=(), layers=()
   )
   return dataclasses.replace(config, settings=settings, adapter=targets)
-
-
-def first_ranks(adapter: Adapter) -> list[int]:
-  """The ranks that a run begins with, as `adopt` has them."""
-  return [max(rank, 1) for rank in adapter.ranks.values()]
 
 
 def save(

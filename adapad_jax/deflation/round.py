@@ -88,7 +88,7 @@ def _device_round(
     (jnp.arange(local_steps), batch),
   )
   stats = all_reduce(jax.tree.map(lambda x: jnp.sum(x, 0), stats_H), WORKER)
-  importance_M = stats.impact_M / (state.ranks.rank_M * local_steps)
+  importance_M = stats.impact_M / (jnp.maximum(state.ranks.rank_M, 1) * local_steps)
   with jax.named_scope('discovery'):
     ranks = method.discovery.update(state.ranks, importance_M, state.step)
   updated = dataclasses.replace(

@@ -118,7 +118,9 @@ def local_step(
   stats = Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
-    impact_M=impact(method.packing, local_rMP, grads_rMP, active_Mr),
+    impact_M=impact(
+      method.packing, local_rMP, grads_rMP, target.part(judged(target), 1)
+    ),
     loss_R=place(sums.loss_r),
     weight_R=place(sums.weight_r),
     norm_R=place(norm_r),
@@ -232,13 +234,22 @@ def mean_gradients(sums: Sums) -> jax.Array:
   return sums.local_rMP * share_r[:, None, None]
 
 
+def judged(target: Target) -> jax.Array:
+  """The components whose importance is their module's, 0/1, (M, S): the active ones.
+
+  A module that has none, as an imported adapter may, has what learns in advance.
+  """
+  is_empty_M1 = jnp.sum(target.active_MS, axis=1, keepdims=True) == 0
+  return jnp.where(is_empty_M1, target.live_MS, target.active_MS)
+
+
 def impact(
-  packing: Packing, local_rMP: jax.Array, grads_rMP: jax.Array, active_Mr: jax.Array
+  packing: Packing, local_rMP: jax.Array, grads_rMP: jax.Array, judged_Mr: jax.Array
 ) -> jax.Array:
-  """Sum of |w dL/dw| over each module's active components on this device, (M,).
+  """Sum of |w dL/dw| over each module's judged components on this device, (M,).
 
   Divided by the number of entries of one component, so that after summing over
   workers and dividing by the rank it is the mean over active entries.
   """
   sum_rM = jnp.sum(jnp.abs(local_rMP * grads_rMP), axis=2)
-  return jnp.sum(sum_rM.T * active_Mr, axis=1) / packing.sizes_M
+  return jnp.sum(sum_rM.T * judged_Mr, axis=1) / packing.sizes_M

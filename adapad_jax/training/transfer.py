@@ -29,9 +29,7 @@ def deploy_adapter(adapter: Adapter, modules: tuple[str, ...]) -> Deployed:
 def adopt(state: State, adapter: Adapter, scale: float) -> State:
   """A run's first state with the components of an adapter in the place of its own.
 
-  Optimisers start anew; modules keep the adapter's ranks and may grow from there. A
-  module without a component gets the first of the run's own, which changes nothing
-  before it is trained (b = 0): growth asks how much a module's components matter.
+  Optimisers start anew; modules keep the adapter's ranks and may grow from there.
 
   Args:
     state: as the method starts.
@@ -54,7 +52,7 @@ def adopt(state: State, adapter: Adapter, scale: float) -> State:
     name: _overlaid(own, adapter.modules[name], scale)
     for name, own in packing.unpack(state.stack_RMP).items()
   }
-  rank_M = jnp.maximum(jnp.array(list(adapter.ranks.values()), jnp.int32), 1)
+  rank_M = jnp.array(list(adapter.ranks.values()), jnp.int32)
   first_MR = jnp.arange(capacity)[None] < rank_M[:, None]
   granted_MR = jnp.where(first_MR, 0, -1).astype(jnp.int32)
   ranks = dataclasses.replace(state.ranks, rank_M=rank_M, granted_MR=granted_MR)

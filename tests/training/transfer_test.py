@@ -25,8 +25,8 @@ def adapter():
   return Adapter(modules, {'w': draw(5, 3), 'b': np.zeros(3, 'f4')})
 
 
-def test_a_module_without_a_component_starts_with_one_and_grows(adapter, monkeypatch):
-  m = toy.method(settings=dict(budget=9, r_max=3, start=1, interval=1), workers=3)
+def test_a_module_without_a_component_stays_as_it_is_and_may_grow(adapter, monkeypatch):
+  m = toy.method(settings=dict(budget=9, r_max=3, start=2, interval=1), workers=3)
 
   def start(m, seed, width):
     fresh = init_updates(jax.random.key(seed), toy.SHAPES, width, 'kaiming')
@@ -34,16 +34,18 @@ def test_a_module_without_a_component_starts_with_one_and_grows(adapter, monkeyp
     return toy.network(np.random.default_rng(seed)), adopt(state, adapter, 2.0)
 
   _, begun = start(m, 0, 3)
-  assert begun.ranks.rank_M.tolist() == [1, 1, 1]
+  assert begun.ranks.rank_M.tolist() == [0, 1, 1]
   for name, own in toy.components(begun).items():
     first = 2.0 * np.outer(own.a_RI[0], own.b_RO[0])
     np.testing.assert_allclose(first, adapter.modules[name].weight(), atol=1e-6)
   monkeypatch.setattr(toy, 'start', start)
   batches = toy.data(np.random.default_rng(1), 6, 1, 24)
+  early, _, _ = toy.run(m, (1, 1), jax.tree.map(lambda x: x[:2], batches))
+  assert early.ranks.rank_M.tolist() == [0, 1, 1]
+  assert np.isfinite(early.ranks.importance_M).all()
+  assert (early.ranks.importance_M > 0).all(), 'that of what learns in advance'
   state, _, _ = toy.run(m, (1, 1), batches)
-  assert np.isfinite(state.ranks.importance_M).all()
-  assert state.ranks.importance_M[0] > 0
-  assert state.ranks.rank_M.sum() == 9
+  assert state.ranks.rank_M[0] > 0 and state.ranks.rank_M.sum() == 9
 
 
 def test_the_budget_has_room_for_modules_without_a_component(adapter, data):
