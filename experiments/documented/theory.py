@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from experiments.documented.claims import Claim, Table, says
-from experiments.documented.overview import eigengame
+from experiments.documented.overview_theory import eigengame
 from experiments.documented.recorded import one_row, rows, value
 from experiments.results import Row, matching
 from experiments.tables import markdown
