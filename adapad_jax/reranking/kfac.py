@@ -162,7 +162,9 @@ def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
       return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(outputs))
 
     own = jax.grad(probed)(jax.tree.map(jnp.zeros_like, totals))
-    return jax.tree.map(jnp.add, totals, jax.lax.psum(own, (WORKER, DATA)))
+    if jax.lax.axis_size((WORKER, DATA)) > 1:  # On one device it would be a copy.
+      own = jax.lax.psum(own, (WORKER, DATA))
+    return jax.tree.map(jnp.add, totals, own)
 
   whole = jax.P()
   return jax.jit(
