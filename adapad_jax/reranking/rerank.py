@@ -12,8 +12,8 @@ from adapad_jax.reranking.kfac import kronecker_factors
 from adapad_jax.reranking.solve import RIDGE, Ordered, solve
 from adapad_jax.reranking.updates import Update
 
-# Bytes of the moments that are held at once: 4 GiB.
-_MEMORY = 2**32
+# Bytes of the moments that are held at once: 3 GiB.
+_MEMORY = 3 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,24 @@ def fit(
   """
   ordered: dict[str, Ordered] = {}
   for names in _passes(update.deltas, memory):
-    factors = kronecker_factors(update.teacher, names, columns, mesh)
-    deltas = {name: update.deltas[name] for name in names}
-    inputs = {name: one.s_II for name, one in factors.items()}
-    outputs = {name: one.f_OO for name, one in factors.items()}
-    ordered |= solve(deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
+    ordered |= _one_pass(update, names, columns, rank, mesh, ridge)
   return ordered
+
+
+def _one_pass(
+  update: Update,
+  names: list[str],
+  columns: Mapping[str, np.ndarray],
+  rank: int,
+  mesh: jax.sharding.Mesh,
+  ridge: float,
+) -> dict[str, Ordered]:
+  """Some modules' components; their moments are gone when it returns."""
+  factors = kronecker_factors(update.teacher, names, columns, mesh)
+  deltas = {name: update.deltas[name] for name in names}
+  inputs = {name: one.s_II for name, one in factors.items()}
+  outputs = {name: one.f_OO for name, one in factors.items()}
+  return solve(deltas, inputs, rank, mesh, outputs=outputs, ridge=ridge)
 
 
 def _passes(deltas: Mapping[str, np.ndarray], memory: int) -> Iterator[list[str]]:
