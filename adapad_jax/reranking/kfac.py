@@ -129,8 +129,9 @@ def kronecker_factors(
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
     params, step = put(params), _program(attachment, mesh)
-    zeros = lambda i, o: (np.zeros((i, i), np.float32), np.zeros((o, o), np.float32))
-    totals = put({name: zeros(*shape) for name, shape in shapes.items()})
+    everywhere = jax.NamedSharding(mesh, jax.P())
+    zeros = lambda side: jnp.zeros((side, side), device=everywhere)
+    totals = {name: (zeros(i), zeros(o)) for name, (i, o) in shapes.items()}
     for number, batch in enumerate(batches_of(columns, rows)):
       key = jax.random.fold_in(jax.random.key(seed), number)
       key = put(np.asarray(jax.random.key_data(key)))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import jax
 import numpy as np
 
+from adapad_jax import freed_memory
 from adapad_jax.lowrank import Adapter
 from adapad_jax.lowrank.prefixes import cut_to_ranks, share, share_by_size
 from adapad_jax.reranking.kfac import kronecker_factors
@@ -63,6 +64,8 @@ def fit(
   ordered: dict[str, Ordered] = {}
   for names in _passes(update.deltas, memory):
     ordered |= _one_pass(update, names, columns, rank, mesh, ridge)
+    # Components come to lie between the moments, where those of the next do not fit.
+    freed_memory.give_back()
   return ordered
 
 
