@@ -128,7 +128,7 @@ def bytes_of_token(model: nnx.Module) -> int:
   """About what a token leaves for the backward pass: float32, and as much beside.
 
   Every linear layer has an input and an output; norms and activations between them are
-  about as many again (SmolLM2-135M, 256 tokens a row: 2.8 MB as compiled, 2.5 by this).
+  about as many again (SmolLM2-135M, 256 tokens a row: 2.8 MB as compiled, 2.4 by this).
   """
   return max(8 * sum(map(sum, linear_shapes(model).values())), 1)
 
