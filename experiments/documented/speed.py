@@ -20,6 +20,8 @@ from experiments.results import Row, matching
 from experiments.tables import markdown
 
 SETTINGS = (
+  r'TinyLlama-1\.1B',
+  r'every 3 GiB of moments',
   r'family 26( is Zen 5)?',
   *roofline.SETTINGS,
   r'\b(8|16|32|64) rows of \d+( tokens)?',
@@ -94,6 +96,7 @@ def claims() -> Iterator[Claim | Table]:
   yield from communication()
   yield from turns()
   yield from roofline.claims()
+  yield Table(printed('speed.rerank_memory')[0], '### Re-ranking a model of')
   yield from memory()
   yield Table(printed('speed.forms')[0], '## Forms of the weights')
   yield from fits.speed()

@@ -189,7 +189,7 @@ def table(run: Run) -> str:
     ]
     for one in run.results.rows()
   ]
-  head = ['order', 'parameters, 1e9', 'rows of text', 's', 'processor time, s']
+  head = ['order', 'billion parameters', 'rows of text', 's', 'processor time, s']
   return markdown([*head, 'peak, GiB', 'processor'], lines)
 
 
