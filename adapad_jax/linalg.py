@@ -56,6 +56,13 @@ def cholesky(x_NN: jax.Array) -> jax.Array:
   return _cholesky(_single(x_NN))
 
 
+def is_regular(lower_NN: jax.Array) -> jax.Array:
+  """Whether a matrix with this Cholesky factor is far enough from a singular one."""
+  size, eps = len(lower_NN), jnp.finfo(lower_NN.dtype).eps
+  pivot_N = jnp.square(jnp.diag(lower_NN))
+  return pivot_N.min() > 10 * size * eps * pivot_N.max()  # False for NaN
+
+
 def solve_lower(
   lower_MM: jax.Array, x_MN: jax.Array, transposed: bool = False
 ) -> jax.Array:

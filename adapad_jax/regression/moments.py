@@ -179,8 +179,7 @@ def whitener(s_II: jax.Array) -> Whitener:
   """
   size, eps = s_II.shape[0], jnp.finfo(s_II.dtype).eps
   lower_II = linalg.cholesky(s_II)
-  pivot_I = jnp.square(jnp.diag(lower_II))
-  regular = pivot_I.min() > 10 * size * eps * pivot_I.max()  # False for NaN
+  regular = linalg.is_regular(lower_II)
 
   def by_eigenvectors(s_II: jax.Array, lower_II: jax.Array) -> tuple:
     del lower_II

@@ -214,13 +214,10 @@ def _lifted(s_II: jax.Array, ridge: float) -> jax.Array:
 
 def _roots(f_OO: jax.Array) -> tuple[jax.Array, jax.Array]:
   """R with R R^T = F, and its inverse; where F has nothing, both have nothing."""
-  size, eps = len(f_OO), jnp.finfo(f_OO.dtype).eps
   lower_OO = linalg.cholesky(f_OO)
-  pivot_O = jnp.square(jnp.diag(lower_OO))
-  is_regular = pivot_O.min() > 10 * size * eps * pivot_O.max()  # False for NaN.
 
   def by_cholesky() -> tuple[jax.Array, jax.Array]:
-    return lower_OO, linalg.solve_lower(lower_OO, jnp.eye(size, dtype=f_OO.dtype))
+    return lower_OO, linalg.solve_lower(lower_OO, jnp.eye(len(f_OO), dtype=f_OO.dtype))
 
   def by_eigenvectors() -> tuple[jax.Array, jax.Array]:
     f_O, v_OO = linalg.eigh(f_OO)
@@ -229,7 +226,7 @@ def _roots(f_OO: jax.Array) -> tuple[jax.Array, jax.Array]:
     part = lambda x_O: einsum('op,p,qp->oq', v_OO, jnp.where(is_there, x_O, 0.0), v_OO)
     return part(root_O), part(1 / root_O)
 
-  return jax.lax.cond(is_regular, by_cholesky, by_eigenvectors)
+  return jax.lax.cond(linalg.is_regular(lower_OO), by_cholesky, by_eigenvectors)
 
 
 def _errors(a_RI: jax.Array, b_RO: jax.Array, moments: Moments) -> jax.Array:
