@@ -13,6 +13,7 @@ outline and weights of a model are timed one after the other.
 
 import dataclasses
 import importlib
+import json
 import os
 import pathlib
 import resource
@@ -35,6 +36,8 @@ from experiments.tables import markdown
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = (sys.executable, '-m', 'adapad_jax.main')
+# A script, not a module: the process that measures is to import nothing else.
+_TAKEN = str(pathlib.Path(__file__).with_name('taken.py'))
 # How the line begins in which a run tells of its first step.
 FIRST = 'round 1/'
 
@@ -148,23 +151,14 @@ def started(
     RuntimeError: if it ends with another code, or without that line.
   """
   env = _as_users_have_it() | (env or {})
-  begun = time.perf_counter()
-  process = subprocess.Popen(
-    [*PROGRAM, *arguments], env=env, cwd=root, stdout=subprocess.PIPE, text=True
-  )
-  with process.stdout as said:
-    seen = any(text.startswith(line) for text in said if line)
-    seconds = time.perf_counter() - begun
-    if seen:
-      process.kill()
-    _, status, used = os.wait4(process.pid, 0)
-  process.returncode = os.waitstatus_to_exitcode(status)
-  if not seen and (line or process.returncode != code):
-    found = process.returncode
-    raise RuntimeError(f'{shlex.join(arguments)} ended with exit code {found}')
-  if not seen:  # It is over when it has ended, not when it has said all.
-    seconds = time.perf_counter() - begun
-  return Taken(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
+  measured = [sys.executable, '-I', _TAKEN, line, *PROGRAM, *arguments]
+  told = subprocess.run(
+    measured, check=True, env=env, cwd=root, stdout=subprocess.PIPE, text=True
+  ).stdout
+  found = json.loads(told)
+  if not found['seen'] and (line or found['code'] != code):
+    raise RuntimeError(f'{shlex.join(arguments)} ended with exit code {found["code"]}')
+  return Taken(found['seconds'], found['cpu'], found['peak'])
 
 
 def _as_users_have_it() -> dict[str, str]:
