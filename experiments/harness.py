@@ -223,11 +223,11 @@ def _argument(hint: Any) -> dict[str, Any]:
 
 
 def _several(one: Any) -> Callable[[str], tuple[Any, ...]]:
-  """Reads values joined by commas, '' being none."""
+  """Reads values joined by commas, '' being none unless it is a choice itself."""
   choices = typing.get_args(one)
 
   def read(text: str) -> tuple[Any, ...]:
-    parts = [part for part in text.split(',') if part]
+    parts = [part for part in text.split(',') if part or '' in choices]
     for part in parts:
       if choices and part not in choices:
         hint = did_you_mean(part, choices)

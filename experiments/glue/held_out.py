@@ -41,24 +41,42 @@ _HALF_NESTED = {'nested': 0.5, 'joint': 1.0}
 # Every row belongs to one worker, or is seen by all, as the paper has it.
 _PURE = {'joint': 0.0, 'polish': 0.0, 'head_rows': 'last'}
 _PUBLISHED = _PURE | {'feeding': 'replicate'}
-# The method, and settings of its own that are changed.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-  'LoRA of rank 2': ('lora', {}),
-  'LoRA of rank 2 from the gradient': ('lora', _GRADIENT),
-  'recipe': ('adapad', {}),
-  'recipe from the gradient': ('adapad', _GRADIENT),
-  'recipe with half of the rows nested': ('adapad', _HALF_NESTED),
-  'recipe with every row nested': ('adapad', {'nested': 1.0}),
-  'recipe with every row joint': ('adapad', {'polish': 0.999}),
-  'every row deflates': ('adapad', _PURE),
-  'published, every worker sees every row': ('adapad', _PUBLISHED),
-  'AdaLoRA': ('adalora', {}),
-  'IncreLoRA': ('increlora', {}),
-  'sequential deflation': ('sequential', {}),
-  'DyLoRA': ('dylora', {}),
-  'MatryoshkaLoRA': ('matryoshka', {}),
-  'EVA': ('eva', {}),
-  'LoRA-One': ('lora_one', {}),
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What is trained.
+
+  Attributes:
+    method: of `adapad_jax.methods`.
+    changes: settings of the method that differ from its own.
+    longer: times the steps of the others.
+  """
+
+  method: str
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  longer: int = 1
+
+
+VARIANTS = {
+  'LoRA of rank 2': Variant('lora'),
+  'LoRA of rank 2 from the gradient': Variant('lora', _GRADIENT),
+  # What a round of four workers costs that all see every row.
+  'LoRA of rank 2 for four times the steps': Variant('lora', longer=4),
+  'recipe': Variant('adapad'),
+  'recipe from the gradient': Variant('adapad', _GRADIENT),
+  'recipe with half of the rows nested': Variant('adapad', _HALF_NESTED),
+  'recipe with every row nested': Variant('adapad', {'nested': 1.0}),
+  'recipe with every row joint': Variant('adapad', {'polish': 0.999}),
+  'every row deflates': Variant('adapad', _PURE),
+  'published (every worker sees every row)': Variant('adapad', _PUBLISHED),
+  'AdaLoRA': Variant('adalora'),
+  'IncreLoRA': Variant('increlora'),
+  'sequential deflation': Variant('sequential'),
+  'DyLoRA': Variant('dylora'),
+  'MatryoshkaLoRA': Variant('matryoshka'),
+  'EVA': Variant('eva'),
+  'LoRA-One': Variant('lora_one'),
 }
 _PLAIN = 'LoRA of rank 2'
 _FIRST = _PLAIN, 'recipe', 'recipe with half of the rows nested'
@@ -71,7 +89,7 @@ class Options:
   Attributes:
     data: folder of the GLUE files.
     tasks, variants, seeds: of the runs.
-    steps: of a run, batches of 32 rows.
+    steps: of a run, batches of 32 rows; of some variants a multiple of them.
     dtype: of the frozen weights.
     rates: that a search tries.
     tune: search rates instead.
@@ -116,7 +134,7 @@ def best_rate(run: Run, task: str, variant: str) -> float:
   """The rate with the lowest loss of those searched, or the method's own."""
   like = {'kind': 'tune', 'task': task, 'variant': variant}
   tried = matching(_of_size(run), like)
-  method, _ = VARIANTS[variant]
+  method = VARIANTS[variant].method
   return min(tried, key=lambda one: one['value'])['rate'] if tried else RATES[method]
 
 
@@ -128,27 +146,27 @@ def _of_size(run: Run) -> list[Row]:
 
 def config_for(case: Case, data: pathlib.Path) -> FinetuneConfig:
   """A run of the comparison on the rows that are not held out, with the changes."""
-  method, changes = VARIANTS[case.variant]
+  variant = VARIANTS[case.variant]
   spec = Spec(
     kind='tune',  # Holds rows out.
     task=case.task,
-    method=method,
+    method=variant.method,
     seed=case.seed,
     budget=2,
     targets='all-linear',
     epochs=0.0,
-    steps=case.steps,
+    steps=variant.longer * case.steps,
     batch=32,
     train_rows=0,
     eval_rows=0,
     rate=case.rate,
   )
   config = config_of(spec, data)
-  settings = dataclasses.replace(config.settings, **changes)
+  settings = dataclasses.replace(config.settings, **variant.changes)
   # No prefix is scored.
   length = dataclasses.replace(
     config.train,
-    head_steps=_HEAD_STEPS if 'gradient_batches' in changes else 0,
+    head_steps=_HEAD_STEPS if 'gradient_batches' in variant.changes else 0,
     curve_from=64,
   )
   model = dataclasses.replace(config.model, dtype=case.dtype)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import typing
 
 import pytest
 
@@ -34,6 +35,18 @@ def test_what_is_recorded_has_a_table(name):
   assert all({'figure', 'value', 'unit', 'when'} <= set(row) for row in rows)
   assert one.table(run).count('\n') >= (1 if rows and name != 'glue.comparison' else 0)
   assert json.loads(json.dumps(rows)) == rows
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_every_choice_can_be_given_by_its_flag(name):
+  one = experiment(name)
+  needed = [f'--{option}=x' for option in one.needs]
+  for option, hint in typing.get_type_hints(type(one.options)).items():
+    choices = typing.get_args(next(iter(typing.get_args(hint)), None))
+    several = typing.get_origin(hint) is tuple and choices
+    for choice in choices if several else ():
+      given = harness.parse(one, [*needed, f'--{option}={choice}'])
+      assert getattr(given, option) == (choice,)
 
 
 @pytest.mark.parametrize('name', [name for name in MODULES if 'theory' in name])
