@@ -51,7 +51,7 @@ def outcome(runs: Runs) -> str:
       run.result['task'],
       run.result['method'],
       f'{run.metric} {number(run.best())}',
-      run.result['rank_total'],
+      run.result.get('best_rank_total', run.result['rank_total']),
       short(run.result['adapter_parameters']),
       run.result['rounds'],
       duration(run.result['seconds']),

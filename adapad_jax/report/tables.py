@@ -41,9 +41,9 @@ def summary(run: Run) -> str:
         f'round {result["best"]["step"]} of {result["rounds"]}',
       ),
       ('baseline', number(run.baseline()), result['baseline']['name']),
-      ('rank in total', str(result['rank_total']), f'budget {result["budget"]}'),
+      ('rank at the end', str(result['rank_total']), f'budget {result["budget"]}'),
       (
-        'adapter parameters',
+        'adapter parameters (best)',
         short(result['adapter_parameters']),
         f'and {short(result["head_parameters"])} in the head',
       ),

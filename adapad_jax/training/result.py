@@ -37,18 +37,19 @@ def make_result(
 ) -> dict[str, Any]:
   """Restores the best state, scores its prefixes and collects all figures.
 
+  Ranks are those at the end; parameters are the best state's, which is exported.
   Also writes the spectra of the best state's update to `spectra.json`.
   """
   plan, method = session.plan, session.plan.method
   traces = session.round._cache_size() if progress.first_step else 0
-  report = method.report(progress.state)
-  best = _best(session, workdir)
+  report, kept = method.report(progress.state), _best(session, workdir)
+  best = method.deploy(kept)
   with timed(progress.phases, 'truncation curve'):
     curve = truncation_curve(session, best, progress.validation)
   if best.changes is None and is_first():
     adapter = host_adapter(plan.modules, best)
     write_json(workdir / SPECTRA, spectra(adapter))
-  deployed, seconds = method.deploy(progress.state), progress.elapsed()
+  seconds = progress.elapsed()
   return {
     'task': plan.task.name,
     'method': plan.config.method,
@@ -70,9 +71,10 @@ def make_result(
     },
     'ranks': dict(zip(plan.modules, report.rank_M.tolist(), strict=True)),
     'rank_total': int(report.rank_M.sum()),
+    'best_rank_total': int(method.report(kept).rank_M.sum()),
     'budget': method.timeline()[-1][1],
     'grants': list(report.grants),
-    'adapter_parameters': adapter_parameters(plan, deployed),
+    'adapter_parameters': adapter_parameters(plan, best),
     'head_parameters': plan.head_parameters(),
     'rounds': progress.step,
     'local_steps': method.local_steps,
@@ -98,11 +100,10 @@ def adapter_parameters(plan: Plan, deployed: Deployed) -> int:
   return changed - plan.head_parameters()
 
 
-def _best(session: Session, workdir: pathlib.Path) -> Deployed:
-  """The update of the best state."""
+def _best(session: Session, workdir: pathlib.Path) -> Any:
+  """The method's state when the metric was best."""
   with contextlib.closing(Checkpoints(workdir / CHECKPOINTS)) as checkpoints:
-    best = session.saved(checkpoints, 'best')
-  return session.plan.method.deploy(best.state)
+    return session.saved(checkpoints, 'best').state
 
 
 def spectra(adapter: Adapter) -> dict[str, dict[str, Any]]:
@@ -143,9 +144,7 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
       f' {result["seconds_to_first_step"]:.0f} s, {result["traces"]} compilation(s))',
       table(['', *names], rows),
       '',
-      f'rank of every module, {result["rank_total"]} of {result["budget"]} components,'
-      f' {result["adapter_parameters"]:,} parameters (+ {result["head_parameters"]:,}'
-      ' in the head):',
+      _size(result),
       rank_map(result['ranks']),
       '',
       *_curve_lines(result),
@@ -155,6 +154,21 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
       _mode('eval', workdir),
       *asked,
     ]
+  )
+
+
+def _size(result: dict[str, Any]) -> str:
+  """Components at the end; of the best state too, where that was saved before."""
+  total, best = result['rank_total'], result.get('best_rank_total')
+  size = (
+    f'{result["adapter_parameters"]:,} parameters (+ {result["head_parameters"]:,}'
+    ' in the head)'
+  )
+  of_budget = f'{total} of {result["budget"]} components'
+  if best in (None, total):
+    return f'rank of every module, {of_budget}, {size}:'
+  return (
+    f'rank of every module at the end, {of_budget}; the best state has {best}, {size}:'
   )
 
 

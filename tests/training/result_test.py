@@ -40,3 +40,12 @@ def test_the_curve_is_shown_from_its_first_point_with_the_rows_it_is_on():
   lines = shown(prefixes=[None, 0.625, None], curve=curve)
   title = first + '1, 2 components (on 1,024 of the 9,815 rows that the table is of):'
   assert lines[lines.index(title) + 1] == '  0.6250  -'
+
+
+def test_the_best_state_has_a_size_of_its_own():
+  shown = lambda **fields: summarise(RESULT | fields, 'run')
+  ended = 'rank of every module, 1 of 1 components, 8 parameters (+ 2 in the head):'
+  assert ended in shown() and ended in shown(best_rank_total=1)
+  more = shown(best_rank_total=3)
+  assert 'rank of every module at the end, 1 of 1 components; the best' in more
+  assert '; the best state has 3, 8 parameters (+ 2 in the head):' in more

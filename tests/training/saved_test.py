@@ -38,6 +38,8 @@ def test_it_evaluates_as_training_did_at_every_prefix(saved, result):
 def test_its_adapter_has_the_ranks_of_the_state(saved, result, folder):
   latest = restore(folder / 'run', 'latest')
   assert latest.adapter.ranks == result['ranks']
+  assert sum(saved.adapter.ranks.values()) == result['best_rank_total']
+  assert saved.adapter.parameters() == result['adapter_parameters']
   assert saved.adapter.head.keys() == {'bert.pooler.dense', 'classifier'}
   assert max(cut_to_rank(saved.adapter, 1).ranks.values()) == 1
 

@@ -254,3 +254,8 @@ def test_patience_ends_a_run_early(data, tmp_path):
   values['train'] |= {'patience': 1}
   result = train(finetune_config(values), tmp_path)
   assert result['rounds'] == 40 and result['best']['step'] == 20
+  # What is exported is the best state, which had grown less.
+  kept = restore(tmp_path).adapter
+  assert result['best_rank_total'] == sum(kept.ranks.values()) == 14
+  assert result['rank_total'] == 18
+  assert result['adapter_parameters'] == kept.parameters()
