@@ -13,6 +13,7 @@ from experiments.results import Row, matching
 # Processors as rows have them: of the first EPYC no more than the name is recorded.
 XEON = 'Intel(R) Xeon(R) Processor'
 EPYC, EPYC_26 = 'AMD EPYC', 'AMD EPYC (family 26, model 2)'
+EPYC_23 = 'AMD EPYC (family 23, model 1)'
 BACKBONES = ('MiniLM', 'DeBERTa-v3-xsmall', 'SmolLM2-135M')
 SETTINGS = (
   r'2\.5 GHz Xeon',
@@ -226,9 +227,10 @@ def times() -> Iterator[Claim]:
   figures = [first.format(cache) for cache in ('empty', 'warm')]
   figures.append('start with --dry_run of configs/glue.py:quickstart')
   text = '| {:.1f} s, {:.1f} s; {:.1f} s (EPYC, {} starts each);'
-  text += ' {:.1f} s, {:.1f} s; {:.1f} s (EPYC of family 26, {}) |'
+  text += ' {:.1f} s, {:.1f} s; {:.1f} s (EPYC of family 26, {});'
+  text += ' {:.1f} s, {:.1f} s; {:.1f} s (EPYC of family 23, {}) |'
   numbers = []
-  for processor in (EPYC, EPYC_26):
+  for processor in (EPYC, EPYC_26, EPYC_23):
     found = [one_row('speed.start', figure, processor=processor) for figure in figures]
     numbers += [row['value'] for row in found] + [found[0]['repeats']]
   yield says(text, *numbers)
