@@ -10,6 +10,8 @@ _PATTERNS = {
   'choice': r'(?i:\banswer\s*:?\s*(?=\d))(\d+)\b|\b([A-J])\b',
   'boolean': r'(?i)\b(true|false|yes|no)\b',
 }
+# A number with more digits than that, before or behind the point, is text.
+_MOST_DIGITS = 1000
 _TRUTH = {'yes': 'true', 'no': 'false'}
 # Behind it stands what a model that thinks says.
 _THOUGHT = '</think>'
@@ -45,10 +47,15 @@ class FinalAnswer:
 
 
 def _number(text: str) -> str:
-  """The shortest spelling of a number; other text as it is."""
+  """The shortest spelling of a number, exactly; other text as it is."""
   plain = re.sub(r'[,\s$%]', '', text).rstrip('.')
   try:
     value = decimal.Decimal(plain)
   except decimal.InvalidOperation:
     return text
-  return f'{value.normalize():f}' if value.is_finite() else text
+  if not value.is_finite() or abs(value.adjusted()) > _MOST_DIGITS:
+    return text
+  if not value:
+    return '0'
+  whole, point, fraction = f'{value:f}'.partition('.')
+  return (whole + point + fraction.rstrip('0')).rstrip('.')

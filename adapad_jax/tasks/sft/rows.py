@@ -86,6 +86,8 @@ def documents(
   max_length: int,
   too_long: str,
   files: Sequence[Rows],
+  *,
+  counts_bad: bool = True,
 ) -> Documents:
   """Rows that fit, and that something is learned of.
 
@@ -95,6 +97,7 @@ def documents(
     max_length: the longest row.
     too_long: 'cut', 'drop' or 'refuse'.
     files: that the store was made from.
+    counts_bad: whether the store's bad rows count to these.
 
   Raises:
     ValueError: if a row is too long and that is refused, or no row is left.
@@ -104,10 +107,12 @@ def documents(
   over_N = length_N > max_length
   if over_N.any() and too_long == 'refuse':
     first = int(np.flatnonzero(over_N)[0])
+    number = index_N[first]
+    place = files[store.file_N[number]].place(int(store.row_N[number]))
     raise ValueError(
       f'{source}: {int(over_N.sum())} rows are longer than data.max_length='
-      f'{max_length} tokens; the first one is row {store.row_N[index_N[first]]} with'
-      f' {length_N[first]}. Raise it, or choose data.chat.too_long=cut or drop'
+      f'{max_length} tokens; the first one is {place} with {length_N[first]}. Raise it,'
+      ' or choose data.chat.too_long=cut or drop'
     )
   # A row that is not cut has something to learn: the store has no others.
   kept_N, start_N = ~over_N, store.start_N[index_N]
@@ -118,9 +123,14 @@ def documents(
   left_out = int((~kept_N).sum())
   found = Documents(store, index_N[kept_N], length_N, Counts(0, 0, 0), files)
   if not len(found):
+    why = (
+      f'all are longer than data.max_length={max_length} tokens, and data.chat.too_long='
+      'drop leaves such rows out'
+      if too_long == 'drop'
+      else f'cut to data.max_length={max_length} tokens they have nothing to be learned'
+    )
     raise ValueError(
-      f'{source}: none of {len(index_N)} rows is left; of rows cut to data.max_length='
-      f'{max_length} tokens nothing is to be learned. Raise it'
+      f'{source}: none of {len(index_N)} rows of a split is left; {why}. Raise it'
     )
   counts = Counts(
     rows=len(found),
@@ -129,7 +139,7 @@ def documents(
     cut=int((over_N & kept_N).sum()),
     long=left_out if too_long == 'drop' else 0,
     silent=left_out if too_long == 'cut' else 0,
-    bad=sum(store.about['bad']),
+    bad=sum(store.about['bad']) if counts_bad else 0,
   )
   return dataclasses.replace(found, counts=counts)
 

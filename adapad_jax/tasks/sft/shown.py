@@ -30,8 +30,11 @@ def describe(source: 'Source') -> list[str]:
   how = source.tokenisation
   lines += [f'chat template: {how.template.name}; loss on {how.loss}']
   lines += [f'{name}: {counts(rows)}' for name, rows in found.items()]
-  if bad := first_bad(train.store, files):
-    lines += ['left out of the training files, for instance:', *(f'  {b}' for b in bad)]
+  for name, rows in found.items():
+    if rows.counts.bad:
+      bad = first_bad(rows.store, rows.files)
+      lines += [f'left out of the {name} files, for instance:']
+      lines += [f'  {one}' for one in bad]
   lines += [f'the first training row, what is learned of it in {OPEN} {CLOSE}:']
   shown = marked(source.chat.tokenizer, *tokens_of(train, 0))
   return [*lines, *(f'  {line}' for line in shortened(shown).splitlines())]

@@ -131,7 +131,8 @@ class Source:
         index_N = weighted(store, index_N, config.weights, len(files))
       most = config.max_train_rows if name == 'train' else config.max_eval_rows
       index_N = drawn(index_N, most)
-    return self._fitting(store, index_N, files)
+    # Where a part is held out, bad rows count to what is left.
+    return self._fitting(store, index_N, files, name in (origin, 'dev'))
 
   def _require_count(self, origin: str, store: Store) -> None:
     """What is of a hub has no files whose bytes could be compared."""
@@ -161,8 +162,12 @@ class Source:
     return tokenise_all(files, self.tokenisation, self.chat.encoder, cache, name)
 
   def _fitting(
-    self, store: Store, index_N: np.ndarray, files: Sequence[Rows]
+    self,
+    store: Store,
+    index_N: np.ndarray,
+    files: Sequence[Rows],
+    counts_bad: bool = True,
   ) -> Documents:
     """Some rows of a store, as far as they fit."""
     most, too_long = self.config.max_length, self.config.chat.too_long
-    return documents(store, index_N, most, too_long, files)
+    return documents(store, index_N, most, too_long, files, counts_bad=counts_bad)

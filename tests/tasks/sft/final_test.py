@@ -18,6 +18,13 @@ from adapad_jax.tasks.sft.final import FinalAnswer
     ('hashes', 'it is 72', None),
     ('hashes', '#### -1e3', '-1000'),
     ('hashes', '#### nan', 'nan'),
+    ('hashes', '#### -0.0', '0'),
+    ('hashes', '#### 100', '100'),
+    # Beyond what decimal's own context holds; numbers too large to be written out.
+    ('hashes', f'#### {10**40 + 1}.50', f'{10**40 + 1}.5'),
+    ('hashes', '#### 1e9999999', '1e9999999'),
+    ('hashes', '#### 1e-9999999', '1e-9999999'),
+    ('hashes', '#### 1e99999999999999999999', '1e99999999999999999999'),
     ('choice', 'the correct answer is answer2', '2'),
     ('choice', 'The Answer: 3', '3'),
     ('choice', 'Not A but (C).', 'C'),

@@ -28,7 +28,7 @@ STORE = Store(
   np.array([0, 0, 0, 1, 1]), np.arange(5), {'bad': [2, 1]},
 )  # fmt: skip
 ALL = np.arange(5)
-FILES = (Rows('f', 'row', lambda: iter(()), lambda: ''),)
+FILES = tuple(Rows(name, 'row', lambda: iter(()), lambda: '') for name in 'fg')
 
 
 def test_rows_that_fit_stay_as_they_are():
@@ -60,10 +60,14 @@ def test_long_rows_are_dropped_or_refused():
   rows = documents(STORE, ALL, 4, 'drop', FILES)
   assert rows.index_N.tolist() == [0, 2, 4]
   assert (rows.counts.cut, rows.counts.silent, rows.counts.long) == (0, 0, 2)
-  with pytest.raises(ValueError, match='f: 2 rows are longer than .*row 1 with 6'):
+  with pytest.raises(ValueError, match='f, g: 2 rows .* f, row 1 .* with 6'):
     documents(STORE, ALL, 4, 'refuse', FILES)
-  with pytest.raises(ValueError, match='none of 1 rows is left'):
+  with pytest.raises(ValueError, match='f, g: 1 rows .* g, row 3 .* with 5'):
+    documents(STORE, ALL[3:], 3, 'refuse', FILES)
+  with pytest.raises(ValueError, match='none of 1 rows .*nothing to be learned. Raise'):
     documents(STORE, np.array([1]), 4, 'cut', FILES)
+  with pytest.raises(ValueError, match='none of 1 rows .*too_long=drop leaves'):
+    documents(STORE, np.array([1]), 4, 'drop', FILES)
 
 
 def test_packed_rows_hold_every_document_once():

@@ -111,11 +111,20 @@ def test_bad_rows_are_named_or_counted(tmp_path, tokens):
   task = make(tmp_path, tokens, bad_rows='drop')
   assert len(task.splits['train']) + len(task.splits['validation']) == len(ROWS)
   about = '\n'.join(task.about())
-  assert '4 dropped (4 bad)' in about and f'{path}, line 10' in about
+  assert about.count('4 dropped (4 bad)') == 1, 'not again of the rows held out'
+  assert f'{path}, line 10' in about and 'left out of the train files' in about
   assert (
     f'{path}, line 11: the text' in about
     and f"{path}, line 12: ['answer'] is null" in about
   )
+
+
+def test_bad_rows_of_a_file_to_validate_on_are_told_as_its_own(tmp_path, tokens):
+  more = toy.write_rows(tmp_path / 'more.jsonl', [*ROWS[:2], {'question': 'Q'}])
+  task = make(tmp_path, tokens, bad_rows='drop', validation=str(more))
+  about = '\n'.join(task.about())
+  assert 'validation: 2 rows' in about and about.count('1 dropped (1 bad)') == 1
+  assert 'left out of the validation files' in about and f'{more}, line 3' in about
 
 
 def test_all_rows_bad_and_no_rows(tmp_path, tokens):
