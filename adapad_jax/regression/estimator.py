@@ -175,7 +175,8 @@ class ParallelDeflationPCA(
   """Principal components by parallel deflation: the regression of X on itself.
 
   Attributes:
-    components_: unit directions as rows, by descending variance.
+    components_: unit directions as rows, at right angles to each other, by descending
+      variance. Beyond the rank of the data they have none.
     explained_variance_: the variance along each.
     mean_: mean of the data.
     objective_: half the squared reconstruction error after each round (rows) of each

@@ -139,16 +139,21 @@ def check_finite(moments: Moments, dtype: str) -> None:
     )
 
 
-def check_not_tiny(moments: Moments, dtype: str) -> None:
+def check_not_tiny(
+  moments: Moments, x_NI: np.ndarray, y_NO: np.ndarray | None, dtype: str
+) -> None:
   """Refuses values whose squares are so small that rounding would take over.
+
+  A sum of zero needs a look at the values, whose squares may all have vanished.
 
   Raises:
     ValueError: if there are such, and not all are zero.
   """
   info = np.finfo(dtype)
   totals = jax.device_get((jnp.trace(moments.s_II), moments.yy))
-  for name, total in zip(('inputs', 'outputs'), totals, strict=True):
-    if 0 < total < float(info.tiny) / float(info.eps) ** 2:
+  given = x_NI, x_NI if y_NO is None else y_NO
+  for name, total, z_NX in zip(('inputs', 'outputs'), totals, given, strict=True):
+    if total < float(info.tiny) / float(info.eps) ** 2 and np.any(z_NX):
       raise ValueError(
         f'the {name} are too small for {dtype}: their squares sum up to'
         f' {total:.1e}; rescale them'
@@ -181,10 +186,12 @@ def sums(
     condition = reciprocal_condition(np.asarray(moments.s_II))
     if dtype != 'float64' and condition < _WELL_CONDITIONED:
       moments = _summed(x_NI, y_NO, dtype, 'float64')
-    if not centre:  # the mean of constant data leaves rounding errors of any size
-      moments = uncentred(moments)
+    whole = uncentred(moments)
+    # Not the centred ones: of constant data they hold rounding errors of any size.
+    check_not_tiny(whole, x_NI, y_NO, dtype)
+    if not centre:
+      moments = whole
       check_finite(moments, dtype)
-      check_not_tiny(moments, dtype)
     return add_ridge(moments, ridge) if ridge else moments
 
 

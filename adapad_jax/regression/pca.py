@@ -8,7 +8,9 @@ Every rule moves v_k by a direction that keeps it off its predecessors:
     alpha         S v_k - sum_j (v_k^T S v_j) / (v_j^T S v_j) S v_j
                                                               (arXiv:2010.00554)
 
-`power` takes the direction itself for the next v_k, the others step along it.
+`power` takes the direction itself for the next v_k, the others step along it. What of
+it lies along predecessors, by their errors alone once they stand still, is taken off:
+where they leave less than that unexplained, v_k would be one of them again.
 """
 
 import dataclasses
@@ -23,15 +25,18 @@ from adapad_jax.regression.moments import Moments, einsum, times
 from adapad_jax.regression.solvers import Objective, unit
 
 RULES = ('power', 'hebb', 'mu', 'alpha')
+# What is rounding, in units of the trace of S and of the dtype's epsilon.
+_ROUNDING = 4
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Directions:
-  """One device's workers: unit vectors v and the products S v."""
+  """One device's workers: unit vectors v, the products S v, and where v began."""
 
   v_rI: jax.Array
   sv_rI: jax.Array
+  drawn_rI: jax.Array
 
   def message(self) -> Estimate:
     """What the workers broadcast: the projectors v v^T as terms b a^T."""
@@ -39,10 +44,42 @@ class Directions:
     return Estimate(self.v_rI, self.v_rI, gain_r, self.sv_rI)
 
 
-def _place(objective: Objective, v_rI: jax.Array) -> Directions:
+def _place(objective: Objective, v_rI: jax.Array, drawn_rI: jax.Array) -> Directions:
   """Unit vectors with their products."""
   v_rI = unit(v_rI)
-  return Directions(v_rI, times(objective.s_II, v_rI))
+  return Directions(v_rI, times(objective.s_II, v_rI), drawn_rI)
+
+
+def _rounding(objective: Objective) -> jax.Array:
+  """The length up to which a product with S may be rounding alone."""
+  s_II = objective.s_II
+  return _ROUNDING * jnp.finfo(s_II.dtype).eps * jnp.trace(s_II)
+
+
+def _apart(
+  objective: Objective, view: View, toward_rI: jax.Array, drawn_rI: jax.Array
+) -> jax.Array:
+  """Directions without what lies along predecessors; where nothing is left, drawn ones.
+
+  So where the data have no variance any more, directions are at right angles to those
+  before them, and stand still. To take off twice is enough for that, and tells whether
+  anything was left (Giraud, Langou & Rozloznik 2005).
+  """
+  a_SI = view.seen.a_SI
+  size = lambda x_rI: jnp.linalg.norm(x_rI, axis=1, keepdims=True)
+
+  def off(x_rI: jax.Array) -> jax.Array:
+    along_rT = einsum('ri,ti->rt', x_rI, a_SI) * view.sees_rT
+    return x_rI - einsum('rt,ti->ri', along_rT, a_SI)
+
+  once_rI = off(toward_rI)
+  twice_rI = off(unit(once_rI))
+  is_left_r1 = (size(once_rI) > _rounding(objective)) & (size(twice_rI) > 0.5)
+  return jax.lax.cond(
+    is_left_r1.all(),
+    lambda: twice_rI,
+    lambda: jnp.where(is_left_r1, twice_rI, off(unit(off(drawn_rI)))),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,18 +115,18 @@ class Eigen:
 
   def start(self, objective: Objective, a_rI: jax.Array) -> Directions:
     """The state at given directions, scaled to length one."""
-    return _place(objective, a_rI)
+    return _place(objective, a_rI, a_rI)
 
   def step(self, objective: Objective, view: View, state: Directions) -> Directions:
     """One step of every worker."""
-    v_rI = state.v_rI
+    v_rI, drawn_rI = state.v_rI, state.drawn_rI
     toward_rI = self._direction(view, state)
     if self.rule == 'power':
-      return _place(objective, toward_rI)
+      return _place(objective, _apart(objective, view, toward_rI, drawn_rI), drawn_rI)
     if self.rule in ('mu', 'alpha'):  # along the sphere
       toward_rI -= jnp.sum(toward_rI * v_rI, 1, keepdims=True) * v_rI
     rate = self.learning_rate / jnp.trace(objective.s_II)
-    return _place(objective, v_rI + rate * toward_rI)
+    return _place(objective, v_rI + rate * toward_rI, drawn_rI)
 
   def _direction(self, view: View, state: Directions) -> jax.Array:
     seen = view.seen
@@ -103,6 +140,6 @@ class Eigen:
     return state.sv_rI - einsum('rt,ti->ri', gram_rT * seen.gain_S[None], seen.a_SI)
 
   def component(self, objective: Objective, now: Estimate) -> LowRank:
-    """The directions, for W = sum_k v_k v_k^T."""
-    del objective
-    return LowRank(now.a_SI, now.b_SO)
+    """The directions, for W = sum_k v_k v_k^T over those with variance."""
+    has_gain_S = now.gain_S > _rounding(objective)
+    return LowRank(now.a_SI, now.b_SO * has_gain_S[:, None])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
@@ -41,6 +42,55 @@ def test_the_components_are_those_of_scikit_learn(data):
   overlap_R = np.abs(np.sum(got.components_ * want.components_, 1))
   np.testing.assert_allclose(overlap_R, 1, atol=1e-8)
   np.testing.assert_allclose(got.explained_variance_, want.explained_variance_)
+
+
+def spread(tail, dtype=np.float64):
+  """Rows of six dimensions whose last has so small a standard deviation."""
+  draw = np.random.default_rng(0)
+  basis_II = np.linalg.qr(draw.normal(size=(6, 6)))[0]
+  x_NI = draw.normal(size=(200, 6)) * [1, 0.7, 0.4, 0.2, 0.1, tail] @ basis_II
+  return x_NI.astype(dtype)
+
+
+@pytest.mark.parametrize(
+  'x_NI',
+  [
+    *(spread(10.0**-power) for power in (2, 3, 4, 5, 6)),
+    spread(1e-4, np.float32),
+    load_digits().data,  # Three of its 64 columns are zero.
+    load_digits().data.astype(np.float32),
+    np.random.default_rng(0).normal(size=(6, 8)),
+    np.random.default_rng(0).normal(size=(50, 2)) @ np.ones((2, 5)),
+    np.ones((20, 4)),
+  ],
+  ids=lambda x_NI: '{}x{} {}'.format(*x_NI.shape, x_NI.dtype),
+)
+def test_all_components_are_at_right_angles_whatever_the_rank(x_NI):
+  """Where predecessors are off by more than what they leave, and where nothing is."""
+  got = ParallelDeflationPCA().fit(x_NI)
+  variance_R = np.linalg.svd(x_NI - x_NI.mean(0), compute_uv=False) ** 2 / (
+    len(x_NI) - 1
+  )
+  total = variance_R.sum()
+  np.testing.assert_allclose(
+    got.explained_variance_, variance_R, rtol=2e-4, atol=1e-6 * total
+  )
+  gram_RR = got.components_ @ got.components_.T
+  np.testing.assert_allclose(gram_RR, np.eye(len(gram_RR)), atol=1e-4)
+  back_NI = got.inverse_transform(got.transform(x_NI))
+  np.testing.assert_allclose(back_NI, x_NI, atol=1e-4 * (total**0.5 + 1))
+
+
+@pytest.mark.parametrize(('dtype', 'scale'), [('float32', 1e-22), ('float64', 1e-165)])
+def test_data_whose_squares_vanish_are_refused(data, dtype, scale):
+  x_NI, y_NO = (z_NX.astype(dtype) for z_NX in data)
+  tiny = np.asarray(scale, dtype)
+  with pytest.raises(ValueError, match=f'the inputs are too small for {dtype}'):
+    ParallelDeflationRegressor().fit(x_NI * tiny, y_NO)
+  with pytest.raises(ValueError, match=f'the outputs are too small for {dtype}'):
+    ParallelDeflationRegressor().fit(x_NI, y_NO * tiny)
+  with pytest.raises(ValueError, match=f'the inputs are too small for {dtype}'):
+    ParallelDeflationPCA().fit(x_NI * tiny)
 
 
 def test_a_grid_search_over_a_pipeline_takes_the_true_rank(data):

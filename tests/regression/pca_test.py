@@ -36,6 +36,11 @@ def test_every_rule_finds_the_singular_vectors(x_NI, solver):
   )
 
 
+def off(x_I, others):
+  """What is left without the part along each predecessor, as it was broadcast."""
+  return x_I - sum((x_I @ w_I) * w_I for w_I in others)
+
+
 def direction(rule, s_II, v_I, others):
   """The papers' formulas, one worker and one predecessor at a time."""
   total_I = s_II @ v_I
@@ -70,13 +75,33 @@ def test_rounds_equal_the_loop_over_workers(x_NI, solver):
         toward_I = direction(solver.rule, s_II, own[k], sent[:k])
         v_I = toward_I if rate is None else own[k] + rate * toward_I
         own[k] = v_I / np.linalg.norm(v_I)
+        if solver.rule == 'power':
+          once_I = off(toward_I, sent[:k])
+          twice_I = off(once_I / np.linalg.norm(once_I), sent[:k])
+          own[k] = twice_I / np.linalg.norm(twice_I)
     sent = [v_I.copy() for v_I in own[: l + 1]]
   np.testing.assert_allclose(got.a_RI, own, rtol=1e-9, atol=1e-12)
 
 
-def test_zero_data_leave_no_direction_and_no_error():
+def test_zero_data_leave_no_term_and_no_error():
   got = fit(np.zeros((9, 6)), None, RANK, solver=Eigen(), dtype='float64')
   np.testing.assert_array_equal(got.weight(), 0)
+
+
+@pytest.mark.parametrize('devices', [1, 2])
+def test_terms_beyond_the_rank_of_the_data_are_zero(x_NI, devices):
+  """Of five and of three directions; columns of zeros hold no start of the others."""
+  padded_NI = np.pad(x_NI[:, :3], ((0, 0), (0, 3)))
+  for z_NI, rank in ((x_NI, 5), (padded_NI, 3)):
+    got = fit(
+      z_NI, None, 6, solver=Eigen(), dtype='float64', mesh=sharding.make_mesh(devices)
+    )
+    values, vectors_II = np.linalg.eigh(z_NI.T @ z_NI)
+    assert (values > 1e-9).sum() == rank
+    np.testing.assert_array_equal(got.b_RO[rank:], 0)
+    want_II = vectors_II[:, -rank:] @ vectors_II[:, -rank:].T
+    np.testing.assert_allclose(got.weight(), want_II, atol=1e-4)
+    np.testing.assert_allclose(got.a_RI @ got.a_RI.T, np.eye(6), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ def documents(
   found = Documents(store, index_N[kept_N], length_N, Counts(0, 0, 0), files)
   if not len(found):
     why = (
-      f'all are longer than data.max_length={max_length} tokens, and data.chat.too_long='
-      'drop leaves such rows out'
+      f'all are longer than data.max_length={max_length} tokens, and'
+      ' data.chat.too_long=drop leaves such rows out'
       if too_long == 'drop'
       else f'cut to data.max_length={max_length} tokens they have nothing to be learned'
     )
