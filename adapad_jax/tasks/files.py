@@ -17,6 +17,8 @@ READERS: dict[str, Callable[[pathlib.Path], Table]] = {
   '.tsv': read_tsv,
   '.parquet': read_parquet,
 }
+# What authors of data sets call the rows to validate on.
+VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
 def read_table(path: str | pathlib.Path) -> Table:
@@ -94,14 +96,31 @@ def only_one(paths: list[pathlib.Path], split: str) -> pathlib.Path:
   return paths[0]
 
 
+def file_of_split(
+  folder: pathlib.Path, split: str, suffixes: Iterable[str] = READERS
+) -> pathlib.Path | None:
+  """The file of a folder that is named after a split, None if there is none.
+
+  Rows to validate on have the first name in `VALIDATION` that a file has.
+
+  Raises:
+    ValueError: if there are several of a name.
+  """
+  for stem in VALIDATION if split == 'validation' else (split,):
+    if paths := files_of_split(folder, [stem], suffixes):
+      return only_one(paths, split)
+  return None
+
+
 def folder_tables(folder: pathlib.Path, names: Iterable[str]) -> dict[str, Reader]:
   """Readers of the files of a folder that are named after splits.
 
   Raises:
     ValueError: if two files have the name of one split.
   """
-  found = {}
-  for name in names:
-    if paths := files_of_split(folder, [name]):
-      found[name] = Reader.of(only_one(paths, name), read_table)
-  return found
+  paths = {name: file_of_split(folder, name) for name in names}
+  return {
+    name: Reader.of(path, read_table)
+    for name, path in paths.items()
+    if path is not None
+  }

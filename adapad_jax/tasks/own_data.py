@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from adapad_jax.hub import Repository
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import folder_tables, read_table
+from adapad_jax.tasks.files import VALIDATION, folder_tables, read_table
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes, discover
 from adapad_jax.tasks.reader import Read, Reader, Readers, as_reader
 from adapad_jax.tasks.source import Source
 
 _SPLITS = ('train', 'validation', 'test')
-# What authors of data sets call the rows to validate on.
-VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
 
 
 def require_columns_apart(config: DataConfig) -> None:

@@ -14,7 +14,7 @@ from adapad_jax.hub import Repository
 from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.delimited import read_rows
-from adapad_jax.tasks.files import existing_table
+from adapad_jax.tasks.files import VALIDATION, existing_table, file_of_split
 from adapad_jax.tasks.hub import (
   hub_datasets,
   is_on_hub,
@@ -25,7 +25,6 @@ from adapad_jax.tasks.hub import (
   saved_files,
 )
 from adapad_jax.tasks.json_rows import each_item, each_line
-from adapad_jax.tasks.own_data import VALIDATION
 from adapad_jax.tasks.parquet import each_row
 from adapad_jax.tasks.text_files import kind_of
 
@@ -170,12 +169,8 @@ def _of_path(config: DataConfig) -> dict[str, Sequence[Rows]]:
     return _of_datasets(loaded, named(place, config.subset), commit=commit)
   if is_saved(place):
     return _of_datasets(saved_datasets(place), str(place), folder=place)
-  found: dict[str, Sequence[Rows]] = {}
-  files = _files_in(place)
-  for split in _SPLITS:
-    if mine := [path for path in files if path.name.split('.')[0] == split]:
-      found[split] = [read_file(path) for path in mine]
-  return found
+  paths = {split: file_of_split(place, split, _READERS) for split in _SPLITS}
+  return {split: [read_file(path)] for split, path in paths.items() if path is not None}
 
 
 def _of_datasets(

@@ -154,6 +154,11 @@ def test_splits_of_a_folder_and_of_a_saved_data_set(tmp_path):
   found = splits(tmp_path)
   assert list(found) == ['train', 'validation', 'test']
   assert found['test'][0].files == (tmp_path / 'test.csv.gz',)
+  (tmp_path / 'validation.json').rename(tmp_path / 'dev.json')
+  assert splits(tmp_path)['validation'][0].files == (tmp_path / 'dev.json',)
+  write(tmp_path, 'train.csv')
+  with pytest.raises(ValueError, match="2 files for the split 'train': .*train.csv"):
+    splits(tmp_path)
   rows = datasets.Dataset.from_list(ROWS)
   saved = datasets.DatasetDict({'train': rows, 'dev': rows})
   saved.save_to_disk(str(tmp_path / 'saved'))
