@@ -112,7 +112,8 @@ class Talk:
     self._said = [*said, {'role': 'assistant', 'content': text}]
 
   def _stream(self, ids: tuple[int, ...], attention: Attention) -> str:
-    stream = Stream(self._chat.decode, self._decoding.stop)
+    stop = (*self._chat.stop_texts, *self._decoding.stop)
+    stream = Stream(self._chat.decode, stop)
     stops = set(self._chat.stop_ids)
     for token in self._talker.answer(ids):
       if token in stops or attention.asked:

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from adapad_jax.commands import Request, chat, registry
+from adapad_jax.tasks.sft.chat import Chat
 from adapad_jax.training.completions import Decoding, complete
 from adapad_jax.training.saved import restore
 from adapad_jax.training.talk import Talker
@@ -63,6 +64,13 @@ def test_history_ranks_and_a_new_start(talk, chat_run):
   assert third == answer(chat_run, 'Hi', first, 'Yes?', second, 'Yes?', max_rank=1)
   assert reset == 'forgotten' and fourth == answer(chat_run, 'Yes?', max_rank=1)
   assert end == ''
+
+
+def test_the_text_that_ends_turns_is_not_said(talk, chat_run, monkeypatch):
+  said = answer(chat_run, 'Hi')
+  monkeypatch.setattr(Chat, 'stop_texts', (said[1:],))
+  first, end = talk('Hi')
+  assert first == said[:1] and end == ''
 
 
 def test_what_is_no_command_is_told_and_nothing_is_asked_by_blank_lines(talk):

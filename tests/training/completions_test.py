@@ -11,6 +11,7 @@ from adapad_jax.commands import Request, registry
 from adapad_jax.files import read_json
 from adapad_jax.models.generation import Sampling
 from adapad_jax.tasks.config import GenerationConfig
+from adapad_jax.tasks.sft.chat import Chat
 from adapad_jax.training.completions import Decoding, complete
 from adapad_jax.training.saved import restore
 from adapad_jax.training.talk import CHUNKS, Full, Stream, Talker
@@ -148,6 +149,13 @@ def test_an_answer_ends_at_a_stop_text_or_by_its_length(run):
   assert text[0] in cut['prediction'] and set(cut['finish']) == {'stop'}
   place = cut['prediction'].index(text[0])
   assert 0 < cut['tokens'][place] < whole['tokens'][place], 'the answer alone counts'
+
+
+def test_an_answer_ends_at_the_text_that_ends_turns(run, monkeypatch):
+  text = next(text for text in answers(run)['prediction'] if len(text) > 2)
+  cut = answers(run, decoding=dataclasses.replace(GREEDY, stop=(text[1],)))
+  monkeypatch.setattr(Chat, 'stop_texts', (text[1],))
+  assert answers(run) == cut
 
 
 @pytest.mark.parametrize(

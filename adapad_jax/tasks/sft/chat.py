@@ -11,7 +11,7 @@ from adapad_jax.tasks.sft.conversation import BadRow, Conversation
 from adapad_jax.tasks.sft.encode import Encoded, Encoder
 from adapad_jax.tasks.sft.layouts import Columns, read_prompt
 from adapad_jax.tasks.sft.masks import mark
-from adapad_jax.tasks.sft.template import Template, end_of_turn
+from adapad_jax.tasks.sft.template import Template, end_of_turn, text_behind_turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +54,13 @@ class Chat:
     if end := end_of_turn(self.template):
       found.add(self.encoder.tokens.token_to_id(end))
     return tuple(sorted(found - {None}))
+
+  @property
+  def stop_texts(self) -> tuple[str, ...]:
+    """Texts that end an answer, where the template ends turns with no special token."""
+    end = text_behind_turns(self.template).rstrip()
+    # Decoding may leave out the blank that an empty answer starts with.
+    return tuple(dict.fromkeys((end, end.lstrip()))) if end else ()
 
   @property
   def fill(self) -> int:

@@ -138,8 +138,9 @@ def _final(source: Source) -> FinalAnswer | None:
 
 
 def answers_of(chat: Chat, tokens_NT: np.ndarray, stop: Sequence[str]) -> list[str]:
-  """The texts of answers, ended by any of the texts in `stop`."""
-  return [until(chat.text_of(row), stop) for row in tokens_NT.tolist()]
+  """The texts of answers, ended by the template's ends or any text in `stop`."""
+  ends = (*chat.stop_texts, *stop)
+  return [until(chat.text_of(row), ends) for row in tokens_NT.tolist()]
 
 
 def _answers(source: Source, split: Split, outputs: Outputs) -> list[str]:

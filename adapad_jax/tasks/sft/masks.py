@@ -9,7 +9,8 @@ What stands between the dummies stands between the turns too:
     |------------------------- frame ------------------------|  turn            | frame
 
 A turn starts where the model's part starts when it is asked to answer, and ends with
-the first special token behind its text.
+the first special token behind its text. Where there is none, as in this template for a
+model that does not know its tokens, it ends with the text that ends every turn.
 """
 
 import dataclasses
@@ -17,7 +18,12 @@ import os
 from collections.abc import Sequence
 
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
-from adapad_jax.tasks.sft.template import Template, prompts_end, with_dummies
+from adapad_jax.tasks.sft.template import (
+  Template,
+  prompts_end,
+  text_behind_turns,
+  with_dummies,
+)
 
 Span = tuple[int, int]
 
@@ -53,7 +59,8 @@ def mark(one: Conversation, template: Template, loss: str) -> Marked:
       puts behind them; 'all': everything.
 
   Raises:
-    BadRow: if nothing is to be learned, or the turns cannot be told apart.
+    BadRow: if nothing is to be learned, the turns cannot be told apart, or nothing
+      tells where the last of them ends.
   """
   if one.strings:
     return _mark_strings(one, template, loss)
@@ -68,6 +75,8 @@ def mark(one: Conversation, template: Template, loss: str) -> Marked:
     raise BadRow('none of its turns is to be learned')
   if loss == 'completion' and chosen[-1]:
     kept[-1] = (kept[-1][0], len(text))
+  if chosen[-1]:
+    _require_end(text, kept[-1][1], template)
   return _closed(text, kept, template)
 
 
@@ -84,7 +93,29 @@ def _closed(text: str, spans: Sequence[Span], template: Template) -> Marked:
   end = spans[-1][1]
   if text[end:].strip() or text.rstrip().endswith(template.ends):
     return Marked(text, tuple(spans))
-  return Marked(text[:end], tuple(spans), closed=True)
+  # A text that ends turns is no token at which other programs would stop, so that it
+  # gets one too, if there is one.
+  written = text_behind_turns(template).rstrip()
+  is_ended = bool(written) and text[:end].rstrip().endswith(written)
+  has_token = bool(template.tokens.get('eos_token'))
+  return Marked(text[:end], tuple(spans), closed=has_token or not is_ended)
+
+
+def _require_end(text: str, end: int, template: Template) -> None:
+  """Refuses a last turn that would be learned without whatever ends it."""
+  behind = text[end:].strip()
+  if not behind or text[:end].endswith(template.ends):
+    return
+  if any(special in behind for special in template.ends):
+    return  # The template marks turns itself, and leaves their ends out.
+  written = text_behind_turns(template).rstrip()
+  if not written or not text[:end].rstrip().endswith(written):
+    raise BadRow(
+      f'the chat template ({template.name}) puts {behind!r:.60} behind the last turn,'
+      ' which is no special token of this tokenizer, nor learned as the end of every'
+      ' turn: a model would not learn to stop; have data.chat.template=FILE put'
+      " '{{ eos_token }}' behind what the assistant says"
+    )
 
 
 def _chosen(one: Conversation, loss: str) -> list[bool]:
@@ -171,11 +202,12 @@ def _behind_end(frame: str, template: Template) -> str:
   """A frame without the special tokens that end the turn before it.
 
   That is the first one, and where others follow at once, all up to the end of text.
+  Without any it is the text that ends every turn.
   """
   at = lambda text: [end for end in template.ends if text.startswith(end)]
   found = [(frame.find(end), -len(end)) for end in template.ends if end in frame]
   if not found:
-    return frame
+    return frame.removeprefix(text_behind_turns(template))
   place, size = min(found)
   rest = frame[place - size :]
   behind, eos = rest, template.tokens.get('eos_token')

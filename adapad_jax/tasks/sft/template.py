@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -157,6 +158,46 @@ def end_of_turn(template: Template) -> str:
     return ''
   found = [(behind.find(end), -len(end), end) for end in template.ends if end in behind]
   return min(found)[2] if found else ''
+
+
+@functools.lru_cache(maxsize=64)
+def text_behind_turns(template: Template) -> str:
+  """The text that ends every turn of the model where no special token does.
+
+  It is what the template puts behind the last turn, and behind those before it too; ''
+  for nothing but blanks, or where the two differ.
+  """
+  dummies = [_DUMMY.format(i) for i in range(2)]
+  turns = []
+  for dummy in dummies:
+    turns.append({'role': 'user', 'content': 'x'})
+    turns.append({'role': 'assistant', 'content': dummy})
+  # A template may be for a single exchange, which leaves others out or refuses them.
+  between = _behind(template, turns, dummies) or _behind(template, turns[:2], dummies)
+  if not between:
+    return ''
+  last = between[-1]
+  if not last.strip() or any(end in last for end in template.ends):
+    return ''
+  same = os.path.commonprefix(between)
+  return same if same.rstrip() == last.rstrip() else ''
+
+
+def _behind(
+  template: Template, turns: Sequence[Mapping[str, Any]], dummies: Sequence[str]
+) -> list[str]:
+  """What stands behind each dummy, up to the next; nothing if one is not shown once."""
+  try:
+    text = template.render(Conversation(), turns)
+  except BadRow:
+    return []
+  found = []
+  for dummy in dummies[: len(turns) // 2]:
+    if text.count(dummy) != 1:
+      return []
+    front, _, text = text.partition(dummy)
+    found.append(front)
+  return [*found[1:], text]
 
 
 def template_file(setting: str) -> pathlib.Path | None:

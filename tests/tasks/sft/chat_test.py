@@ -1,9 +1,11 @@
 """Prompts of rows in every layout, where answers stop, and what is left of them."""
 
+import numpy as np
 import pytest
 
 from adapad_jax.tasks.sft.chat import Chat, count_of, until
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
+from adapad_jax.tasks.sft.generated import answers_of
 from adapad_jax.tasks.sft.layouts import Columns
 from adapad_jax.tasks.sft.template import end_of_turn, load_template
 from tests.tasks.sft import toy
@@ -121,6 +123,18 @@ def test_answers_stop_at_the_end_of_a_turn_and_of_the_text(template, end):
   said = [*tokens('Yes')['input_ids'], ids(end), ids('Hi')]
   assert chat.text_of(said) == 'Yes' and count_of(said, chat.stop_ids) == 2
   assert count_of(said[:1], chat.stop_ids) == 1
+
+
+def test_answers_stop_at_the_text_that_ends_turns():
+  chat = chat_of(toy.tokenizer(toy.WRITTEN))
+  assert end_of_turn(chat.template) == '' and chat.stop_ids == (chat.encoder.end,)
+  assert chat.stop_texts == ('<<end|>',)
+  said = np.array([chat.encoder.tokens.encode('Yes<<end|>\n<<start|>user').ids])
+  assert answers_of(chat, said, ()) == ['Yes']
+  blank = toy.WRITTEN.replace("'<<end|>\\n'", "' <<end|>\\n'")
+  assert chat_of(toy.tokenizer(blank)).stop_texts == (' <<end|>', '<<end|>')
+  for template in (toy.CHATML, toy.MISTRAL, ''):
+    assert chat_of(toy.tokenizer(template)).stop_texts == ()
 
 
 def test_the_plain_template_stops_at_the_end_of_the_text():

@@ -198,6 +198,43 @@ def test_a_template_that_ends_no_turn_gets_an_end():
     learned(CHAT, tokenizer(bare, end=False))
 
 
+def test_a_text_that_ends_every_turn_is_learned():
+  """Of a tokenizer that has no special token for it, as a base model's."""
+  first = '<<start|>user\nHi<<end|>\n<<start|>assistant\n⟦ Hello <<end|>\n⟧'
+  last = '<<start|>user\nNo?<<end|>\n<<start|>assistant\n⟦Yes<<end|>\n'
+  assert learned(CHAT, tokenizer(toy.WRITTEN)) == f'{first}{last}</s>⟧'
+  assert learned(CHAT, tokenizer(toy.WRITTEN, end=False)) == f'{first}{last}⟧'
+  unlearned = conversation([user('Hi'), said(' Hello '), user('No?'),
+                            said('Yes', train=False)])  # fmt: skip
+  text = learned(unlearned, tokenizer(toy.WRITTEN))
+  assert text == (first + last).replace('⟦Y', 'Y')
+  # The line breaks are no part of what both places have in common.
+  trimmed = toy.WRITTEN.replace("'<<end|>\\n'", "'<<end|>' + ('' if loop.last else '\\n')")  # fmt: skip  # noqa: E501
+  assert trimmed != toy.WRITTEN
+  text = learned(CHAT, tokenizer(trimmed))
+  assert '⟦ Hello <<end|>⟧\n' in text and text.endswith('⟦Yes<<end|></s>⟧')
+
+
+def test_a_template_for_one_exchange_may_end_it_with_a_text():
+  single = (
+    "{{- 'Q: ' + messages[0].content + '\\nA: ' }}"
+    "{%- for m in messages[1:2] %}{{- m.content + '\\n###' }}{%- endfor %}"
+  )
+  one = conversation([user('Hi'), said('Yes')])
+  assert learned(one, tokenizer(single)) == 'Q: Hi\nA: ⟦Yes\n###</s>⟧'
+
+
+def test_a_text_behind_the_last_turn_alone_does_not_end_turns():
+  """A model that is not shown where turns end would not learn to stop."""
+  odd = toy.WRITTEN.replace("'<<end|>\\n'", "('(end)' if loop.last else '\\n')")
+  with pytest.raises(BadRow, match=r"puts '\(end\)' behind .*not learn to stop; have"):
+    learned(CHAT, tokenizer(odd))
+  assert learned(CHAT, tokenizer(odd), 'completion').endswith('⟦Yes(end)</s>⟧')
+  marked = toy.MARKED.replace("m.content + '<|im_end|>' }}{%- endg", "m.content }}{%- endg").replace("{%- endgeneration %}", "{%- endgeneration %}{{- '(end)' }}")  # fmt: skip  # noqa: E501
+  with pytest.raises(BadRow, match='nor learned as the end of every turn'):
+    learned(CHAT, tokenizer(marked))
+
+
 @pytest.mark.parametrize(
   ('template', 'message'),
   [

@@ -49,6 +49,8 @@ THINKING = (
   "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
   "{%- if quiet %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
 )
+# Of a family whose tokens this tokenizer does not know.
+WRITTEN = CHATML.replace('<|im_', '<<')
 SPECIAL = (
   '<s>',
   '</s>',
