@@ -165,10 +165,12 @@ class _Frame:
     text: up to where the model is asked to go on.
     asked: what asks it. Some templates ask for an empty thought, and show another one
       where there is one: then only the beginning of this is in the text.
+    closed: whether the end of a turn stands in front of it.
   """
 
   text: str
   asked: str = ''
+  closed: bool = False
 
   def end(self, whole: str, start: int) -> int:
     """Where the frame ends in a text, if it begins there; -1 if it does not."""
@@ -179,6 +181,27 @@ class _Frame:
       os.path.commonprefix([self.asked, whole[start : start + len(self.asked)]])
     )
     return start + same if 2 * same >= len(self.asked) else -1
+
+  def fits(self, whole: str, place: int, ends: tuple[str, ...]) -> bool:
+    """Whether it may stand at a place, behind one of some ends if a turn has one."""
+    is_behind = not (ends and self.closed) or whole.endswith(ends, 0, place)
+    return is_behind and self.end(whole, place) >= 0
+
+  def first(self, whole: str, start: int, ends: tuple[str, ...]) -> int:
+    """The first place where it may stand; -1 for none."""
+    place = whole.find(self.text, start)
+    while place >= 0 and not self.fits(whole, place, ends):
+      place = whole.find(self.text, place + 1)
+    return place
+
+  def last(self, whole: str, stop: int, ends: tuple[str, ...]) -> int:
+    """The last place where it may stand with a turn between it and another place."""
+    place = whole.rfind(self.text, 0, stop)
+    while place >= 0 and not (
+      self.fits(whole, place, ends) and self.end(whole, place) < stop
+    ):
+      place = whole.rfind(self.text, 0, place + len(self.text) - 1)
+    return place
 
 
 def _frames(
@@ -194,7 +217,8 @@ def _frames(
         f'the chat template ({template.name}) does not show every turn once, so that'
         ' what is to be learned cannot be found'
       )
-    frames.append(_until_answer(_behind_end(frame, template) if i else frame, asked))
+    behind = _behind_end(frame, template) if i else frame
+    frames.append(_until_answer(behind, asked, closed=behind != frame))
   return [*frames, _Frame(_behind_end(text, template))]
 
 
@@ -219,30 +243,62 @@ def _behind_end(frame: str, template: Template) -> str:
   return rest
 
 
-def _until_answer(frame: str, asked: tuple[str, str]) -> _Frame:
+def _until_answer(frame: str, asked: tuple[str, str], *, closed: bool) -> _Frame:
   """A frame up to where the model is to go on, which may lie before a turn's text.
 
   Qwen3 puts thinking, or none, in front of the last turn's text; the model says it.
   """
   for end in asked:
     if end and (place := frame.rfind(end)) >= 0:
-      return _Frame(frame[:place], end)
-  return _Frame(frame)
+      return _Frame(frame[:place], end, closed)
+  return _Frame(frame, closed=closed)
 
 
 def _between(text: str, frames: Sequence[_Frame], template: Template) -> list[Span]:
   """The parts of a text that stand between frames."""
   first, *inner, last = frames
-  starts, ends = [first.end(text, 0)], []
-  for frame in inner:
-    place = text.find(frame.text, max(starts[-1], 0)) if frame.text else -1
-    ends.append(place)
-    starts.append(frame.end(text, place) if place >= 0 else -1)
-  ends.append(len(text) - len(last.text) if text.endswith(last.text) else -1)
-  spans = list(zip(starts, ends, strict=True))
-  if any(not 0 <= start < end for start, end in spans):
-    raise BadRow(
-      f'the chat template ({template.name}) shows the conversation differently when its'
-      ' turns have other text, so that what is to be learned cannot be found'
-    )
-  return spans
+  start = first.end(text, 0)
+  stop = len(text) - len(last.text) if text.endswith(last.text) else -1
+  ends = (*template.ends, *filter(None, [text_behind_turns(template)]))
+  # A turn may say what stands between turns. Only the real one has an end of a turn in
+  # front, unless a template ends turns of some kind by what it ends no other with.
+  for closing in (ends, ()):
+    places = _places(text, inner, start, closing)
+    starts = [start, *(f.end(text, p) for f, p in zip(inner, places, strict=True))]
+    spans = list(zip(starts, [*places, stop], strict=True))
+    if all(0 <= start < end for start, end in spans):
+      _require_apart(text, inner, places, stop, closing)
+      return spans
+  raise BadRow(
+    f'the chat template ({template.name}) shows the conversation differently when its'
+    ' turns have other text, so that what is to be learned cannot be found'
+  )
+
+
+def _places(
+  text: str, frames: Sequence[_Frame], start: int, ends: tuple[str, ...]
+) -> list[int]:
+  """The first places of frames one behind the other; -1 from one that is not there."""
+  places = []
+  for frame in frames:
+    place = frame.first(text, start, ends) if start >= 0 and frame.text else -1
+    start = frame.end(text, place) if place >= 0 else -1
+    places.append(place)
+  return places
+
+
+def _require_apart(
+  text: str,
+  frames: Sequence[_Frame],
+  places: Sequence[int],
+  stop: int,
+  ends: tuple[str, ...],
+) -> None:
+  """Refuses frames that might stand elsewhere too, as the last places tell."""
+  for frame, place in zip(reversed(frames), reversed(places), strict=True):
+    stop = frame.last(text, stop, ends)
+    if stop != place:
+      raise BadRow(
+        f'a message holds what the template puts between turns, {frame.text!r:.80}, so'
+        ' that they cannot be told apart'
+      )

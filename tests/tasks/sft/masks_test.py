@@ -185,6 +185,46 @@ def test_equal_exchanges_are_told_apart():
   assert text.count('⟦Yes<|im_end|>⟧') == 3 and text.count('⟦') == 3
 
 
+QUOTE = 'Yes\n\n### User:\nNo?\n\n### Assistant:\nNo'
+
+
+def test_a_turn_that_quotes_the_next_one_of_the_user():
+  """The end of a turn in front tells the real one."""
+  one = conversation([user('Hi'), said(QUOTE), user('No?'), said('Hello')])
+  assert learned(one, tokenizer()) == (
+    f'### User:\nHi\n\n### Assistant:\n⟦{QUOTE}</s>⟧\n\n### User:\nNo?\n\n'
+    '### Assistant:\n⟦Hello</s>⟧\n\n'
+  )
+  # So it does where the quote comes behind the real one.
+  one = conversation([user('Hi'), said('Hello'), user('No?'), said(QUOTE)])
+  assert learned(one, tokenizer()).endswith(f'⟦{QUOTE}</s>⟧\n\n')
+
+
+@pytest.mark.parametrize('place', [1, 3])
+@pytest.mark.parametrize(
+  'template',
+  ['', toy.CHATML.replace("'<|im_end|>\\n'", "'\\n'").replace('<|im_start|>', '# ')],
+)
+def test_turns_that_cannot_be_told_apart_are_refused(template, place):
+  messages = [user('Hi'), said('Hello'), user('No?'), said('Yes')]
+  quote = '</s>\n\n### User:\nNo?\n\n### Assistant:\n' if not template else (
+    '\n# user\nNo?\n# assistant\n'
+  )  # fmt: skip
+  messages[place] = said(f'Yes{quote}No')
+  with pytest.raises(BadRow, match='between turns, .*No[?].*, so that they cannot be'):
+    learned(conversation(messages), tokenizer(template))
+
+
+def test_turns_of_a_kind_that_ends_otherwise():
+  """Llama 3.1 ends a turn that calls its own tools with another token."""
+  ended = "('<|im_end|>' if 'No' in m.content else '<end_of_turn>') + '\\n'"
+  template = toy.CHATML.replace("'<|im_end|>\\n'", ended)
+  text = learned(CHAT, tokenizer(template))
+  assert '⟦ Hello <end_of_turn>⟧\n' in text and text.endswith('⟦Yes<end_of_turn>⟧\n')
+  bare = toy.CHATML.replace("'<|im_end|>\\n'", "('' if 'Hello' in m.content else '<|im_end|>') + '\\n'")  # fmt: skip  # noqa: E501
+  assert '⟦ Hello ⟧\n' in learned(CHAT, tokenizer(bare))
+
+
 def test_all_tokens_that_end_a_text_belong_to_the_turn():
   ended = toy.CHATML.replace("'<|im_end|>\\n'", "'<|im_end|></s>\\n'")
   text = learned(CHAT, tokenizer(ended))
