@@ -101,6 +101,9 @@ def find_layout(row: Any, columns: Columns, source: str) -> Layout:
 def read_prompt(row: Any, columns: Columns) -> tuple[Conversation, bool]:
   """A row whose last turn may be missing, as where one is asked for.
 
+  Its layout is the one that training would read it in; of a row with the keys of none,
+  the first with what goes in front of the last turn.
+
   Returns:
     The conversation, and whether the row has its last turn; without, a stand-in has
     its place.
@@ -112,10 +115,12 @@ def read_prompt(row: Any, columns: Columns) -> tuple[Conversation, bool]:
     raise BadRow(f'not an object with fields but {row!r:.60}')
   named = _named(columns)
   layouts = [*([named] if named else []), *_known(columns)]
-  for layout in layouts:
-    if row.get(layout.keys[0]) is not None:
-      whole = _completed(layout, row)
-      return layout(whole or row), whole is None
+  open_ones = [one for one in layouts if row.get(one.keys[0]) is not None]
+  # Columns that a user names count before all others, as they do in training.
+  whole_ones = [one for one in open_ones if one is named or row.keys() >= {*one.keys}]
+  for layout in (*whole_ones, *open_ones):
+    whole = _completed(layout, row)
+    return layout(whole or row), whole is None
   first = dict.fromkeys(layout.keys[0] for layout in layouts)
   raise BadRow(f'there is nothing to answer: none of {[*first]}, only {sorted(row)}')
 

@@ -78,6 +78,28 @@ def test_a_whole_row_is_asked_for_its_last_turn_too(tokens, name):
   assert whole.messages[-1]['content'] == 'Yes'
 
 
+@pytest.mark.parametrize(
+  ('row', 'asked'),
+  [
+    ({'instruction': 'Hi', 'input': '', 'output': 'Yes', 'prompt': 'No'}, ASKED),
+    ({'instruction': 'Hi', 'output': None, 'prompt': 'No'}, ASKED),
+    ({'question': 'Hi', 'answer': 'Yes', 'prompt': 'No', 'instruction': 'No'}, ASKED),
+    ({'text': 'Hi', 'prompt': 'No'}, 'Hi'),
+    ({'messages': None, 'question': 'Hi', 'answer': 'Yes'}, ASKED),
+    ({'prompt': 'No', 'instruction': 'Hi'}, 'No'),
+  ],
+)
+def test_a_row_is_asked_in_the_layout_that_it_is_trained_in(tokens, row, asked):
+  """Keys of another layout may stand beside; it counts if none has all of its own."""
+  assert chat_of(tokens).prompt_of_row(row)[0].text == asked
+
+
+def test_a_named_column_counts_before_whole_layouts(tokens):
+  chat = chat_of(tokens, Columns(prompt='q', completion='a', strings='turns'))
+  row = {'q': 'Hi', 'question': 'No', 'answer': 'No'}
+  assert chat.prompt_of_row(row)[0].text == ASKED
+
+
 def test_earlier_turns_are_part_of_the_prompt_and_columns_may_have_names(tokens):
   chat = chat_of(tokens, Columns(prompt='q', completion='a', strings='turns'))
   assert chat.prompt_of_row({'q': 'Hi'})[0].text == ASKED
