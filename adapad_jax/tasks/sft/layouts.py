@@ -132,6 +132,7 @@ def _completed(layout: Layout, row: Row) -> Row | None:
   if others:
     if row.get(others[0]):
       return None
+    given = _messages_in(given)
     said = [{'role': 'assistant', 'content': _STAND_IN}]
     return {**row, others[0]: said if isinstance(given, list) else _STAND_IN}
   if layout.name == 'text':
@@ -217,7 +218,7 @@ def _pair(prompt: str, completion: str, strings: str) -> Callable[[Row], Convers
   """Two strings or two lists of messages."""
 
   def read(row: Row) -> Conversation:
-    first, second = row[prompt], row[completion]
+    first, second = _messages_in(row[prompt]), _messages_in(row[completion])
     if isinstance(first, str) and isinstance(second, str):
       if not second.strip():
         raise BadRow(f'the completion {completion!r} is empty')
@@ -243,10 +244,26 @@ def _pair(prompt: str, completion: str, strings: str) -> Callable[[Row], Convers
   return read
 
 
+def _messages_in(cell: Any) -> Any:
+  """The messages that a cell of a .csv holds as JSON; any other cell as it is."""
+  if not isinstance(cell, str) or not cell.lstrip().startswith('['):
+    return cell
+  try:
+    found = parse(cell, 'a cell')
+  except BadRow:
+    return cell  # Text may start with a bracket.
+  is_chat = isinstance(found, list) and all(
+    isinstance(one, Mapping) and 'role' in one for one in found
+  )
+  return found if found and is_chat else cell
+
+
 def _alpaca(row: Row) -> Conversation:
   """The instruction and the input on a line of its own; history goes before them."""
   messages = _system(row)
   history = row.get('history') or []
+  if isinstance(history, str):  # As a .csv has it.
+    history = parse(history, "'history'") if history.strip() else []
   if not isinstance(history, list):
     raise BadRow(f"'history' must be a list of pairs, got {history!r:.60}")
   for pair in history:

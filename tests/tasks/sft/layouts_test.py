@@ -5,7 +5,7 @@ import json
 import pytest
 
 from adapad_jax.tasks.sft.conversation import BadRow
-from adapad_jax.tasks.sft.layouts import Columns, find_layout
+from adapad_jax.tasks.sft.layouts import Columns, find_layout, read_prompt
 
 ASK, SAY = {'role': 'user', 'content': 'Q'}, {'role': 'assistant', 'content': 'A'}
 HUMAN, GPT = {'from': 'human', 'value': 'Q'}, {'from': 'gpt', 'value': 'A'}
@@ -57,6 +57,25 @@ PAIR = [('user', 'Q'), ('assistant', 'A')]
 )  # fmt: skip
 def test_layouts_are_found_by_their_keys(row, name, messages):
   assert read(row)[:2] == (name, messages)
+
+
+def test_cells_of_a_csv_hold_messages_and_history_as_json():
+  pair = {'prompt': [ASK, SAY, ASK], 'completion': [SAY]}
+  for strings in ('plain', 'turns'):
+    cells = {name: ' ' + json.dumps(value) for name, value in pair.items()}
+    found = read(cells, strings=strings)
+    assert found == read(pair) and found[2].prompt == 3
+  row = {'instruction': 'Q', 'output': 'A', 'history': [['1', '2']]}
+  assert read(row | {'history': '[["1", "2"]]'}) == read(row)
+  assert read(row | {'history': ' '})[1] == PAIR
+  # What is no list of messages is text.
+  for text in ('[1, 2]', '[{"content": "Q"}]', '[Q', '[]', '{"role": "user"}'):
+    assert read({'prompt': text, 'completion': text})[2].strings == (text, text)
+
+
+def test_a_prompt_in_a_cell_of_a_csv():
+  one, has_last = read_prompt({'prompt': json.dumps([ASK])}, Columns())
+  assert not has_last and one.messages[0] == ASK
 
 
 def test_strings_stay_plain_or_become_turns():
@@ -150,6 +169,11 @@ def test_calls_of_tools_in_both_spellings():
     ({'prompt': 'Q', 'completion': [SAY]}, 'both be strings or both lists'),
     ({'instruction': 'Q', 'output': ''}, 'is empty'),
     ({'instruction': 'Q', 'output': 'A', 'history': ['x']}, 'a list of pairs'),
+    (
+      {'instruction': 'Q', 'output': 'A', 'history': 'x'},
+      "'history' must be JSON, got 'x'",
+    ),
+    ({'prompt': json.dumps([ASK]), 'completion': 'A'}, 'both lists .* list and str'),
     ({'text': ' '}, "'text' is empty"),
     (
       {'conversations': [HUMAN, {'from': 'function_call', 'value': '{'}]},
