@@ -74,7 +74,7 @@ def conversation(
     messages=tuple(made),
     learned=tuple(flag and i >= prompt for i, flag in enumerate(learned)),
     prompt=prompt,
-    tools=_tools(tools),
+    tools=tools_of(tools),
     options=_options(options),
   )
   check_order([message['role'] for message in made])
@@ -217,6 +217,22 @@ def parse(text: Any, what: str) -> Any:
     raise BadRow(f'{what} must be JSON, got {text!r:.80} ({error})') from None
 
 
+def tools_of(tools: Any) -> list[dict[str, Any]] | None:
+  """Schemas in the form that templates render; some rows have them as text.
+
+  Raises:
+    BadRow: if they are no list of objects.
+  """
+  if isinstance(tools, str):
+    tools = parse(tools, "'tools'") if tools.strip() else None
+  if not tools:
+    return None
+  if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
+    raise BadRow(f"'tools' must be a list of objects, got {tools!r:.80}")
+  bare = lambda tool: {'type': 'function', 'function': dict(tool)}
+  return [dict(tool) if 'function' in tool else bare(tool) for tool in tools]
+
+
 def _is_learned(message: Mapping[str, Any], place: int) -> bool:
   """Whether the loss may count a message, by its role and its own flag."""
   given = {name: message[name] for name in _FLAGS if message.get(name) is not None}
@@ -230,18 +246,6 @@ def _is_learned(message: Mapping[str, Any], place: int) -> bool:
       ' the assistant can be, or everything by data.chat.loss=all'
     )
   return is_assistant and all(given.values())
-
-
-def _tools(tools: Any) -> list[dict[str, Any]] | None:
-  """Schemas in the form that templates render; some rows have them as text."""
-  if isinstance(tools, str):
-    tools = parse(tools, "'tools'") if tools.strip() else None
-  if not tools:
-    return None
-  if not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
-    raise BadRow(f"'tools' must be a list of objects, got {tools!r:.80}")
-  bare = lambda tool: {'type': 'function', 'function': dict(tool)}
-  return [dict(tool) if 'function' in tool else bare(tool) for tool in tools]
 
 
 def _options(options: Any) -> dict[str, Any]:

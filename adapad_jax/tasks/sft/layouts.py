@@ -18,6 +18,7 @@ from adapad_jax.tasks.sft.conversation import (
   require_unicode,
   role_of,
   text_of,
+  tools_of,
 )
 
 Row = Mapping[str, Any]
@@ -187,11 +188,7 @@ def _messages(key: str) -> Callable[[Row], Conversation]:
     messages = [
       _turn(m, i) if 'from' in m and 'role' not in m else m for i, m in enumerate(given)
     ]
-    return conversation(
-      [*_system(row), *messages],
-      tools=row.get('tools'),
-      options=row.get('chat_template_kwargs'),
-    )
+    return conversation([*_system(row), *messages], **_more(row))
 
   return read
 
@@ -200,6 +197,11 @@ def _system(row: Row) -> list[dict[str, str]]:
   """The system message that some layouts keep in a column of its own."""
   system = text_of(row.get('system'), "'system'")
   return [{'role': 'system', 'content': system}] if system.strip() else []
+
+
+def _more(row: Row) -> dict[str, Any]:
+  """What else a template may be given, which all layouts of chats have in columns."""
+  return {'tools': row.get('tools'), 'options': row.get('chat_template_kwargs')}
 
 
 def _turn(message: Row, place: int) -> dict[str, Any]:
@@ -223,6 +225,7 @@ def _pair(prompt: str, completion: str, strings: str) -> Callable[[Row], Convers
       if not second.strip():
         raise BadRow(f'the completion {completion!r} is empty')
       if strings == 'plain':
+        _refuse_chat(row)
         return Conversation(strings=(first, second))
       first = [{'role': 'user', 'content': first}]
       second = [{'role': 'assistant', 'content': second}]
@@ -234,14 +237,20 @@ def _pair(prompt: str, completion: str, strings: str) -> Callable[[Row], Convers
     if not second:
       raise BadRow(f'the completion {completion!r} is empty')
     front = _system(row)
-    return conversation(
-      [*front, *first, *second],
-      prompt=len(front) + len(first),
-      tools=row.get('tools'),
-      options=row.get('chat_template_kwargs'),
-    )
+    turns = [*front, *first, *second]
+    return conversation(turns, prompt=len(front) + len(first), **_more(row))
 
   return read
+
+
+def _refuse_chat(row: Row) -> None:
+  """Refuses what strings that stand one behind the other have no place for."""
+  has = {'system': _system(row), 'tools': tools_of(row.get('tools'))}
+  if named := [name for name, value in has.items() if value]:
+    raise BadRow(
+      f'{named} has no place beside a prompt and a completion that are plain strings;'
+      ' data.chat.strings=turns makes a chat of them, which has one'
+    )
 
 
 def _messages_in(cell: Any) -> Any:
@@ -273,12 +282,12 @@ def _alpaca(row: Row) -> Conversation:
   instruction = text_of(row['instruction'], "'instruction'")
   more = text_of(row.get('input'), "'input'")
   asked = f'{instruction}\n{more}' if more else instruction
-  return conversation([*messages, *_exchange(asked, row['output'])])
+  return conversation([*messages, *_exchange(asked, row['output'])], **_more(row))
 
 
 def _question(row: Row) -> Conversation:
   messages = [*_system(row), *_exchange(row['question'], row['answer'])]
-  return conversation(messages, prompt=len(messages) - 1)
+  return conversation(messages, prompt=len(messages) - 1, **_more(row))
 
 
 def _exchange(asked: Any, said: Any) -> list[dict[str, Any]]:

@@ -78,6 +78,37 @@ def test_a_prompt_in_a_cell_of_a_csv():
   assert not has_last and one.messages[0] == ASK
 
 
+TOOLS = [{'type': 'function', 'function': {'name': 'f', 'parameters': {}}}]
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    {'instruction': 'Q', 'output': 'A'},
+    {'question': 'Q', 'answer': 'A'},
+    {'prompt': [ASK], 'completion': [SAY]},
+    {'messages': [ASK, SAY]},
+    {'conversations': [HUMAN, GPT]},
+  ],
+)
+def test_every_layout_of_chats_has_a_system_message_tools_and_options(row):
+  more = {'system': 'S', 'tools': json.dumps(TOOLS), 'chat_template_kwargs': {'x': 1}}
+  _, messages, one = read(row | more)
+  assert messages == [('system', 'S'), *PAIR]
+  assert (one.tools, one.options) == (TOOLS, {'x': 1})
+
+
+@pytest.mark.parametrize('more', [{'system': 'S'}, {'tools': TOOLS}])
+def test_plain_strings_have_no_place_for_a_system_message_nor_for_tools(more):
+  row = {'prompt': 'Q', 'completion': 'A', **more}
+  with pytest.raises(BadRow, match=r'has no place .*strings=turns') as told:
+    read(row)
+  assert str(told.value).startswith(str([*more]))
+  assert read(row, strings='turns')[1][-2:] == PAIR
+  empty = {'prompt': 'Q', 'completion': 'A', 'system': ' ', 'tools': '[]'}
+  assert read(empty)[2].strings == ('Q', 'A')
+
+
 def test_strings_stay_plain_or_become_turns():
   row = {'prompt': 'Q', 'completion': 'A'}
   assert read(row)[2].strings == ('Q', 'A')
