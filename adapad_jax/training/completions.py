@@ -239,7 +239,7 @@ def _losses(
   max_rank: int,
   budget: int,
 ) -> Cells:
-  """Loss and accuracy on what rows themselves say; None where that is nothing."""
+  """Loss and accuracy on the last turns of rows; None where that is nothing."""
   there = [i for i, one in enumerate(wholes) if one is not None]
   encoded = chat.encoded([wholes[i] for i in there])
   kept = [(i, row) for i, row in zip(there, encoded, strict=True) if row is not None]

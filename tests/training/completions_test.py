@@ -122,6 +122,17 @@ def test_rows_with_their_last_turn_get_its_loss(run):
   assert set(answers(run)) == {'prediction', 'tokens', 'finish', 'final'}
 
 
+def test_the_loss_of_a_row_is_that_of_its_last_turn(run):
+  """As where earlier turns of the assistant are said not to be learned."""
+  say = lambda text, **more: {'role': 'assistant', 'content': text, **more}
+  hi = {'role': 'user', 'content': 'Hi'}
+  every = {'messages': [hi, say('No Yes'), hi, say('Hello')]}
+  last = {'messages': [hi, say('No Yes', train=False), hi, say('Hello')]}
+  cells = answers(run, [every, last])
+  assert cells['loss'][0] == cells['loss'][1]
+  assert cells['token_accuracy'][0] == cells['token_accuracy'][1]
+
+
 def run_folder(run):
   from pathlib import Path
 

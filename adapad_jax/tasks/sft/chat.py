@@ -38,14 +38,12 @@ class Chat:
     encoder: makes tokens of text.
     tokenizer: of the model; makes text of tokens.
     columns: names of columns in rows.
-    loss: what is learned of a row, see `masks.mark`.
   """
 
   template: Template
   encoder: Encoder
   tokenizer: Any
   columns: Columns
-  loss: str = 'assistant'
 
   @property
   def stop_ids(self) -> tuple[int, ...]:
@@ -113,11 +111,11 @@ class Chat:
     return tuple(ids)
 
   def encoded(self, ones: Sequence[Conversation]) -> list[Encoded | None]:
-    """Whole rows as they are learned; None for those that cannot be."""
+    """Whole rows with their last turns to be learned; None where they cannot be."""
     marked, places = [], []
     for place, one in enumerate(ones):
       with contextlib.suppress(BadRow):
-        marked.append(mark(one, self.template, self.loss))
+        marked.append(mark(one, self.template, 'last'))
         places.append(place)
     found: list[Encoded | None] = [None] * len(ones)
     for place, row in zip(places, self.encoder.encode(marked), strict=True):

@@ -66,7 +66,7 @@ class Source:
       drop=config.bad_rows == 'drop',
       tokenizer=digest_of_tokenizer(encoder),
     )
-    chat = Chat(template, encoder, tokenizer, columns, config.chat.loss)
+    chat = Chat(template, encoder, tokenizer, columns)
     return cls(config, chat, tokenisation, then)
 
   @functools.cached_property

@@ -7,6 +7,7 @@ from adapad_jax.tasks.sft.chat import Chat, count_of, until
 from adapad_jax.tasks.sft.conversation import BadRow, Conversation
 from adapad_jax.tasks.sft.generated import answers_of
 from adapad_jax.tasks.sft.layouts import Columns
+from adapad_jax.tasks.sft.shown import marked
 from adapad_jax.tasks.sft.template import end_of_turn, load_template
 from tests.tasks.sft import toy
 
@@ -193,6 +194,23 @@ def test_a_start_token_is_put_once_and_no_end_is_gone_on_from():
   assert prompt.ids[0] == start and start not in prompt.ids[1:]
   ended, _ = chat.prompt_of_row({'prompt': 'Hi</s>'})
   assert ended.ids == prompt.ids
+
+
+def test_the_last_turn_alone_is_encoded_to_be_learned(tokens):
+  """Whatever a run learns of a row, its loss is told of what answers are asked for."""
+  chat = chat_of(tokens)
+  said = lambda text, **more: {'role': 'assistant', 'content': text, **more}
+  rows = [
+    {'messages': [HI, said('No'), HI, said('Yes')]},
+    {'instruction': 'Hi', 'output': 'Yes', 'history': [['Hi', 'No']]},
+    {'messages': [HI, said('No'), HI, said('Yes', train=False)]},
+  ]
+  first, second, none = chat.encoded([chat.prompt_of_row(row)[1] for row in rows])
+  for one in (first, second):
+    assert marked(tokens, one.ids_L, one.learned_L) == (
+      f'{ASKED}No<|im_end|>\n{ASKED}⟦Yes<|im_end|>⟧\n'
+    )
+  assert none is None
 
 
 def test_texts_end_at_the_first_of_several():
