@@ -65,7 +65,7 @@ class Encoder:
     """A row's tokens, encoded in parts where those of a prompt would be others."""
     spans = [_tokens_of(one, span, len(row.text)) for span in row.spans]
     across = any(span is None for span in spans)
-    ids = np.array(one.ids, np.int32)
+    ids = np.array(self._said(one), np.int32)
     if across or not self._fits(row, one, spans):
       try:
         ids, spans = self._apart(row, one)
@@ -89,6 +89,16 @@ class Encoder:
       return BadRow('no token of it is to be learned')
     return Encoded(ids, learned)
 
+  def _said(self, one: Any) -> list[int]:
+    """Ids without the end tokens that some tokenizers put behind a text themselves.
+
+    Whether an end belongs there the row says; behind a prompt none does.
+    """
+    ids = one.ids
+    while ids and ids[-1] == self.end and one.token_to_sequence(len(ids) - 1) is None:
+      ids = ids[:-1]
+    return ids
+
   def _fits(self, row: Marked, one: Any, spans: Sequence[tuple[int, int]]) -> bool:
     """Whether what stands before a span has the tokens that it has by itself.
 
@@ -97,7 +107,9 @@ class Encoder:
     """
     for (place, _), (first, _) in zip(row.spans, spans, strict=True):
       if row.joined:
-        alone = self.tokens.encode(row.text[:place]).ids if place else one.ids[:first]
+        alone = one.ids[:first]
+        if place:
+          alone = self._said(self.tokens.encode(row.text[:place]))
         if alone != one.ids[:first]:
           return False
         continue

@@ -185,6 +185,11 @@ def test_equal_exchanges_are_told_apart():
   assert text.count('⟦Yes<|im_end|>⟧') == 3 and text.count('⟦') == 3
 
 
+def test_a_tokenizer_that_adds_an_end_changes_no_chat():
+  plain = learned(CHAT, tokenizer(bos=True))
+  assert learned(CHAT, tokenizer(bos=True, adds_end=True)) == plain
+
+
 QUOTE = 'Yes\n\n### User:\nNo?\n\n### Assistant:\nNo'
 
 
@@ -321,10 +326,15 @@ def test_nothing_to_learn_is_an_error_and_not_silence():
     (('Hi', ' Yes</s>'), 'completion', '<s>Hi⟦ Yes</s>⟧'),
     (('Hi', ' Yes'), 'all', '<s>⟦Hi Yes</s>⟧'),
     (('Hi',), 'assistant', '<s>⟦Hi</s>⟧'),
+    (('Hi</s>',), 'assistant', '<s>⟦Hi</s>⟧'),
+    (('Hi</s>', ' Yes'), 'assistant', '<s>Hi</s>⟦ Yes</s>⟧'),
+    (('', 'Yes'), 'assistant', '<s>⟦Yes</s>⟧'),
   ],
 )
-def test_plain_strings_are_ended(strings, loss, expected):
-  tokens = tokenizer(toy.CHATML, bos=True)
+@pytest.mark.parametrize('adds_end', [False, True])
+def test_plain_strings_are_ended_once(strings, loss, expected, adds_end):
+  """Also where the tokenizer puts an end behind every text, a prompt's too."""
+  tokens = tokenizer(toy.CHATML, bos=True, adds_end=adds_end)
   assert learned(Conversation(strings=strings), tokens, loss) == expected
 
 

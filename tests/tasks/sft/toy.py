@@ -65,7 +65,9 @@ SPECIAL = (
 WORDS = ('Hi', 'Hello', 'Yes', 'No')
 
 
-def tokenizer(template='', *, eos='</s>', bos=False, end=True, gpt2=False):
+def tokenizer(
+  template='', *, eos='</s>', bos=False, end=True, gpt2=False, adds_end=False
+):
   """Bytes, two line breaks as one token, and a few words."""
   from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
   from transformers import PreTrainedTokenizerFast
@@ -89,9 +91,11 @@ def tokenizer(template='', *, eos='</s>', bos=False, end=True, gpt2=False):
   made.post_processor = processors.ByteLevel(trim_offsets=True)
   made.add_special_tokens(list(SPECIAL))
   if bos:
-    start = ('<s>', made.token_to_id('<s>'))
+    both = [(token, made.token_to_id(token)) for token in ('<s>', '</s>')]
     made.post_processor = processors.TemplateProcessing(
-      single='<s> $A', pair='<s> $A $B', special_tokens=[start]
+      single='<s> $A </s>' if adds_end else '<s> $A',
+      pair='<s> $A $B',
+      special_tokens=both,
     )
   return PreTrainedTokenizerFast(
     tokenizer_object=made,
