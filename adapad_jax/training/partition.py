@@ -105,6 +105,31 @@ class PartitionedOrder:
     return np.concatenate([part[order.batch(step)] for part, order in pairs])
 
 
+def divided(
+  private: Private, columns: Columns, batch: int, seed: int
+) -> list[np.ndarray]:
+  """The rows of each worker that has data of its own, as numbers.
+
+  Args:
+    private: who they are.
+    columns: the training data.
+    batch: rows of a batch.
+    seed: of the partition.
+
+  Raises:
+    ValueError: if the data cannot be divided as wanted.
+  """
+  if not private.skew:
+    return by_index(len(next(iter(columns.values()))), private.workers, seed)
+  if 'label_B' not in columns:
+    raise ValueError(
+      f'adapad.skew={private.skew} spreads classes unevenly, but the task has none;'
+      ' use 0, which divides rows by index'
+    )
+  each, label_N = batch // private.workers, columns['label_B']
+  return by_label(label_N, private.workers, private.skew, seed, each)
+
+
 def make_order(
   private: Private | None,
   columns: Columns,
@@ -124,17 +149,7 @@ def make_order(
   Raises:
     ValueError: if the data cannot be divided as wanted.
   """
-  rows = len(next(iter(columns.values())))
   if private is None:
-    return Order(rows, batch, seed, lengths_N)
-  if private.skew:
-    if 'label_B' not in columns:
-      raise ValueError(
-        f'adapad.skew={private.skew} spreads classes unevenly, but the task has none;'
-        ' use 0, which divides rows by index'
-      )
-    each, label_N = batch // private.workers, columns['label_B']
-    parts = by_label(label_N, private.workers, private.skew, seed, each)
-  else:
-    parts = by_index(rows, private.workers, seed)
+    return Order(len(next(iter(columns.values()))), batch, seed, lengths_N)
+  parts = divided(private, columns, batch, seed)
   return PartitionedOrder(parts, batch, seed, lengths_N)

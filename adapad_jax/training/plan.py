@@ -17,6 +17,7 @@ from adapad_jax.tasks import Task, expected_head, load_task
 from adapad_jax.tasks.tokenise import check_vocabulary
 from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
 from adapad_jax.training.config import FinetuneConfig, MeshConfig
+from adapad_jax.training.partition import divided
 from adapad_jax.training.record import Record
 
 
@@ -108,6 +109,9 @@ def make_plan(
   attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts, begins)
   if record is None:
     _require_trained(config, outlined)
+    if method.private:
+      columns = task.splits['train'].columns
+      divided(method.private, columns, config.train.batch, config.seed)
   _check_head_steps(config, outlined, method)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adapad_jax.methods import Private
-from adapad_jax.training import finetune_config, train
+from adapad_jax.training import finetune_config, make_plan, train
 from adapad_jax.training.batches import Order
 from adapad_jax.training.partition import (
   PartitionedOrder,
@@ -78,6 +78,28 @@ def test_the_order_follows_from_the_method():
 def test_classes_are_needed_to_skew():
   with pytest.raises(ValueError, match=r'adapad.skew=0.3 spreads classes'):
     make_order(Private(4, 0.3), {'ids_BL': np.zeros((120, 2))}, 24, 0)
+
+
+@pytest.mark.parametrize(
+  ('data', 'workers', 'skew', 'match'),
+  [
+    ({'max_train_rows': 3}, 4, 0.0, '3 training rows cannot be divided among 4 work'),
+    ({}, 4, 1e-3, r'no division of \d+ rows .*adapad.skew=0.001 gives everybody'),
+  ],
+)
+def test_data_that_cannot_be_divided_are_refused_before_the_workdir_is_claimed(
+  tmp_path, data, workers, skew, match
+):
+  tiny.make_data(tmp_path)
+  adapad = dict(feeding='federated', skew=skew, r_max=workers)
+  values = tiny.values(tmp_path, adapad=adapad)
+  values['data'] |= data
+  config = finetune_config(values)
+  with pytest.raises(ValueError, match=match):
+    make_plan(config)
+  with pytest.raises(ValueError, match=match):
+    train(config, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'config.json').exists()
 
 
 def test_a_federated_run_has_the_same_numbers_on_workers_of_their_own(tmp_path):
