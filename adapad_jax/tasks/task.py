@@ -110,14 +110,17 @@ class Generated:
   Attributes:
     prompts: rows to answer by split, with columns 'ids_BL' and 'mask_BL'; made when
       first asked for, and possibly none.
+    ask: (split that the task's `read` made) -> rows to answer of it for its metrics,
+      possibly none.
     generate: (model, batch) -> arrays with one row per row of the batch.
-    evaluate: (split, outputs of generate) -> metrics.
+    evaluate: (split, outputs of generate) -> metrics; of no rows they are NaN.
     samples: (split, outputs of generate) -> a few rows to be read: 'prompt',
       'reference', 'answer' and, where that is known, whether it is 'right'.
     most: rows of a split that are answered at most; 0 where all are.
   """
 
   prompts: Splits
+  ask: Callable[[Split], Split]
   generate: Callable[[Any, Batch], dict[str, jax.Array]]
   evaluate: Callable[[Split, Outputs], dict[str, float]]
   samples: Callable[[Split, Outputs], Sequence[dict[str, Any]]]

@@ -120,6 +120,18 @@ class Evaluator:
     metrics, samples = asked.evaluate(split, found), asked.samples(split, found)
     return Validation(metrics, samples=samples)
 
+  def answered(
+    self, params: Any, deployed: Deployed, split: Split, prefix: int
+  ) -> dict[str, float]:
+    """Metrics of what is generated for rows that `task.read` made, if anything is."""
+    asked = self.task.generated
+    if asked is None:
+      return {}
+    rows = asked.ask(split)
+    some = len(rows) > 0
+    found = self.generator.outputs(params, deployed, rows, prefix) if some else {}
+    return asked.evaluate(rows, found)
+
   def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
     """Metrics of all validation splits together; see `validation`."""
     return self.validation(params, deployed, prefix).metrics

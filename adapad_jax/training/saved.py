@@ -100,12 +100,19 @@ class SavedRun:
   ) -> dict[str, float]:
     """The task's metrics of a file with the task's columns, labels too.
 
+    Where generated answers are scored, their exact match is among them; NaN if no row
+    has a final answer.
+
     Raises:
       ValueError: if it cannot be read, a row has no label, or one of no class of the
         run, or the update cannot be cut as asked.
     """
     rows = self.plan.task.read(path, labelled=True)
-    return self._score(rows, max_rank, budget)
+    metrics = self._score(rows, max_rank, budget)
+    with jax.set_mesh(self.plan.mesh):
+      deployed, prefix = self.cut(max_rank, budget)
+      evaluator, params = self.session.evaluator, self.session.params
+      return metrics | evaluator.answered(params, deployed, rows, prefix)
 
   def _score(self, rows: Split, max_rank: int, budget: int) -> dict[str, float]:
     return self.plan.task.evaluate(rows, self.outputs(rows, max_rank, budget))

@@ -60,6 +60,22 @@ def test_eval_scores_answers_of_validation_data_and_of_a_split(run, chat_run):
   assert run.evaluate('train')['exact_match'] >= 0.5
 
 
+def test_eval_scores_answers_of_a_file_as_of_a_split(run, chat_folder, tmp_path):
+  found = run.evaluate_file(chat_folder / 'train.jsonl')
+  kept = [{'question': one, 'answer': two} for one, two in tiny_chat.PAIRS]
+  toy.write_rows(tmp_path / 'pairs.jsonl', kept)
+  ours = answers(run, kept)
+  pairs = run.evaluate_file(tmp_path / 'pairs.jsonl')
+  assert found.keys() == pairs.keys() == run.evaluate('train').keys()
+  assert pairs['exact_match'] == np.mean(ours['right'])
+  cut = answers(run, kept, max_rank=1)
+  one = run.evaluate_file(tmp_path / 'pairs.jsonl', max_rank=1)
+  assert one['exact_match'] == np.mean(cut['right'])
+  toy.write_rows(tmp_path / 'open.jsonl', [{'question': 'Hi', 'answer': 'Hi'}])
+  without = run.evaluate_file(tmp_path / 'open.jsonl')
+  assert np.isnan(without['exact_match']) and without['loss'] > 0
+
+
 def test_answers_are_what_transformers_says_after_a_merged_export(
   run, chat_run, tmp_path, capsys
 ):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from adapad_jax.models.generation import (
 from adapad_jax.tasks.sft.chat import Chat, Prompt, until
 from adapad_jax.tasks.sft.conversation import BadRow
 from adapad_jax.tasks.sft.final import FinalAnswer
-from adapad_jax.tasks.sft.rows import drawn
+from adapad_jax.tasks.sft.rows import Documents, drawn
 from adapad_jax.tasks.sft.source import Source
 from adapad_jax.tasks.task import Batch, Generated, Outputs, Split, Splits
 from adapad_jax.tasks.tokenise import pad_rows
@@ -75,6 +76,7 @@ def make_generated(
   budget = Budget(config.max_new_tokens, source.chat.stop_ids, source.chat.fill)
   return Generated(
     prompts=Splits({name: functools.partial(make, name) for name in names}),
+    ask=functools.partial(_of_input, source, room),
     generate=functools.partial(generate, budget, GREEDY, 0),
     evaluate=functools.partial(_evaluate, source),
     samples=functools.partial(_samples, source),
@@ -96,9 +98,26 @@ def _split(source: Source, name: str, room: int | None) -> Split:
   Raises:
     ValueError: if rows are to be scored, and none has a final answer.
   """
-  rows = source.documents(name)
-  chosen_N = drawn(np.arange(len(rows)), _wanted(source))
-  final = _final(source)
+  split, final = _asked(source, name, source.documents(name), room), _final(source)
+  if final and not len(split):
+    out = split.host.out
+    raise ValueError(
+      f'data.generation.answer={final.kind!r}: no row of {sum(out.values())} of split'
+      f' {name!r} can be scored: {out}'
+    )
+  return split
+
+
+def _of_input(source: Source, room: int | None, split: Split) -> Split:
+  """Prompts of a few rows of a user's own file; none where no answer is scored."""
+  if _final(source) is None:
+    return Split(split.name, prompt_columns((), source.chat.fill), host=Asked((), {}))
+  return _asked(source, split.name, split.host, room)
+
+
+def _asked(source: Source, name: str, rows: Documents, room: int | None) -> Split:
+  """Prompts of a few rows, as far as they can be used."""
+  chosen_N, final = drawn(np.arange(len(rows)), _wanted(source)), _final(source)
   prompts, out = [], {}
   for row in rows.raw(chosen_N):
     reason, prompt = _usable(source.chat, row, room, final)
@@ -106,11 +125,6 @@ def _split(source: Source, name: str, room: int | None) -> Split:
       out[reason] = out.get(reason, 0) + 1
     else:
       prompts.append(prompt)
-  if final and not prompts:
-    raise ValueError(
-      f'data.generation.answer={final.kind!r}: no row of {len(chosen_N)} of split'
-      f' {name!r} can be scored: {out}'
-    )
   columns = prompt_columns(prompts, source.chat.fill)
   return Split(name, columns, host=Asked(tuple(prompts), out))
 
@@ -149,10 +163,15 @@ def _answers(source: Source, split: Split, outputs: Outputs) -> list[str]:
 
 
 def _evaluate(source: Source, split: Split, outputs: Outputs) -> dict[str, float]:
-  """Share of final answers that are right; nothing where none is scored."""
+  """Share of final answers that are right; nothing where none is scored.
+
+  NaN of rows that have none.
+  """
   final = _final(source)
   if final is None:
     return {}
+  if not split.host.prompts:
+    return {'exact_match': math.nan}
   said = _answers(source, split, outputs)
   right = [
     final(text) == final(prompt.reference)
