@@ -97,6 +97,17 @@ def test_the_model_stays_and_its_merged_copy_has_learned(columns):
   )
 
 
+def test_a_layer_gets_no_more_components_than_it_has_dimensions(columns):
+  # Two grants at a time: without a bound both layers would grow alike.
+  growing = dict(r_max=6, start=1, interval=1, grants_per_event=2)
+  whole = AdaPaDSettings(budget=8, **growing)
+  outcome = adapt(Curve(), squared, columns, recipe(steps=20, adapad=whole))
+  assert outcome.adapter.ranks == {'first': 2, 'second': 6}
+  more = recipe(steps=20, adapad=AdaPaDSettings(budget=9, **growing))
+  with pytest.raises(ValueError, match='9 exceeds the 8 components that the 2 modules'):
+    adapt(Curve(), squared, columns, more)
+
+
 def test_another_mesh_gives_the_same_adapter(columns):
   one = adapt(Curve(), squared, columns, recipe(steps=20))
   four = adapt(Curve(), squared, columns, recipe(steps=20, worker=2, data=2))

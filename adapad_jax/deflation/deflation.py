@@ -53,7 +53,8 @@ class Deflation:
   @functools.cached_property
   def discovery(self) -> Discovery:
     """Who has how many components."""
-    return Discovery(self.settings)
+    limits = limits_of(self.settings, self.problem)
+    return Discovery(self.settings, limits)
 
   def init(self, stack_RMP: jax.Array, head: Any) -> State:
     """The state before the first round, of components that are packed."""
@@ -71,6 +72,11 @@ class Deflation:
     pad = ((0, 0), (0, width - self.settings.r_max))
     active_MS, live_MS = self.discovery.masks(ranks)
     return jnp.pad(active_MS, pad), jnp.pad(live_MS, pad)
+
+
+def limits_of(settings: AdaPaDSettings, problem: Problem) -> tuple[int, ...]:
+  """The most components that each module grows to: no more than its dimensions."""
+  return tuple(min(settings.r_max, *shape) for shape in problem.shapes.values())
 
 
 def rounds_of(settings: AdaPaDSettings, problem: Problem) -> int:

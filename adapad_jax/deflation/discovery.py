@@ -8,6 +8,7 @@ I_m = mean |w dL/dw| over its active components' entries and of its variability:
 
 Every `interval` rounds the modules with the largest score get one component more,
 one at a time from the sorted list, ties by module index, until the budget is spent.
+No module grows beyond its dimensions: its update has no larger rank.
 Importance and variability as in AdaLoRA (arXiv:2303.10512) and IncreLoRA
 (arXiv:2308.12043); growth and advance components as in AdaPaD (arXiv:2605.10741).
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adapad_jax.deflation.settings import AdaPaDSettings
 
@@ -46,9 +48,15 @@ class Discovery:
 
   Attributes:
     settings: the schedule of growth, resolved.
+    limits: the most components that each module grows to; empty: `r_max` of all.
   """
 
   settings: AdaPaDSettings
+  limits: tuple[int, ...] = ()
+
+  def _limit_M(self, ranks: Ranks) -> np.ndarray:
+    modules = len(ranks.rank_M)
+    return np.asarray(self.limits or (self.settings.r_max,) * modules)
 
   def init(self, modules: int) -> Ranks:
     """Every module starts with one active component."""
@@ -68,7 +76,8 @@ class Discovery:
     index_R = jnp.arange(self.settings.r_max)[None]
     active_MR = index_R < ranks.rank_M[:, None]
     growing = self.settings.advance & ~self.done(ranks)
-    advance_MR = (index_R == ranks.rank_M[:, None]) & growing
+    is_next_MR = index_R == ranks.rank_M[:, None]
+    advance_MR = is_next_MR & (index_R < self._limit_M(ranks)[:, None]) & growing
     return active_MR.astype(jnp.float32), (active_MR | advance_MR).astype(jnp.float32)
 
   def done(self, ranks: Ranks) -> jax.Array:
@@ -98,7 +107,7 @@ class Discovery:
   def _allocate(self, ranks: Ranks, due: jax.Array, step: jax.Array) -> Ranks:
     budget, r_max = self.settings.budget, self.settings.r_max
     score_M = self.scores(ranks)
-    open_M = ranks.rank_M < r_max
+    open_M = ranks.rank_M < self._limit_M(ranks)
     left = budget - jnp.sum(ranks.rank_M)
     room = jnp.where(due, jnp.minimum(self.settings.grants_per_event, left), 0)
     # A stable sort of the negated score: ties go to the lower module index.

@@ -19,7 +19,8 @@ class AdaPaDSettings:
   Attributes:
     budget: components over all modules when growth ends; 0 means twice the number of
       modules.
-    r_max: the most components of one module, and the number of workers.
+    r_max: the most components of one module, and the number of workers; a module with
+      fewer dimensions does not grow beyond these.
     start: rounds before the first allocation; 0 means a tenth of the run.
     interval: rounds between allocations; 0 spreads them up to half of the run.
     grants_per_event: components given out in one allocation; 0 makes about ten
@@ -159,10 +160,13 @@ class AdaPaDSettings:
       joint = 1.0 if self.nested == 1 else min(0.75, (batch - 1) / batch)
     return joint, 0.25 if polish is None else polish
 
-  def check(self, modules: int, rounds: int, begins: int = 0) -> None:
+  def check(
+    self, modules: int, rounds: int, begins: int = 0, most: int | None = None
+  ) -> None:
     """Refuses a resolved budget that this many modules or rounds cannot spend.
 
-    Of a run that begins with so many components the rest alone is to be spent.
+    Of a run that begins with so many components the rest alone is to be spent. What
+    begins with one of each grows to at most so many in all; None: `r_max` of each.
 
     Raises:
       ValueError: naming the bound that is violated and what would work.
@@ -176,6 +180,12 @@ class AdaPaDSettings:
       raise ValueError(
         f'adapad.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
         f' {modules} = {modules * self.r_max}; lower it or raise adapad.r_max'
+      )
+    if most is not None and not begins and self.budget > most:
+      raise ValueError(
+        f'adapad.budget {self.budget} exceeds the {most} components that the {modules}'
+        f' modules have room for: adapad.r_max = {self.r_max} of each, or as many as a'
+        f' smaller module has dimensions; choose {modules}..{most}'
       )
     if any(not 1 <= limit <= self.r_max for limit in self.live_buckets):
       raise ValueError(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax.deflation.communication import bytes_sent
-from adapad_jax.deflation.deflation import Deflation, rounds_of
+from adapad_jax.deflation.deflation import Deflation, limits_of, rounds_of
 from adapad_jax.deflation.live import LiveRounds
 from adapad_jax.deflation.nesting import doubling
 from adapad_jax.deflation.round import make_round
@@ -182,7 +182,8 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
   """
   modules, rounds = len(problem.shapes), rounds_of(settings, problem)
   resolved = settings.resolve(modules, rounds, problem.batch, problem.begins)
-  resolved.check(modules, rounds, problem.begins)
+  most = sum(limits_of(resolved, problem))
+  resolved.check(modules, rounds, problem.begins, most)
   return AdaPaD(Deflation(problem, resolved))
 
 

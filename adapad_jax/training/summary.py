@@ -118,7 +118,7 @@ def _matches(plan: Plan, rank: int) -> str:
     kind, layer = kind_of(name)
     layers.setdefault((kind, shape), []).append(layer or 0)
   rows = [
-    [kind, f'{i} x {o}', _ranges(numbers), rank, plan.method.capacity]
+    [kind, f'{i} x {o}', _ranges(numbers), rank, min(plan.method.capacity, i, o)]
     for (kind, (i, o)), numbers in layers.items()
   ]
   return table(['module', 'shape', 'layers', 'start', 'most'], rows)

@@ -1,5 +1,7 @@
 """Tests ../../adapad_jax/deflation/discovery.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +93,21 @@ def test_advance_components_are_live_until_the_budget_is_spent():
   active_MR, live_MR = d.masks(ranks)
   np.testing.assert_array_equal(active_MR, live_MR)
   assert active_MR.sum() == 4
+
+
+def test_a_module_does_not_grow_beyond_its_dimensions():
+  schedule = AdaPaDSettings(budget=5, r_max=4, start=1, interval=1, grants_per_event=1)
+  d = Discovery(schedule, limits=(2, 4))
+  ranks, totals = grow(d, np.array([[9.0, 1.0]] * 4))
+  assert totals == [2, 3, 4, 5]
+  assert ranks.rank_M.tolist() == [2, 3]
+  ranks, _ = grow(d, np.array([[9.0, 1.0]] * 3))
+  live_MR = d.masks(ranks)[1]
+  assert live_MR.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
+  with pytest.raises(ValueError, match=r'7 exceeds the 6 components .* choose 2\.\.6'):
+    dataclasses.replace(schedule, budget=7).check(2, 20, most=6)
+  # An imported adapter may have more.
+  dataclasses.replace(schedule, budget=7).check(2, 20, begins=7, most=6)
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class Loop:
   def live(self, name, k):
     d = self.m.settings
     growing = d.advance and sum(self.rank.values()) < d.budget
-    return k < self.rank[name] + growing and k < d.r_max
+    return k < self.rank[name] + growing and k < min(d.r_max, *SHAPES[name])
 
   def rate(self, o, age, step, total):
     warm = min(1.0, (age + 1) / max(o.warmup, 1))
@@ -325,7 +325,7 @@ class Loop:
     score = {n: self.mean[n] * self.spread[n] for n in SHAPES}
     if d.score == 'sum':
       score = {n: self.mean[n] + self.spread[n] for n in SHAPES}
-    able = [n for n in SHAPES if self.rank[n] < d.r_max]
+    able = [n for n in SHAPES if self.rank[n] < min(d.r_max, *SHAPES[n])]
     for name in sorted(able, key=lambda n: -score[n])[: d.grants_per_event]:
       if sum(self.rank.values()) < d.budget:
         self.rank[name] += 1
