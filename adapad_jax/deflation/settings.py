@@ -85,6 +85,11 @@ class AdaPaDSettings:
           f"adapad.{field}={value} needs adapad.feeding='split': in {self.feeding!r}"
           ' the rows of a worker are set'
         )
+    if self.shares != 'equal' and self.feeding != 'split':
+      raise ValueError(
+        f"adapad.shares={self.shares!r} shares out the rows of adapad.feeding='split';"
+        f" must be 'equal' where that is {self.feeding!r}"
+      )
     if self.gradient_batches and self.feeding == 'federated':
       raise ValueError(
         f'adapad.gradient_batches={self.gradient_batches} sums gradients over the data'

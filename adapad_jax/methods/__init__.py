@@ -34,4 +34,8 @@ METHODS: dict[str, tuple[type, Callable[[Any, Problem], Method]]] = {
   'head': (head.HeadSettings, head.build),
 }
 
-__all__ = ['METHODS', 'Method', 'Private', 'Problem', 'RankReport']
+# Methods that draw the directions of their components in a way of their own, whatever
+# `adapter.init` says.
+DRAWN_OTHERWISE = ('adalora', 'increlora')
+
+__all__ = ['DRAWN_OTHERWISE', 'METHODS', 'Method', 'Private', 'Problem', 'RankReport']

@@ -73,9 +73,13 @@ class AdapterConfig:
       model's family ('query', 'layer.output'), ends of module names ('q_proj'), or
       regexes for whole names.
     exclude: what to leave out of that, named likewise.
-    layers: numbers of the layers to adapt; empty means all.
-    scale: constant in front of every update, never changed as ranks grow.
-    init: 'kaiming', 'gaussian' or 'orthonormal' input directions.
+    layers: numbers of the layers to adapt; empty means all. What `full` and `head`
+      train does not depend on targets, exclude and layers.
+    scale: constant in front of every update, never changed as ranks grow; not read by
+      `full` and `head`.
+    init: 'kaiming', 'gaussian' or 'orthonormal' input directions. `adalora` and
+      `increlora` draw theirs otherwise and refuse another than the default; `eva` and
+      `lora_one` take them from data, `full` and `head` have none.
   """
 
   targets: tuple[Text, ...] = ('all-linear',)

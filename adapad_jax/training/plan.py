@@ -11,12 +11,12 @@ from flax import nnx
 from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, adapted_problem, choose
 from adapad_jax.adapters.locate import linears
-from adapad_jax.methods import METHODS, Method
+from adapad_jax.methods import DRAWN_OTHERWISE, METHODS, Method
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
 from adapad_jax.tasks.tokenise import check_vocabulary
 from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
-from adapad_jax.training.config import FinetuneConfig, MeshConfig
+from adapad_jax.training.config import AdapterConfig, FinetuneConfig, MeshConfig
 from adapad_jax.training.partition import divided
 from adapad_jax.training.record import Record
 
@@ -109,6 +109,7 @@ def make_plan(
   attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts, begins)
   if record is None:
     _require_trained(config, outlined)
+    _require_read(config)
     if method.private:
       columns = task.splits['train'].columns
       divided(method.private, columns, config.train.batch, config.seed)
@@ -140,6 +141,16 @@ def _require_trained(config: FinetuneConfig, outlined: Pretrained) -> None:
       "method 'head' trains the head alone, which a task like"
       f' {config.data.task!r} does not have: nothing would be trained; choose from'
       f' {sorted(set(METHODS) - {"head"})}'
+    )
+
+
+def _require_read(config: FinetuneConfig) -> None:
+  """Refuses a start that the method does not read."""
+  init, default = config.adapter.init, AdapterConfig().init
+  if config.method in DRAWN_OTHERWISE and init != default:
+    raise ValueError(
+      f'adapter.init={init!r} is not read by method {config.method!r}, which draws'
+      f' directions from a normal distribution of its own; leave it at {default!r}'
     )
 
 

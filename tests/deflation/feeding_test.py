@@ -153,6 +153,10 @@ def test_shards_hold_rows_of_every_worker():
       "adapad.nested=0.5 needs adapad.feeding='split'",
     ),
     ({'joint': 0.5, 'local_steps': 2}, 'need adapad.local_steps=1, got 2'),
+    (
+      {'shares': 'first', 'feeding': 'replicate'},
+      "adapad.shares='first' shares out .* must be 'equal' where that is 'replicate'",
+    ),
     ({'skew': 0.5}, "must be 0 unless adapad.feeding is 'federated'"),
   ],
 )

@@ -50,6 +50,13 @@ def test_the_head_is_trained_before_the_first_round_and_not_again(
   assert_same(final_state(values, parts)[1], final_state(values, whole)[1])
 
 
+def test_a_start_that_the_method_does_not_read_is_refused(data):
+  for method in ('adalora', 'increlora'):
+    values = values_of(data) | {'method': method, 'adapter': {'init': 'orthonormal'}}
+    with pytest.raises(ValueError, match=f"'orthonormal' is not read by .*'{method}'"):
+      make_plan(finetune_config(values))
+
+
 def test_head_steps_need_a_head_and_rows_that_all_may_see(data, chat_folder):
   values = tiny_chat.values(chat_folder, train={'head_steps': 3})
   with pytest.raises(ValueError, match="a task like 'sft' does not have; must be 0"):
