@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from adapad_jax.lowrank import Adapter, Deployed, host_adapter
 from adapad_jax.tasks import Split
@@ -144,7 +145,8 @@ class SavedRun:
       max_rank, budget: see `evaluate`.
 
     Raises:
-      ValueError: if a column is missing or a text is empty.
+      ValueError: if a column is missing, a text is empty, or a value is nothing that
+        a file of rows could hold.
     """
     if self.plan.task.chat:
       decoding = completions.Decoding.of(self.plan.config.data.generation, {})
@@ -163,14 +165,47 @@ class SavedRun:
       return [json.loads(line) for line in lines if line]
 
   def read_rows(self, rows: Sequence[Mapping[str, Any]]) -> Split:
-    """Rows in memory as a split, labels left out; arguments as in `predict`."""
+    """Rows in memory as a split, labels left out; arguments as in `predict`.
+
+    Raises:
+      ValueError: see `predict`.
+    """
     with tempfile.TemporaryDirectory() as folder:
       given = pathlib.Path(folder) / 'rows.jsonl'
-      given.write_text(''.join(json.dumps(dict(row)) + '\n' for row in rows))
+      given.write_text(''.join(_json_of(i, row) + '\n' for i, row in enumerate(rows)))
       try:
         return self.plan.task.read(given)
       except ValueError as error:  # The caller knows of no file.
         raise ValueError(str(error).replace(str(given), 'rows')) from error
+
+
+def _json_of(number: int, row: Mapping[str, Any]) -> str:
+  """A row in memory as a line of a file.
+
+  Raises:
+    ValueError: naming the row, from 0, and the column that no file could hold.
+  """
+  if not isinstance(row, Mapping):
+    raise ValueError(f'row {number} must be columns by name, got {row!r:.60}')
+  cells = []
+  for name, value in row.items():
+    if not isinstance(name, str):
+      raise ValueError(f'row {number}: the name of a column must be text, got {name!r}')
+    try:
+      cells.append(f'{json.dumps(name)}: {json.dumps(value, default=_plain)}')
+    except (TypeError, ValueError, RecursionError) as error:
+      raise ValueError(
+        f'row {number}, column {name!r}: {value!r:.60} cannot be read; a value is a'
+        f' text, a number, true, false, None, or a list or dict of such ({error})'
+      ) from error
+  return '{' + ', '.join(cells) + '}'
+
+
+def _plain(value: Any) -> Any:
+  """A scalar of NumPy as Python's."""
+  if isinstance(value, np.generic):
+    return value.item()
+  raise TypeError(f'its type is {type(value).__name__}')
 
 
 def restore(workdir: str | os.PathLike[str], checkpoint: str = 'best') -> SavedRun:

@@ -60,6 +60,20 @@ def test_predictions_of_rows_in_memory_are_those_of_the_file(saved, folder):
     saved.predict([])
 
 
+def test_rows_in_memory_hold_what_a_file_could(saved):
+  plain = saved.predict([{'text': 'good film', 'x': 1, 'y': [True, None]}])
+  numpy = {'text': np.str_('good film'), 'x': np.float32(1), 'y': [np.bool_(True)]}
+  assert saved.predict([numpy]) == plain
+  for value in ({1}, np.zeros(2), {'deep': 1j}, np.datetime64('2020-01-01')):
+    rows = [{'text': 'good'}, {'text': 'bad', 'x': value}]
+    with pytest.raises(ValueError, match=r"^row 1, column 'x': .* cannot be read"):
+      saved.predict(rows)
+  with pytest.raises(ValueError, match="^row 0 must be columns by name, got 'good'"):
+    saved.predict(['good'])
+  with pytest.raises(ValueError, match='^row 0: the name of a column .* got 3'):
+    saved.predict([{'text': 'good', 3: 'fine'}])
+
+
 def test_mistakes_are_named(saved, folder, tmp_path):
   with pytest.raises(ValueError, match='holds no run'):
     restore(tmp_path)
