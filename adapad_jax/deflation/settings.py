@@ -49,7 +49,8 @@ class AdaPaDSettings:
       None: a quarter, or 0 where rows cannot be joint.
     nested: of joint rows: fraction that see and train the first 1, 2, 4, ... components
       alone, in turn, so that the update loses less when it is cut to a rank.
-    local_steps: optimiser steps between broadcasts, H.
+    local_steps: optimiser steps between broadcasts, H; rounds are whole: a run leaves
+      out batches at its end that fill none, and has one round at least.
     head_rows: whose rows train the head: those of 'all' workers, or of the 'last' live
       one, whose model is closest to what is deployed.
     live_buckets: numbers of live workers up to which a round of its own is compiled,

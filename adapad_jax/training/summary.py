@@ -38,8 +38,7 @@ def describe(plan: Plan) -> str:
     f'adapters on {len(plan.shapes)} modules (starting and largest rank):',
     _matches(plan, start // len(plan.shapes)),
     f'trained: {_trained(plan)}',
-    f'{plan.method.rounds:,} rounds of {plan.method.local_steps} x'
-    f' {config.train.batch} rows',
+    _rounds(plan),
     _devices(plan),
     f'components: {start} at the start, {end} at the end; {_events(plan)}',
   ]
@@ -52,6 +51,20 @@ def describe(plan: Plan) -> str:
       f'{config.data.max_length} tokens and were cut'
     )
   return '\n'.join([*lines, *plan.task.about()])
+
+
+def _rounds(plan: Plan) -> str:
+  """'2 rounds of 3 x 16 rows', and the batches if others were asked for."""
+  rounds, local_steps = plan.method.rounds, plan.method.local_steps
+  train = plan.config.train
+  line = f'{rounds:,} rounds of {local_steps} x {train.batch} rows'
+  done, wanted = rounds * local_steps, train.total_steps(plan.train_rows)
+  if done == wanted:
+    return line
+  field = 'train.steps' if train.steps else 'train.epochs'
+  return (
+    f'{line}: {done:,} batches, not the {wanted:,} of {field}, since rounds are whole'
+  )
 
 
 def _trained(plan: Plan) -> str:

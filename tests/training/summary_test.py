@@ -28,3 +28,20 @@ def test_the_plan_tells_what_is_trained(method, data):
   }
   usual = f'{one:,} for one component in every module, {head:,} in the head'
   assert line == f'trained: {want.get(method, usual)}'
+
+
+@pytest.mark.parametrize(
+  ('steps', 'want'),
+  [
+    (9, '3 rounds of 3 x 16 rows'),
+    (8, '2 rounds of 3 x 16 rows: 6 batches, not the 8 of train.steps, since'),
+    (0, '3 rounds of 3 x 16 rows: 9 batches, not the 11 of train.epochs, since'),
+  ],
+)
+def test_batches_that_fill_no_round_are_told(steps, want, data):
+  adapad = {'local_steps': 3, 'budget': 12, 'start': 1, 'interval': 1}
+  values = tiny.values(data, adapad=adapad)
+  values['train'] |= {'steps': steps, 'epochs': 1.8}
+  lines = describe(make_plan(finetune_config(values))).splitlines()
+  (line,) = [x for x in lines if ' rounds of ' in x]
+  assert line.partition(' rounds are whole')[0] == want
