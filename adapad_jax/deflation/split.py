@@ -100,7 +100,7 @@ class Split:
     Adam steps as far on the noisy gradient of a few rows as on any other, so the rate
     is to shrink with their number (arXiv:1706.02677). Joint rows train active
     components beside a worker's own rows, but not what learns in advance. (r,), (r,);
-    means over rounds.
+    means over rounds, and over workers of equal shares.
     """
     joint, own_R = self.batch - own_rows, self._own_rows_of(live, own_rows)
     own_r, most = own_R[worker_r], joint + own_R[0]
@@ -108,7 +108,7 @@ class Split:
     return (joint_r + own_r) / most, own_r / most
 
   def _own_rows_of(self, live: Any, own_rows: Any) -> jax.Array:
-    """Rows of every worker's own, (R,); a mean over rounds where they are alike."""
+    """Rows of every worker's own, (R,); the mean over workers of equal shares."""
     if self.shares == 'equal' or self.takes_turns:
       return jnp.full(self.workers, own_rows / live)
     numbers = range(1, self.workers + 1)
