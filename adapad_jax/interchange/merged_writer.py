@@ -127,7 +127,8 @@ def _base_tensors(base: Pretrained) -> Tensors:
     leaf = np.asarray(state[slot.path][...])
     parts = leaf if stack.STACKED in slot.path else [leaf]
     for name, part in zip(slot.names, parts, strict=True):
-      if name in base.initialised:
+      # What the family's checkpoints never have is not wanted.
+      if name in base.initialised and name in wanted:
         found[name] = part.T if slot.kind == 'kernel' else part
   if len(found) < len(wanted):
     with open_tensors(base.source_dir) as stored:

