@@ -13,7 +13,8 @@ from adapad_jax.ranges import Natural, Text
 from adapad_jax.settings import check
 
 ALL_LINEAR = 'all-linear'
-_OUTPUT_LAYERS = ('lm_head',)
+# No adapter goes there.
+OUTPUT_LAYERS = ('lm_head',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,7 @@ def choose(
   Raises:
     ValueError: if a pattern or a layer matches nothing, with the nearest names.
   """
-  outside = (*head_modules, *_OUTPUT_LAYERS)
+  outside = (*head_modules, *OUTPUT_LAYERS)
   shapes = {
     name: shape
     for name, shape in linear_shapes(model).items()

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
+from adapad_jax.adapters.targets import OUTPUT_LAYERS
 from adapad_jax.interchange.found import BIN
 from adapad_jax.interchange.notes import NOTES, read_notes
 from adapad_jax.interchange.peft_config import PeftConfig, read_config
@@ -194,6 +195,8 @@ def _names(
       f'{config.path.parent} does not belong to {base.source_dir}: the model has no'
       f' linear layers {sorted(unknown)}; nearest to the first: {near}'
     )
+  outputs = set(names.values()) & set(OUTPUT_LAYERS)
+  _refuse('adapts an output layer, which is not implemented', outputs, config)
   stated = {canonical(t, family, shapes) for t in (*config.targets, *names)}
   expected = {n for n in shapes if any(n == t or n.endswith(f'.{t}') for t in stated)}
   whole = head_names(base) if config.modules_to_save else []

@@ -197,6 +197,25 @@ def test_an_adapter_that_adapts_no_layer_is_refused(base, tmp_path, left):
     read_peft(tmp_path, base)
 
 
+def test_an_adapted_output_layer_is_refused(shared, tmp_path):
+  config = json.loads((shared / 'models/stories260k/config.json').read_text())
+  config |= {'tie_word_embeddings': False}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  base = load(str(tmp_path), Head('lm'), random_weights=True)
+  sizes = {'lm_head': (64, 512), 'model.layers.0.self_attn.q_proj': (64, 64)}
+  tensors = {}
+  for name, (inputs, outputs_) in sizes.items():
+    tensors[f'base_model.model.{name}.lora_A.weight'] = np.ones((2, inputs), 'f4')
+    tensors[f'base_model.model.{name}.lora_B.weight'] = np.ones((outputs_, 2), 'f4')
+  save_file(tensors, tmp_path / 'adapter_model.safetensors')
+  found = {'peft_type': 'LORA', 'task_type': 'CAUSAL_LM', 'r': 2, 'lora_alpha': 2}
+  found |= {'target_modules': list(sizes)}
+  (tmp_path / 'adapter_config.json').write_text(json.dumps(found))
+  message = r"adapts an output layer, which is not implemented: \['lm_head'\]"
+  with pytest.raises(ValueError, match=message):
+    read_peft(tmp_path, base)
+
+
 def test_a_module_without_its_tensors_is_refused(base, bad):
   def forget(tensors):
     name = first(tensors, 'lora_A.weight').removesuffix('lora_A.weight')
