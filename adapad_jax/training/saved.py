@@ -129,7 +129,9 @@ class SavedRun:
     """The update and how much of every module to use of it, on the current mesh."""
     check_cut(max_rank, budget)
     require_adapter(self.deployed, max_rank, budget)
-    prefix = max_rank or self.plan.method.capacity
+    capacity = self.plan.method.capacity
+    # More than there are means all; on the devices the number has 32 bits.
+    prefix = min(max_rank or capacity, capacity)
     if not budget:
       return self.deployed, prefix
     modules = self.plan.modules

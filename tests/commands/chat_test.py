@@ -66,6 +66,13 @@ def test_history_ranks_and_a_new_start(talk, chat_run):
   assert end == ''
 
 
+def test_more_than_all_components_are_all(talk, chat_run):
+  rank, said, end = talk('/rank 3000000000', 'Hi', max_rank=1)
+  assert rank == 'now with 2 of at most 2 components a module'
+  assert said == answer(chat_run, 'Hi', max_rank=3_000_000_000) and end == ''
+  assert said == answer(chat_run, 'Hi')
+
+
 def test_the_text_that_ends_turns_is_not_said(talk, chat_run, monkeypatch):
   said = answer(chat_run, 'Hi')
   monkeypatch.setattr(Chat, 'stop_texts', (said[1:],))

@@ -33,6 +33,7 @@ def test_it_evaluates_as_training_did_at_every_prefix(saved, result):
   assert saved.evaluate() == result['best']['metrics'] == saved.evaluate('validation')
   for rank in (1, 2, 3):
     assert saved.evaluate(max_rank=rank)['accuracy'] == result['prefixes'][rank]
+  assert saved.evaluate(max_rank=3_000_000_000) == saved.evaluate()
 
 
 def test_its_adapter_has_the_ranks_of_the_state(saved, result, folder):
