@@ -43,7 +43,7 @@ class Talker:
   def __init__(
     self, run: Answering, decoding: Decoding, max_rank: int = 0, budget: int = 0
   ) -> None:
-    self._run, self._decoding, self._budget = run, decoding, budget
+    self._run, self._decoding = run, decoding
     self.room = min(run.session.pretrained.config.max_length, _MOST_POSITIONS)
     self._ids: list[int] = []
     self._drawn = 0
@@ -51,16 +51,16 @@ class Talker:
       self._hear = _compiled(run.plan, decoding)
       self._cache = _empty(run, self.room + CHUNKS[-1])
       self._seed = put(np.uint32(decoding.seed % 2**32))
-    self.use(max_rank)
+    self.use(max_rank, budget)
 
-  def use(self, max_rank: int) -> None:
-    """Cuts the update to so many components a module, 0 for all; nothing is compiled.
+  def use(self, max_rank: int, budget: int = 0) -> None:
+    """Cuts the whole update, see `SavedRun.evaluate`; nothing is compiled.
 
     Raises:
-      ValueError: if it has none, or the number is negative.
+      ValueError: if it has no components, both are given, or one is negative.
     """
     with jax.set_mesh(self._run.plan.mesh):
-      self._deployed, prefix = self._run.cut(max_rank, 0 if max_rank else self._budget)
+      self._deployed, prefix = self._run.cut(max_rank, budget)
       self._prefix = put(np.int32(prefix))
     # What was read with another update has other keys and values.
     self._ids = []

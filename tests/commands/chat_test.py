@@ -73,6 +73,13 @@ def test_more_than_all_components_are_all(talk, chat_run):
   assert said == answer(chat_run, 'Hi')
 
 
+def test_a_rank_takes_the_place_of_a_budget(talk, chat_run):
+  first, rank, second, third, end = talk('Hi', '/rank 0', '/reset', 'Hi', budget=1)
+  assert first == answer(chat_run, 'Hi', budget=1) != answer(chat_run, 'Hi')
+  assert rank == 'now with all of at most 2 components a module'
+  assert second == 'forgotten' and third == answer(chat_run, 'Hi') and end == ''
+
+
 def test_the_text_that_ends_turns_is_not_said(talk, chat_run, monkeypatch):
   said = answer(chat_run, 'Hi')
   monkeypatch.setattr(Chat, 'stop_texts', (said[1:],))
