@@ -99,7 +99,7 @@ def share_by_size(
   The components of a module fall into runs, each with the highest mean gain of all that
   could follow those before it. Runs are taken by their gain a parameter, the highest
   first, as long as they fit: less than one run behind the best choice (the greedy rule
-  for knapsacks, Dantzig 1957).
+  for knapsacks, Dantzig 1957). What is left goes to first components of other runs.
 
   Args:
     gains: gain of every component of every module, none negative, (R,) each.
@@ -117,13 +117,19 @@ def share_by_size(
     for name, gain_R in gains.items()
     for gain, last in _runs(np.asarray(gain_R, np.float64))
   ]
-  ranks, closed = dict.fromkeys(gains, 0), set()
+  ranks, closed = dict.fromkeys(gains, 0), []
   for _, name, last in sorted(runs, key=lambda run: -run[0]):
     size = (last - ranks[name]) * sizes[name]
-    if name in closed or size > most:
-      closed.add(name)
+    if name in closed:
+      continue
+    if size > most:
+      closed.append(name)
       continue
     ranks[name], most = last, most - size
+  # Only now: a weak component must not take the place of a whole run.
+  for name in closed:
+    more, most = divmod(most, sizes[name])
+    ranks[name] += more
   return ranks
 
 

@@ -98,6 +98,15 @@ def test_small_components_go_before_wide_ones_of_the_same_gain():
     share_by_size(gains, sizes, 3)
 
 
+def test_a_run_that_does_not_fit_gives_its_first_components():
+  assert share_by_size({'a': np.array([1.0, 9.0])}, {'a': 10}, 15) == {'a': 1}
+  assert share_by_size({'a': np.array([1.0, 2.0, 9.0])}, {'a': 5}, 14) == {'a': 2}
+  # Not in place of another run that fits.
+  gains = {'a': np.array([0.01, 9.0]), 'b': np.array([5.0])}
+  assert share_by_size(gains, {'a': 10, 'b': 12}, 15) == {'a': 0, 'b': 1}
+  assert share_by_size(gains, {'a': 10, 'b': 4}, 15) == {'a': 1, 'b': 1}
+
+
 def test_cuts_are_prefixes_and_keep_the_head():
   adapter = draw(1, [3, 0, 2])
   for small, ranks in (
