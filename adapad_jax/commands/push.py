@@ -57,8 +57,9 @@ def run(request: Request) -> None:
 
 def _require_public_base(workdir: pathlib.Path, base_name: str) -> None:
   """Refuses a base that nobody else could find: the hub wants its id on the card."""
+  # Folders are absolute paths there, so a bare name is of the hub, such as gpt2.
   source = base_name or read_workdir(workdir).model.source
-  if not hub.is_id(source, owner=True) or sources.is_folder(source):
+  if not hub.is_id(source) or (base_name and sources.is_folder(base_name)):
     raise ValueError(
       f'the base of this run is {source}, which is here alone; --base_name=OWNER/NAME'
       ' says what it is on the hub'

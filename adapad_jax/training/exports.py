@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from adapad_jax import hub
 from adapad_jax.interchange import (
   Release,
   Report,
@@ -19,7 +20,7 @@ from adapad_jax.interchange import (
   write_peft,
 )
 from adapad_jax.lowrank import Adapter
-from adapad_jax.models import Source, weights
+from adapad_jax.models import Source, sources, weights
 from adapad_jax.models.originals import form_of, require_originals
 from adapad_jax.origins import HubCommit
 from adapad_jax.settings import did_you_mean
@@ -61,8 +62,8 @@ class Destination:
       model does in any case.
 
   Raises:
-    ValueError: if the folder is missing, exists or cannot be made, or the format is
-      unknown.
+    ValueError: if the folder is missing, exists or cannot be made, the format is
+      unknown, or the base's name has a revision behind it.
   """
 
   out: str
@@ -77,9 +78,21 @@ class Destination:
       )
     if self.format == 'gguf':
       require_gguf()
+    _require_name(self.base_name)
     if not self.out:
       raise ValueError('this mode needs --out=FOLDER, which must not exist yet')
     require_free(self.out)
+
+
+def _require_name(base_name: str) -> None:
+  """Refuses NAME@REVISION, which no reader of the files takes for a name."""
+  name, _, revision = base_name.partition('@')
+  if revision and hub.is_id(base_name) and not sources.is_folder(base_name):
+    raise ValueError(
+      f'--base_name={base_name} has a revision behind the name, where other libraries'
+      f' read none; give --base_name={name}. A base that was loaded from the hub under'
+      ' that name is pinned to its commit in any case'
+    )
 
 
 def export(

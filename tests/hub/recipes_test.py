@@ -240,6 +240,15 @@ def test_an_adapter_goes_to_the_hub_and_comes_back(
     call('push', capsys, trained, **push)
   with pytest.raises(ValueError, match='--base_name=OWNER/NAME says what it is'):
     call('push', capsys, trained, base_name=str(tmp_path), **push)
+  # Ids without an owner are of the hub as well, as given or as the run's own.
+  config = read_json(trained / 'config.json')
+  config['model']['source'] = 'roberta-base'
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  (tmp_path / 'roberta-base').mkdir()
+  monkeypatch.chdir(tmp_path)  # Of a run, what lies here is not meant.
+  for workdir, name in ((trained, 'gpt2'), (tmp_path, '')):
+    with pytest.raises(ValueError, match='writing needs a token'):
+      call('push', capsys, workdir, base_name=name, **push)
   with pytest.raises(ValueError, match='push needs --repo=OWNER/NAME'):
     call('push', capsys, trained, repo='adapter')
   monkeypatch.setenv('HF_TOKEN', 'hf_wrong')

@@ -90,6 +90,9 @@ def test_mistakes_are_named(saved, folder, tmp_path):
   assert saved.evaluate(max_rank=np.int64(1)) == saved.evaluate(max_rank=1)
   with pytest.raises(ValueError, match="'pfet'; did you mean 'peft'"):
     export(folder / 'run', tmp_path / 'out', format='pfet')
+  message = '--base_name=a/b@v1 has a revision .*; give --base_name=a/b[.]'
+  with pytest.raises(ValueError, match=message):
+    export(folder / 'run', tmp_path / 'out', base_name='a/b@v1')
 
 
 def elsewhere(folder, tmp_path, **mesh):
