@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,9 +96,10 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
 def _report(workdir: pathlib.Path) -> str:
   """Draws the report if it is not there; says where it is, or how to get it."""
   if not can_draw():
+    folder = shlex.quote(str(workdir))
     return (
       f'no {REPORT}: {how_to_install()}; then'
-      f'\n  python -m adapad_jax.main --mode=report --workdir={workdir}'
+      f'\n  python -m adapad_jax.main --mode=report --workdir={folder}'
     )
   path = workdir / REPORT
   return f'report: {path if path.is_file() else write_report(workdir)}'

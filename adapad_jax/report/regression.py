@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,14 @@ def regression_page(workdir: pathlib.Path) -> tuple[str, list[Picture]]:
   title = f'{result["task"]} by {result["method"]}'
   size = f'{result["inputs"]} inputs, {result["outputs"]} outputs'
   config = read_json(workdir / CONFIG, dict)
+  command = f'{tables.MAIN} --mode=eval --workdir={shlex.quote(str(workdir))}'
   parts = [
     heading(
       title, [f'{result["examples"]} examples, {size}, {workdir.resolve().name}']
     ),
     _summary(result),
     section('Figures', figures(pictures)),
-    section('Commands', code(f'{tables.MAIN} --mode=eval --workdir={workdir}')),
+    section('Commands', code(command)),
     section('Provenance', tables.origin(config, result['versions'])),
   ]
   return page(title, parts), pictures

@@ -173,7 +173,7 @@ def _size(result: dict[str, Any]) -> str:
 
 
 def _mode(name: str, workdir: str) -> str:
-  return f'  python -m adapad_jax.main --mode={name} --workdir={workdir}'
+  return f'  python -m adapad_jax.main --mode={name} --workdir={shlex.quote(workdir)}'
 
 
 def _curve_lines(result: dict[str, Any]) -> list[str]:

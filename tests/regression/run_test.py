@@ -1,5 +1,6 @@
 """Configs, files and reports of `program = 'regression'`."""
 
+import html
 import json
 import pathlib
 import subprocess
@@ -200,8 +201,10 @@ def test_a_finished_run_is_evaluated_again(arg, tmp_path):
 
 
 def test_a_report_shows_rounds_and_prefixes(tmp_path):
-  result = run(config(), tmp_path, dry_run=False)
-  page = write_report(tmp_path).read_text()
+  folder = tmp_path / 'a run'
+  result = run(config(), folder, dry_run=False)
+  page = write_report(folder).read_text()
   assert f'{result["train_error_exact"]:.4f}' in page
   assert 'Convergence' in page and 'Error of every prefix' in page
-  assert len(list((tmp_path / 'figures').glob('*.png'))) == 4
+  assert f"--workdir='{folder}'" in html.unescape(page)
+  assert len(list((folder / 'figures').glob('*.png'))) == 4

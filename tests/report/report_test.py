@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip('matplotlib', reason='the extra `report` is not installed')
 
-from adapad_jax.commands import Request  # noqa: E402
+from adapad_jax.commands import Request, train  # noqa: E402
 from adapad_jax.commands.registry import run as run_mode  # noqa: E402
 from adapad_jax.report import curves, ranks, spectra, tables, write  # noqa: E402
 from adapad_jax.report.drawings import SECTIONS  # noqa: E402
@@ -245,6 +245,7 @@ def test_what_cannot_be_reported_is_refused(workdir, tmp_path, monkeypatch, caps
   monkeypatch.setattr('adapad_jax.commands.train.can_draw', lambda: False)
   ask('train', workdir, tiny.values(workdir.parent))
   assert '--mode=report --workdir=' in capsys.readouterr().out
+  assert "--workdir='a run'" in train._report(pathlib.Path('a run'))
 
 
 def test_prefixes_that_were_not_scored_have_no_exact_match(tiny_run):

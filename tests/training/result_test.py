@@ -49,3 +49,14 @@ def test_the_best_state_has_a_size_of_its_own():
   more = shown(best_rank_total=3)
   assert 'rank of every module at the end, 1 of 1 components; the best' in more
   assert '; the best state has 3, 8 parameters (+ 2 in the head):' in more
+
+
+def test_commands_name_the_folder_as_a_shell_needs_it():
+  assert '  python -m adapad_jax.main --mode=eval --workdir=runs/one' in summarise(
+    RESULT, 'runs/one'
+  )
+  lines = summarise(RESULT | {'task': 'sft'}, "my runs/it's").splitlines()
+  quoted = """--workdir='my runs/it'"'"'s'"""
+  assert [line.split(' ', 5)[-1] for line in lines if '--mode' in line] == [
+    f'--mode={mode} {quoted}' for mode in ('eval', 'chat')
+  ]
