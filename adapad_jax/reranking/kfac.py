@@ -106,6 +106,7 @@ def kronecker_factors(
   columns: Mapping[str, np.ndarray],
   mesh: jax.sharding.Mesh,
   *,
+  kind: str,
   rows: int = 0,
   seed: int = 0,
 ) -> dict[str, KroneckerFactors]:
@@ -118,6 +119,7 @@ def kronecker_factors(
     modules: names of linear layers.
     columns: of the text, see `activations.READ`; labels are not read.
     mesh: the devices.
+    kind: of the model's head, see `models.Head`.
     rows: rows of a batch, rounded up to a multiple of the devices; 0 chooses.
     seed: of the random signs, and of the tokens that a language model draws.
 
@@ -128,7 +130,7 @@ def kronecker_factors(
   rows = rows_of_batch(model, columns, mesh, rows)
   with jax.set_mesh(mesh):
     attachment, params, _ = split_model(model)
-    params, step = put(params), _program(attachment, mesh)
+    params, step = put(params), _program(attachment, kind, mesh)
     everywhere = jax.NamedSharding(mesh, jax.P())
     zeros = lambda side: jnp.zeros((side, side), device=everywhere)
     totals = {name: (zeros(i), zeros(o)) for name, (i, o) in shapes.items()}
@@ -146,7 +148,7 @@ def _means(s_II: jax.Array, f_OO: jax.Array, tokens: int) -> KroneckerFactors:
   return KroneckerFactors(s_II / tokens, f_OO / max(float(np.trace(s_II)), 1e-30))
 
 
-def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
+def _program(attachment: Attachment, kind: str, mesh: jax.sharding.Mesh) -> Any:
   """The compiled (totals, params, batch, key) -> totals with a batch added."""
 
   def sums(totals: Any, params: Any, batch: Mapping[str, jax.Array], key: Any) -> Any:
@@ -157,7 +159,7 @@ def _program(attachment: Attachment, mesh: jax.sharding.Mesh) -> Any:
     def probed(sums: dict[str, Any]) -> jax.Array:
       probes = {name: _Probe(own) for name, own in sums.items()}
       model = attachment(params, probes, {})
-      if model.head.kind == 'lm':
+      if kind == 'lm':
         return drawn_likelihood(model, batch, key)
       outputs = jax.tree.leaves(model(batch))
       return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(outputs))

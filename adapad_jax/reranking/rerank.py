@@ -78,7 +78,7 @@ def _one_pass(
   ridge: float,
 ) -> dict[str, Ordered]:
   """Some modules' components; their moments are gone when it returns."""
-  factors = kronecker_factors(update.teacher, names, columns, mesh)
+  factors = kronecker_factors(update.teacher, names, columns, mesh, kind=update.kind)
   deltas = {name: update.deltas[name] for name in names}
   inputs = {name: one.s_II for name, one in factors.items()}
   outputs = {name: one.f_OO for name, one in factors.items()}

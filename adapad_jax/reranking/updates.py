@@ -19,6 +19,7 @@ class Update:
 
   Attributes:
     teacher: the fine-tuned model, whose activations count.
+    kind: of its head, see `models.Head`.
     deltas: Delta W (I, O) by module name.
     head: the trained head, as an `Adapter` has it.
     ranks: of the updates of modules, where they are known.
@@ -27,6 +28,7 @@ class Update:
   """
 
   teacher: nnx.Module
+  kind: str
   deltas: dict[str, np.ndarray]
   head: dict[str, dict[str, np.ndarray]]
   ranks: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -39,7 +41,7 @@ def from_adapter(base: Pretrained, adapter: Adapter) -> Update:
   copy = jax.tree.map(lambda x: x, base.model)
   deltas = {name: u.weight() for name, u in adapter.modules.items() if u.rank}
   ranks = {name: adapter.ranks[name] for name in deltas}
-  return Update(merge(copy, adapter), deltas, adapter.head, ranks)
+  return Update(merge(copy, adapter), base.head.kind, deltas, adapter.head, ranks)
 
 
 def from_tuned(base: Pretrained, tuned: Pretrained, modules: list[str]) -> Update:
@@ -77,7 +79,7 @@ def from_tuned(base: Pretrained, tuned: Pretrained, modules: list[str]) -> Updat
   covered = {f'{name}.weight' for name in deltas}
   covered |= {f'{name}.{leaf}' for name in head for leaf in ('weight', 'bias')}
   beside = {n: x for n, x in _changes(before, after).items() if n not in covered}
-  return Update(tuned.model, deltas, head, beside=beside)
+  return Update(tuned.model, base.head.kind, deltas, head, beside=beside)
 
 
 def _head_layer(model: Pretrained, name: str) -> dict[str, np.ndarray]:

@@ -125,7 +125,7 @@ def orders(
   """Every module's components in three ways, and the seconds of the first of them."""
   mesh, names = sharding.make_mesh(1, jax.device_count()), list(update.deltas)
   started = time.monotonic()
-  factors = kronecker_factors(update.teacher, names, text, mesh)
+  factors = kronecker_factors(update.teacher, names, text, mesh, kind=update.kind)
   looked = time.monotonic()
   inputs = {name: one.s_II for name, one in factors.items()}
   outputs = {name: one.f_OO for name, one in factors.items()}

@@ -71,7 +71,8 @@ def by_hand(update, columns):
 @pytest.mark.parametrize('devices', [1, 4])
 def test_moments_equal_those_of_single_rows(update, columns, by_hand, devices):
   mesh, tokens = sharding.make_mesh(1, devices), np.sum(columns['mask_BL'])
-  found = kronecker_factors(update.teacher, list(update.deltas), columns, mesh, rows=2)
+  names, kind = list(update.deltas), update.kind
+  found = kronecker_factors(update.teacher, names, columns, mesh, kind=kind, rows=2)
   assert found.keys() == by_hand.keys()
   for name, (s_II, f_OO) in by_hand.items():
     near = lambda x, y: np.testing.assert_allclose(x, y, atol=1e-3 * np.abs(y).max())
@@ -88,7 +89,9 @@ def test_several_outputs_count_as_often_as_they_move(shared):
   columns = kit.encode(one, kit.TEXTS * 20)
   name = next(iter(kit.draw_adapter(one).modules))
   trace = lambda base: np.trace(
-    kronecker_factors(base.model, [name], columns, sharding.make_mesh())[name].s_II
+    kronecker_factors(
+      base.model, [name], columns, sharding.make_mesh(), kind=base.head.kind
+    )[name].s_II
   )
   assert trace(three) / trace(one) == pytest.approx(3, rel=0.3)
 
@@ -112,7 +115,11 @@ def test_the_prediction_orders_real_errors(update, columns):
   """Noise of equal size in each layer: those that weigh most move the output most."""
   attachment, params, _ = split_model(update.teacher)
   factors = kronecker_factors(
-    update.teacher, list(update.deltas), columns, sharding.make_mesh()
+    update.teacher,
+    list(update.deltas),
+    columns,
+    sharding.make_mesh(),
+    kind=update.kind,
   )
   plain = attachment(params, {}, {})(columns)
   rng, predicted, real = np.random.default_rng(0), [], []

@@ -60,7 +60,7 @@ def test_gradients_equal_those_of_whole_logits(base, columns, logits, monkeypatc
 def test_what_is_not_learned_does_not_count(base, columns):
   name, mesh = 'model.layers.0.self_attn.q_proj', sharding.make_mesh()
   trace = lambda columns: np.trace(
-    kronecker_factors(base.model, [name], columns, mesh)[name].s_II
+    kronecker_factors(base.model, [name], columns, mesh, kind='lm')[name].s_II
   )
   nothing = columns | {'learned_BL': np.zeros_like(columns['learned_BL'])}
   plain = {k: x for k, x in columns.items() if k != 'learned_BL'}
@@ -77,7 +77,9 @@ def test_the_prediction_is_the_divergence_that_errors_make(base, columns):
     for layer in (0, 2, 4)
     for module in ('self_attn.v_proj', 'self_attn.o_proj', 'mlp.up_proj')
   ]
-  factors = kronecker_factors(base.model, names, columns, sharding.make_mesh())
+  factors = kronecker_factors(
+    base.model, names, columns, sharding.make_mesh(), kind='lm'
+  )
   batch = {k: x[: len(TEXTS)] for k, x in columns.items()}
   counts_BL = jnp.asarray(batch['learned_BL'][:, 1:])
   log_p = jax.nn.log_softmax(attachment(params, {}, {})(batch))[:, :-1]

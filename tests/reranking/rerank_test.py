@@ -32,9 +32,9 @@ def test_moments_of_some_modules_at_a_time_give_the_same(update, room, monkeypat
   memory = max(sizes.values()) * room - (room == 1)
   seen, look = [], rerank.kronecker_factors
 
-  def looked(model, names, columns, mesh):
+  def looked(model, names, columns, mesh, **kind):
     seen.append(names)
-    return look(model, names, columns, mesh)
+    return look(model, names, columns, mesh, **kind)
 
   monkeypatch.setattr(rerank, 'kronecker_factors', looked)
   found = fit(update, columns, 2, mesh, memory=memory)

@@ -93,6 +93,6 @@ def test_distances_of_deberta_count_once_a_row(tmp_path):
   extra = (found[names[0]] - found[names[1]]) * tokens
   np.testing.assert_allclose(extra, 3 * table_RD.T @ table_RD, atol=1e-3)
   for one in kronecker_factors(
-    model, names, batch, sharding.make_mesh(), rows=4
+    model, names, batch, sharding.make_mesh(), kind='classification', rows=4
   ).values():
     assert np.trace(one.s_II) > 0 and np.trace(one.f_OO) == pytest.approx(1, rel=1e-4)
