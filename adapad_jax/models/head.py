@@ -2,6 +2,10 @@
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
 
 KINDS = ('classification', 'regression', 'span', 'lm')
 
@@ -39,3 +43,17 @@ class Head:
   def outputs(self) -> int:
     """Width of the output layer of a head that has one."""
     return {'classification': self.num_labels, 'regression': 1, 'span': 2}[self.kind]
+
+
+def open_places(batch: Mapping[str, jax.Array], length: int) -> jax.Array:
+  """Where a span may start or end, (B, L): in the passage and at the no-answer token.
+
+  Args:
+    batch: with the columns 'first_B', 'size_B' and 'null_B'.
+    length: L, places of a row.
+  """
+  place_1L = jnp.arange(length)[None]
+  column = lambda name: batch[name][:, None]
+  within_BL = place_1L - column('first_B')
+  open_BL = (within_BL >= 0) & (within_BL < column('size_B'))
+  return open_BL | (place_1L == column('null_B'))

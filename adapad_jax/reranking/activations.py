@@ -15,8 +15,10 @@ from adapad_jax.regression.moments import einsum
 from adapad_jax.sharding import DATA, WORKER, put
 from adapad_jax.training.batches import lengths, padded, trimmed
 
-# What a model, or a draw of its next tokens, reads of a text; no labels.
+# What a model, a draw of its next tokens, or a choice of a span reads of a text; no
+# labels.
 READ = 'ids_BL', 'mask_BL', 'types_BL', 'segments_BL', 'learned_BL'
+READ += 'first_B', 'size_B', 'null_B'
 # The most tokens of a batch, and the most bytes of activations, 2 GiB: a backward pass
 # through layers that are written out keeps those of all.
 _TOKENS, _BYTES = 4096, 2**31

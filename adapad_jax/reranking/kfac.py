@@ -30,6 +30,7 @@ import numpy as np
 from flax import nnx
 
 from adapad_jax.adapters import Attachment, split_model
+from adapad_jax.models.head import open_places
 from adapad_jax.regression.moments import einsum
 from adapad_jax.reranking.activations import (
   batches_of,
@@ -40,7 +41,7 @@ from adapad_jax.reranking.activations import (
 from adapad_jax.reranking.likelihood import drawn_likelihood
 from adapad_jax.sharding import DATA, WORKER, put
 
-# Outputs beyond this are masks, such as logits of padding.
+# Outputs beyond this are taken for masks, which a family of one's own may give.
 _LARGEST = 1e6
 
 
@@ -154,7 +155,6 @@ def _program(attachment: Attachment, kind: str, mesh: jax.sharding.Mesh) -> Any:
   def sums(totals: Any, params: Any, batch: Mapping[str, jax.Array], key: Any) -> Any:
     device = jax.lax.axis_index((WORKER, DATA))
     key = jax.random.fold_in(jax.random.wrap_key_data(key), device)
-    is_text_B = jnp.any(batch['mask_BL'] > 0, axis=1)
 
     def probed(sums: dict[str, Any]) -> jax.Array:
       probes = {name: _Probe(own) for name, own in sums.items()}
@@ -162,7 +162,8 @@ def _program(attachment: Attachment, kind: str, mesh: jax.sharding.Mesh) -> Any:
       if kind == 'lm':
         return drawn_likelihood(model, batch, key)
       outputs = jax.tree.leaves(model(batch))
-      return sum(_signed_sum(key, i, x, is_text_B) for i, x in enumerate(outputs))
+      is_read = _is_read(batch, kind)
+      return sum(_signed_sum(key, i, x, is_read) for i, x in enumerate(outputs))
 
     own = jax.grad(probed)(jax.tree.map(jnp.zeros_like, totals))
     if jax.lax.axis_size((WORKER, DATA)) > 1:  # On one device it would be a copy.
@@ -182,14 +183,29 @@ def _program(attachment: Attachment, kind: str, mesh: jax.sharding.Mesh) -> Any:
   )
 
 
+def _is_read(batch: Mapping[str, jax.Array], kind: str) -> jax.Array:
+  """Which outputs anything reads: those of rows with text, (B,); of a span, (B, L).
+
+  A span starts and ends in the passage, or at the no-answer token; where the batch does
+  not say where these are, at any token.
+  """
+  is_token_BL = batch['mask_BL'] > 0
+  if kind != 'span':
+    return jnp.any(is_token_BL, axis=1)
+  if 'first_B' not in batch:
+    return is_token_BL
+  return is_token_BL & open_places(batch, is_token_BL.shape[1])
+
+
 def _signed_sum(
-  key: jax.Array, number: int, outputs: jax.Array, is_text_B: jax.Array
+  key: jax.Array, number: int, outputs: jax.Array, is_read: jax.Array
 ) -> jax.Array:
-  """eps^T f of one output over all rows that hold text."""
+  """eps^T f of one output over all that is read of it."""
   outputs = outputs.astype(jnp.float32)
+  # Drawn with the rows last, so that padding changes no sign of what stands before it.
   sign = jax.random.rademacher(
-    jax.random.fold_in(key, number), outputs.shape, outputs.dtype
-  )
-  is_text = is_text_B.reshape(-1, *[1] * (outputs.ndim - 1))
-  counts = is_text & (jnp.abs(outputs) < _LARGEST)
+    jax.random.fold_in(key, number), outputs.shape[::-1], outputs.dtype
+  ).T
+  is_read = is_read.reshape(is_read.shape + (1,) * (outputs.ndim - is_read.ndim))
+  counts = is_read & (jnp.abs(outputs) < _LARGEST)
   return jnp.sum(jnp.where(counts, sign * outputs, 0.0))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.models.head import Head
+from adapad_jax.models.head import Head, open_places
 from adapad_jax.tasks.config import DataConfig, QaConfig
 from adapad_jax.tasks.squad.answer_format import AnswerFormat, EncodedQuestions
 from adapad_jax.tasks.squad.answers import Answers, Candidate, choose
@@ -86,10 +86,7 @@ def _cross_entropy(
   logits_BL: jax.Array, target_B: jax.Array, batch: Batch
 ) -> jax.Array:
   place_1L = jnp.arange(logits_BL.shape[1])[None]
-  column = lambda name: batch[name][:, None]
-  within_BL = place_1L - column('first_B')
-  open_BL = (within_BL >= 0) & (within_BL < column('size_B'))
-  open_BL |= place_1L == column('null_B')
+  open_BL = open_places(batch, logits_BL.shape[1])
   logits_BL = jnp.where(open_BL, logits_BL.astype(jnp.float32), -jnp.inf)
   # A sum over a mask, unlike a gather, needs no sharding of its own. At -inf it would
   # be NaN, so only the target's logit is ever read.
