@@ -199,7 +199,14 @@ def read_update(
     largest = max(adapter.ranks.values())
     update = from_adapter(session.pretrained, adapter)
     return update, min(options['max_rank'] or largest, largest)
-  tuned = models.load(source, session.pretrained.head)
+  model = plan.config.model
+  tuned = models.load(
+    source,
+    session.pretrained.head,
+    dtype=model.dtype,
+    remat=model.remat,
+    fused=model.fused,
+  )
   require_same_labels(names_of_config(tuned.hf_config), ours, options['tuned'])
   shapes = choose(
     session.pretrained.model,
@@ -207,7 +214,8 @@ def read_update(
     session.pretrained.targets,
     session.pretrained.head_modules,
   )
-  update = from_tuned(session.pretrained, tuned, list(shapes))
+  # As held, in bfloat16 perhaps, weights may differ by nothing but their rounding.
+  update = from_tuned(session.pretrained, tuned, list(shapes), stored=True)
   if update.beside:
     largest = sorted(update.beside.items(), key=lambda item: -item[1])[:3]
     say(f'changes outside the adapted layers are left out, the largest: {largest}')

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -98,6 +99,27 @@ def test_what_is_no_other_state_of_the_base_is_named(
   options = {'tuned': tuned, 'budget': 8, 'out': tmp_path / 'small'}
   with pytest.raises(ValueError, match=message):
     call('rerank', capsys, None, values, **options)
+
+
+def test_rounding_of_the_config_is_no_update(values, capsys, tmp_path, monkeypatch):
+  """The files are compared, and the text passes through what the config asks for."""
+  name = 'model.layers.0.self_attn.q_proj'
+  tuned = changed(
+    values['model']['source'],
+    tmp_path / 'tuned',
+    lambda tensors: tensors[f'{name}.weight'].__imul__(1.5),
+  )
+  seen, compare = [], rerank.from_tuned
+  noted = lambda base, tuned, *rest, **more: (
+    seen.append(tuned) or compare(base, tuned, *rest, **more)
+  )
+  monkeypatch.setattr(rerank, 'from_tuned', noted)
+  model = values['model'] | {'dtype': 'bfloat16', 'fused': True, 'remat': True}
+  options = {'tuned': tuned, 'order': 'svd', 'max_rank': 1, 'out': tmp_path / 'small'}
+  found = call('rerank', capsys, None, values | {'model': model}, **options)
+  assert found['components'] == 1
+  runtime = seen[0].model.model.runtime
+  assert runtime.fused and runtime.remat and runtime.dtype is jnp.bfloat16
 
 
 def test_settings_of_training_are_not_asked_for(values, capsys, tmp_path):

@@ -7,8 +7,10 @@ import pytest
 from flax import nnx
 
 from adapad_jax import sharding
-from adapad_jax.adapters import merge
+from adapad_jax.adapters import linear_shapes, merge
+from adapad_jax.interchange import Release, write_merged
 from adapad_jax.interchange.release import kernel_of
+from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Head, load
 from adapad_jax.reranking import (
   from_adapter,
@@ -39,6 +41,35 @@ def test_difference_of_a_tuned_model(base):
     update.head['score']['kernel'], adapter.head['score']['kernel']
   )
   assert update.beside == {'model.norm.weight': pytest.approx(0.5)}
+
+
+@pytest.fixture(scope='module')
+def on_disk(shared, tmp_path_factory):
+  """A fine-tuned language model in float32, of a small update of one layer."""
+  base = load(str(shared / 'models/stories260k'), Head('lm'))
+  name = 'model.layers.1.self_attn.q_proj'
+  update = kit.draw_adapter(base, ranks=(1, 1), size=0.005).modules[name]
+  release = Release(Adapter({name: update}, {}), base, 'stories')
+  folder = tmp_path_factory.mktemp('tuned') / 'out'
+  write_merged(release, folder, kit.random_batch(300))
+  return folder, name, update.weight()
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_files_are_compared_where_rounded_weights_are_held(shared, on_disk, scan):
+  """Small updates are lost in bfloat16, and its rounding is no update."""
+  folder, changed, delta_IO = on_disk
+  source = str(shared / 'models/stories260k')
+  base, tuned = (
+    load(str(own), Head('lm'), dtype='bfloat16', scan=scan) for own in (source, folder)
+  )
+  modules = [name for name in linear_shapes(base.model) if '.layers.' in name]
+  update = from_tuned(base, tuned, modules, stored=True)
+  assert list(update.deltas) == [changed] and not update.beside
+  np.testing.assert_allclose(update.deltas[changed], delta_IO, atol=1e-7)
+  assert update.teacher is tuned.model
+  held = from_tuned(base, tuned, modules)
+  assert np.abs(held.deltas[changed] - delta_IO).max() > 0.1 * np.abs(delta_IO).max()
 
 
 def test_the_base_of_an_adapter_stays_as_it_is(base):
