@@ -30,11 +30,12 @@ from adapad_jax.reranking import (
   from_tuned,
   spend,
   spend_parameters,
+  text_lengths,
   truncate,
   within,
 )
 from adapad_jax.settings import did_you_mean
-from adapad_jax.training.batches import Columns, lengths
+from adapad_jax.training.batches import Columns
 from adapad_jax.training.config import FinetuneConfig, MeshConfig, finetune_config
 from adapad_jax.training.cutting import require_counts
 from adapad_jax.training.exports import (
@@ -160,7 +161,7 @@ def some_rows(columns: Columns, tokens: int = _TOKENS) -> Columns:
 
   Moments of more change little, and a pass over a whole training set can take hours.
   """
-  length_N = lengths(columns)
+  length_N = text_lengths(columns)
   if length_N.sum() <= tokens:
     return columns
   drawn_N = np.random.default_rng(0).permutation(len(length_N))

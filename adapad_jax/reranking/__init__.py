@@ -7,7 +7,7 @@ and one budget of components or parameters is shared by what each of them explai
 Axis letters beside those of `adapters` and `regression`: M modules, N tokens.
 """
 
-from adapad_jax.reranking.activations import input_moments
+from adapad_jax.reranking.activations import input_moments, text_lengths
 from adapad_jax.reranking.kfac import KroneckerFactors, kronecker_factors
 from adapad_jax.reranking.rerank import (
   Reranked,
@@ -35,6 +35,7 @@ __all__ = [
   'solve',
   'spend',
   'spend_parameters',
+  'text_lengths',
   'truncate',
   'within',
 ]

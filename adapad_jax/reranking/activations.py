@@ -18,7 +18,7 @@ from adapad_jax.training.batches import lengths, padded, trimmed
 # What a model, a draw of its next tokens, or a choice of a span reads of a text; no
 # labels.
 READ = 'ids_BL', 'mask_BL', 'types_BL', 'segments_BL', 'learned_BL'
-READ += 'first_B', 'size_B', 'null_B'
+READ += 'first_B', 'size_B', 'null_B', 'answer_BA', 'said_BA'
 # The most tokens of a batch, and the most bytes of activations, 2 GiB: a backward pass
 # through layers that are written out keeps those of all.
 _TOKENS, _BYTES = 4096, 2**31
@@ -106,12 +106,28 @@ def check_text(columns: Mapping[str, np.ndarray]) -> int:
   """Tokens of the text.
 
   Raises:
-    ValueError: if there are none.
+    ValueError: if there are none, or none of answers where rows ask for some.
   """
   tokens = int(np.sum(columns['mask_BL'][:]))
   if tokens == 0:
     raise ValueError('re-ranking needs text, but there is not a single token')
-  return tokens
+  if 'said_BA' not in columns:
+    return tokens
+  said = int(np.sum(columns['said_BA'][:]))
+  if said == 0:
+    raise ValueError(
+      're-ranking a model that writes answers needs questions with their answers, but'
+      f' none of the {len(columns["said_BA"])} rows has one'
+    )
+  return tokens + said
+
+
+def text_lengths(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Tokens of every row, up to its last one, and of the answer that it asks for."""
+  length_N = lengths(columns)
+  if 'said_BA' not in columns:
+    return length_N
+  return length_N + np.sum(columns['said_BA'][:], axis=1)
 
 
 def rows_of_batch(
@@ -122,7 +138,7 @@ def rows_of_batch(
 ) -> int:
   """`rows`, or if 0 as many as fit into memory, rounded up to all devices' multiple."""
   tokens = min(_TOKENS, _BYTES // bytes_of_token(model))
-  rows = rows or max(1, min(64, tokens // int(lengths(columns).max())))
+  rows = rows or max(1, min(64, tokens // int(text_lengths(columns).max())))
   return -(-rows // mesh.size) * mesh.size
 
 
@@ -139,7 +155,24 @@ def batches_of(columns: Mapping[str, np.ndarray], rows: int) -> Iterator[dict]:
   """What a model reads of the text, so many rows at a time, the last ones padded."""
   read = trimmed({k: v for k, v in columns.items() if k in READ})
   for start in range(0, len(read['ids_BL']), rows):
-    yield padded(read, start, rows)
+    yield _with_answers(padded(read, start, rows))
+
+
+def _with_answers(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Rows whose answers, where they have some, stand behind the prompt, and count."""
+  if 'answer_BA' not in batch:
+    return batch
+  answer_BA, said_BA = batch.pop('answer_BA'), batch.pop('said_BA')
+  behind = {'ids_BL': answer_BA, 'mask_BL': said_BA, 'learned_BL': said_BA}
+  batch['learned_BL'] = np.zeros_like(batch['mask_BL'])
+  is_token_BL = np.concatenate([batch['mask_BL'], said_BA], axis=1) > 0
+  # Padding of the prompt would stand between its last token and the first to predict.
+  order_BL = np.argsort(~is_token_BL, axis=1, kind='stable')
+  for name in [name for name in batch if name.endswith('_BL')]:
+    more_BA = behind.get(name, np.zeros_like(said_BA))
+    whole_BL = np.concatenate([batch[name], more_BA], axis=1)
+    batch[name] = np.take_along_axis(whole_BL, order_BL, axis=1)
+  return batch
 
 
 @functools.partial(jax.jit, donate_argnums=0)
