@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +14,11 @@ from adapad_jax.interchange.release import head_names, kernel_of
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Pretrained, family_of, stack, weights
 from adapad_jax.models.checkpoint_files import open_tensors
+
+# Fields of a config that do not change what a model computes from a text, or, as the
+# size of the vocabulary, show in the tensors that there are.
+_FREE = 'initializer_range', 'max_position_embeddings'
+_FREE += 'vocab_size', 'tie_word_embeddings'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +81,7 @@ def from_tuned(
       ' trained head, and random weights in its place would be exported'
     )
   _require_alike(base, tuned)
+  _require_one_config(base, tuned)
   deltas, changes = _differences(base, tuned, modules, stored)
   if not deltas:
     raise ValueError(f'{tuned.source_dir} and {base.source_dir} have equal weights')
@@ -115,6 +122,39 @@ def _require_alike(base: Pretrained, tuned: Pretrained) -> None:
         f' {base.source_dir}; a difference needs equal shapes. If tokens were added,'
         ' give the base as many rows, or cut those of the tuned model'
       )
+
+
+def _require_one_config(base: Pretrained, tuned: Pretrained) -> None:
+  """Refuses a model that computes something else from equal weights.
+
+  Raises:
+    ValueError: naming all that differs.
+  """
+  if type(base.config) is not type(tuned.config):
+    found = [f'its family is {tuned.family!r}, not {base.family!r}']
+  else:
+    found = [
+      f'{field} is {new!r}, not {old!r}'
+      for field, old, new in _unequal(base.config, tuned.config)
+    ]
+  if found:
+    raise ValueError(
+      f'{tuned.source_dir} is not a fine-tuned {base.source_dir}: by its config'
+      f' {", ".join(found)}; an adapter changes weights alone'
+    )
+
+
+def _unequal(old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+  """Fields of two configs that differ, with both values; dropout may."""
+  for field in dataclasses.fields(old):
+    name = field.name
+    before, after = getattr(old, name), getattr(new, name)
+    if name in _FREE or 'dropout' in name or before == after:
+      continue
+    if dataclasses.is_dataclass(before) and type(before) is type(after):
+      yield from _unequal(before, after)
+    else:
+      yield name, before, after
 
 
 def _differences(

@@ -1,6 +1,7 @@
 """Updates of fully fine-tuned checkpoints, and the shared tables of DeBERTa."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -92,6 +93,44 @@ def test_models_that_are_no_pair_are_refused(base):
   other = load(str(base.source_dir), Head('classification', 2))
   with pytest.raises(ValueError, match='their layers differ'):
     from_tuned(base, other, modules)
+
+
+@pytest.mark.parametrize(
+  'before, after, message',
+  [
+    (
+      {'attention_bias': True},
+      {},
+      r"it lacks \['model.layers.0.self_attn.k_proj.bias'.* and has \[\] .*20 and 0",
+    ),
+    (
+      {},
+      {'attention_bias': True},
+      r"and has \['model.layers.0.self_attn.k_proj.bias'.*0 and 20 tensors",
+    ),
+    (
+      {},
+      {'rope_parameters': {'rope_theta': 5e5}, 'rms_norm_eps': 1e-3},
+      r'rope_theta is 500000.0, not 10000.0, rms_norm_eps is 0.001, not 1e-05;',
+    ),
+    ({}, {'attention_dropout': 0.1, 'max_position_embeddings': 1024}, None),
+  ],
+)
+def test_another_variant_of_the_base_is_named(shared, tmp_path, before, after, message):
+  raw = json.loads((shared / 'models/stories260k/config.json').read_text())
+  both = []
+  for number, changes in enumerate((before, after)):
+    folder = tmp_path / str(number)
+    folder.mkdir()
+    (folder / 'config.json').write_text(json.dumps(raw | changes))
+    drawn = load(str(folder), Head('lm'), random_weights=True, seed=number)
+    both.append(dataclasses.replace(drawn, initialised=()))
+  compare = lambda: from_tuned(*both, ['model.layers.0.self_attn.q_proj'])
+  if message is None:
+    assert compare().deltas
+    return
+  with pytest.raises(ValueError, match=message):
+    compare()
 
 
 def test_distances_of_deberta_count_once_a_row(tmp_path):
