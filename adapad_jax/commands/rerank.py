@@ -17,6 +17,7 @@ from adapad_jax.interchange import (
   find_adapter,
   names_of_config,
   read_peft,
+  require_gguf,
   require_same_labels,
 )
 from adapad_jax.methods import METHODS
@@ -80,6 +81,8 @@ def run(request: Request) -> None:
   text = plan.task.read(given) if given else plan.task.splits['train']
   source = find_update(options)
   say(f'update: {source}')
+  if destination.format == 'gguf':
+    require_gguf(plan.outlined)
   with jax.set_mesh(plan.mesh):
     session = open_session(plan)
   update, rank = read_update(session, source, options)

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adapad_jax.commands import rerank
-from adapad_jax.interchange import Release, write_merged
+from adapad_jax.interchange import Release, gguf_writer, write_merged
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models import Head, load
 from adapad_jax.training import finetune_config, train
@@ -156,6 +156,19 @@ def test_singular_values_give_every_module_its_best_cut(values, capsys, tmp_path
   assert found['components'] == 20
   with pytest.raises(ValueError, match='reads no text; leave out --input=mine.jsonl'):
     call('rerank', capsys, None, values, **options, input='mine.jsonl')
+
+
+def test_a_base_that_gguf_does_not_know_is_refused_before_all_work(
+  values, capsys, tmp_path, monkeypatch
+):
+  """Before the weights are read, not when the adapter is to be written."""
+  pytest.importorskip('gguf')
+  known = gguf_writer._ARCHITECTURES
+  monkeypatch.setattr(gguf_writer, '_ARCHITECTURES', {'other': next(iter(known))})
+  monkeypatch.setattr(rerank, 'open_session', lambda plan: pytest.fail('opened'))
+  options = {'tuned': values['model']['source'], 'budget': 8, 'out': tmp_path / 'small'}
+  with pytest.raises(ValueError, match=r"knows the layout of \['other'\], the base is"):
+    call('rerank', capsys, None, values, **options, format='gguf')
 
 
 def test_a_large_text_is_drawn_from_and_a_small_one_is_taken_whole():
