@@ -51,7 +51,8 @@ SETTINGS = (
   r'within 400 rounds',
   r'the eighth, 64 times',
   r'of 9 workers on 64 dimensions',
-  r'a factor of 1\.7 in time',
+  r'a factor of 2 in time',
+  r'family 23',
 )
 
 
@@ -224,12 +225,15 @@ def pca() -> Iterator[Claim | Table]:
   head = ['', 'power law', 'exponential', 'digits']
   yield Table(markdown(head, lines), '## Principal')
   yield says('by a factor of {:.1f} to {:.1f} in rounds', *eigengame())
-  each = []
+  power, others = [], []
   for row in found('pca', 'time to an error of 0.001'):
     like = {'data': row['data'], 'rule': row['rule']}
     taken = one_row('theory.pca', 'rounds to an error of 0.001', **like)['value']
-    each += [1e3 * row['value'] / taken] if taken else []
-  yield says('takes {:.0f} to {:.0f} microseconds', min(each), max(each))
+    if taken:
+      mine = power if row['rule'] == 'power' else others
+      mine.append(1e3 * row['value'] / taken)
+  text = 'takes {:.0f} to {:.0f} microseconds, and {:.0f} to {:.0f} by power iteration'
+  yield says(text, min(others), max(others), min(power), max(power))
 
 
 def pca_cell(data: str, rule: str) -> str:
