@@ -109,8 +109,11 @@ def share_by_size(
   Raises:
     ValueError: if no component fits or a gain is negative or not a number.
   """
-  if most < (least := min(sizes.values())):
-    raise ValueError(f'the smallest component has {least:,} parameters, got {most:,}')
+  there = [sizes[name] for name, gain_R in gains.items() if len(gain_R)]
+  if there and most < min(there):
+    raise ValueError(
+      f'the smallest component has {min(there):,} parameters, got {most:,}'
+    )
   _check(gains)
   runs = [
     (gain / sizes[name], name, last)

@@ -96,6 +96,10 @@ def test_small_components_go_before_wide_ones_of_the_same_gain():
   assert share_by_size(gains, sizes, 10) == {'wide': 0, 'narrow': 2}
   with pytest.raises(ValueError, match='smallest component has 4 parameters, got 3'):
     share_by_size(gains, sizes, 3)
+  # Not of a module that has none.
+  with pytest.raises(ValueError, match='smallest component has 4 parameters, got 3'):
+    share_by_size(gains | {'none': np.zeros(0)}, sizes | {'none': 1}, 3)
+  assert share_by_size({'none': np.zeros(0)}, {'none': 4}, 3) == {'none': 0}
 
 
 def test_a_run_that_does_not_fit_gives_its_first_components():
