@@ -112,8 +112,7 @@ class Talk:
     self._said = [*said, {'role': 'assistant', 'content': text}]
 
   def _stream(self, ids: tuple[int, ...], attention: Attention) -> str:
-    stop = (*self._chat.stop_texts, *self._decoding.stop)
-    stream = Stream(self._chat.decode, stop)
+    stream = Stream(self._chat.decode, self._chat.ends(self._decoding.stop))
     stops = set(self._chat.stop_ids)
     for token in self._talker.answer(ids):
       if token in stops or attention.asked:

@@ -208,7 +208,7 @@ def _cells(
 ) -> Cells:
   ends = np.isin(tokens_NT, chat.stop_ids).any(axis=1)
   whole = [chat.text_of(row) for row in tokens_NT.tolist()]
-  stop = (*chat.stop_texts, *decoding.stop)
+  stop = chat.ends(decoding.stop)
   texts = [until(text, stop) for text in whole]
   cells: Cells = {
     'prediction': texts,

@@ -60,6 +60,10 @@ class Chat:
     # Decoding may leave out the blank that an empty answer starts with.
     return tuple(dict.fromkeys((end, end.lstrip()))) if end else ()
 
+  def ends(self, stop: Sequence[str]) -> tuple[str, ...]:
+    """All texts that end an answer: the template's, and those asked for beside."""
+    return (*self.stop_texts, *stop)
+
   @property
   def fill(self) -> int:
     """What stands behind an answer that has ended."""

@@ -153,7 +153,7 @@ def _final(source: Source) -> FinalAnswer | None:
 
 def answers_of(chat: Chat, tokens_NT: np.ndarray, stop: Sequence[str]) -> list[str]:
   """The texts of answers, ended by the template's ends or any text in `stop`."""
-  ends = (*chat.stop_texts, *stop)
+  ends = chat.ends(stop)
   return [until(chat.text_of(row), ends) for row in tokens_NT.tolist()]
 
 
