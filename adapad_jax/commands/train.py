@@ -3,7 +3,6 @@
 import functools
 import json
 import pathlib
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
 from adapad_jax.training.train import train
-from adapad_jax.workdir import RESULT, at, require_usable, stored
+from adapad_jax.workdir import RESULT, at, command_for, require_usable, stored
 
 
 def run(request: Request) -> None:
@@ -96,11 +95,7 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
 def _report(workdir: pathlib.Path) -> str:
   """Draws the report if it is not there; says where it is, or how to get it."""
   if not can_draw():
-    folder = shlex.quote(str(workdir))
-    return (
-      f'no {REPORT}: {how_to_install()}; then'
-      f'\n  python -m adapad_jax.main --mode=report --workdir={folder}'
-    )
+    return f'no {REPORT}: {how_to_install()}; then\n  {command_for("report", workdir)}'
   path = workdir / REPORT
   return f'report: {path if path.is_file() else write_report(workdir)}'
 

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from adapad_jax.report.page import Picture, cards, code, figures, heading, page,
 from adapad_jax.report.run import Series, read_series
 from adapad_jax.report.theme import Theme, legend
 from adapad_jax.training.terminal import number
-from adapad_jax.workdir import CONFIG, METRICS, RESULT, stored
+from adapad_jax.workdir import CONFIG, METRICS, RESULT, command_for, stored
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -35,14 +34,13 @@ def regression_page(workdir: pathlib.Path) -> tuple[str, list[Picture]]:
   title = f'{result["task"]} by {result["method"]}'
   size = f'{result["inputs"]} inputs, {result["outputs"]} outputs'
   config = read_json(workdir / CONFIG, dict)
-  command = f'{tables.MAIN} --mode=eval --workdir={shlex.quote(str(workdir))}'
   parts = [
     heading(
       title, [f'{result["examples"]} examples, {size}, {workdir.resolve().name}']
     ),
     _summary(result),
     section('Figures', figures(pictures)),
-    section('Commands', code(command)),
+    section('Commands', code(command_for('eval', workdir))),
     section('Provenance', tables.origin(config, result['versions'])),
   ]
   return page(title, parts), pictures

@@ -1,7 +1,7 @@
 """Figures of a run as cards and tables."""
 
 import datetime
-import shlex
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +9,7 @@ from adapad_jax.report.curves import short
 from adapad_jax.report.page import cards, code, details, table
 from adapad_jax.report.run import Run
 from adapad_jax.training.terminal import metric_names, number, one_line
-from adapad_jax.workdir import RESULT
-
-MAIN = 'python -m adapad_jax.main'
+from adapad_jax.workdir import RESULT, command_for
 
 
 def title(run: Run) -> str:
@@ -103,14 +101,14 @@ def setting(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 def commands(run: Run) -> str:
   """How the run was started, and what can be done with it."""
-  folder = shlex.quote(str(run.workdir))
+  of = functools.partial(command_for, workdir=run.workdir)
   started = run.result.get('command')
   begun = f'<p>It was started with</p>\n{code(started)}' if started else ''
   lines = [
-    f'{MAIN} --mode=eval --workdir={folder}',
-    *([f'{MAIN} --mode=chat --workdir={folder}'] if run.samples[1] else []),
-    f'{MAIN} --mode=export --workdir={folder} --out=adapter',
-    f'{MAIN} --mode=report --workdir={folder},OTHER_RUN',
+    of('eval'),
+    *([of('chat')] if run.samples[1] else []),
+    f'{of("export")} --out=adapter',
+    f'{of("report")},OTHER_RUN',
   ]
   return f'{begun}<p>Evaluate it again, export it, or compare it</p>\n' + code(
     '\n'.join(lines)

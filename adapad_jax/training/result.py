@@ -20,7 +20,7 @@ from adapad_jax.training.plan import Plan
 from adapad_jax.training.progress import Progress
 from adapad_jax.training.session import Session
 from adapad_jax.training.terminal import metric_names, number, rank_map, table
-from adapad_jax.workdir import CHECKPOINTS, SPECTRA, versions
+from adapad_jax.workdir import CHECKPOINTS, SPECTRA, command_for, versions
 
 # Angles of that many components a module are kept: they grow with the square.
 _MOST_ANGLES = 16
@@ -135,7 +135,8 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
     row(f'last (round {last["step"]})', last['metrics']),
     row(f'baseline: {baseline["name"]}', baseline['metrics']),
   ]
-  asked = ['talk to it:', _mode('chat', workdir)] if result['task'] == 'sft' else []
+  indented = lambda mode: f'  {command_for(mode, workdir)}'
+  asked = ['talk to it:', indented('chat')] if result['task'] == 'sft' else []
   return '\n'.join(
     [
       '',
@@ -151,7 +152,7 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
       '',
       f'checkpoints: {result["checkpoints"]}',
       'evaluate it again:',
-      _mode('eval', workdir),
+      indented('eval'),
       *asked,
     ]
   )
@@ -170,10 +171,6 @@ def _size(result: dict[str, Any]) -> str:
   return (
     f'rank of every module at the end, {of_budget}; the best state has {best}, {size}:'
   )
-
-
-def _mode(name: str, workdir: str) -> str:
-  return f'  python -m adapad_jax.main --mode={name} --workdir={shlex.quote(workdir)}'
 
 
 def _curve_lines(result: dict[str, Any]) -> list[str]:

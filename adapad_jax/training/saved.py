@@ -85,16 +85,15 @@ class SavedRun:
       ValueError: if there is no such split, its rows have no labels, its data are not
         what they were when the run began, or the update cannot be cut as asked.
     """
-    metrics: dict[str, float] = {}
-    if split:
-      metrics = self._score(self.plan.task.splits[split], max_rank, budget)
     with jax.set_mesh(self.plan.mesh):
       deployed, prefix = self.cut(max_rank, budget)
       evaluator, params = self.session.evaluator, self.session.params
-      if split:
-        answers = evaluator.generated(params, deployed, split, prefix)
-        return metrics | answers.metrics
-      return evaluator.validation(params, deployed, prefix).metrics
+      if not split:
+        return evaluator.validation(params, deployed, prefix).metrics
+      rows = self.plan.task.splits[split]
+      outputs = evaluator.outputs(params, deployed, rows, prefix)
+      answers = evaluator.generated(params, deployed, split, prefix)
+    return self.plan.task.evaluate(rows, outputs) | answers.metrics
 
   def evaluate_file(
     self, path: str | os.PathLike[str], max_rank: int = 0, budget: int = 0
@@ -109,14 +108,12 @@ class SavedRun:
         run, or the update cannot be cut as asked.
     """
     rows = self.plan.task.read(path, labelled=True)
-    metrics = self._score(rows, max_rank, budget)
     with jax.set_mesh(self.plan.mesh):
       deployed, prefix = self.cut(max_rank, budget)
       evaluator, params = self.session.evaluator, self.session.params
-      return metrics | evaluator.answered(params, deployed, rows, prefix)
-
-  def _score(self, rows: Split, max_rank: int, budget: int) -> dict[str, float]:
-    return self.plan.task.evaluate(rows, self.outputs(rows, max_rank, budget))
+      outputs = evaluator.outputs(params, deployed, rows, prefix)
+      answered = evaluator.answered(params, deployed, rows, prefix)
+    return self.plan.task.evaluate(rows, outputs) | answered
 
   def outputs(self, split: Split, max_rank: int = 0, budget: int = 0) -> Outputs:
     """What the task's `predict` gives for each row: for classes 'logits_BC', (N, C)."""

@@ -22,6 +22,7 @@ from adapad_jax.workdir.folder import (
   require_usable,
 )
 from adapad_jax.workdir.lines import JsonLines, read_lines
+from adapad_jax.workdir.shell import command_for
 from adapad_jax.workdir.versions import versions
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
   'absolute',
   'at',
   'begin',
+  'command_for',
   'config_of',
   'is_regression',
   'locked',
