@@ -13,6 +13,7 @@ large free ones, where the next step's do not fit: what is free is given back af
 compilations and when a loop settles, see `give_back`.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -101,7 +102,7 @@ def give_back() -> None:
   is what they do not need. Their own memory stays where it is.
   """
   if os.environ.get('GLIBC_TUNABLES') == TUNABLES:
-    _trim()
+    trim()
 
 
 def _on_duration(event: str, seconds: float, **kwargs: object) -> None:
@@ -109,5 +110,7 @@ def _on_duration(event: str, seconds: float, **kwargs: object) -> None:
     give_back()
 
 
-def _trim() -> None:
-  ctypes.CDLL(None).malloc_trim(0)
+def trim() -> None:
+  """Lets the C library return what is free, such as a compiler's scratch memory."""
+  with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+    ctypes.CDLL(None).malloc_trim(0)

@@ -80,7 +80,8 @@ class Outcome:
     adapter: the update and the head, for `adapters.merge`.
     loss_T: training loss of each round, that of the last live worker.
     report: ranks, importance, and who got which component when.
-    traces: compilations of the round; more than one is a mistake somewhere.
+    traces: compilations of rounds: one, or where idle workers are left out at most one
+      for each range of live ones.
   """
 
   adapter: Adapter
@@ -157,7 +158,7 @@ def _train(
   recipe: Recipe,
   mesh: jax.sharding.Mesh,
 ) -> Outcome:
-  params, compiled = put(params), method.make_round(mesh)
+  params, compiled = put(params), method.live_rounds(mesh)
   advance = lambda state, batch: compiled(state, params, batch)
   order = make_order(method.private, columns, recipe.batch, recipe.seed)
   batch_of = batches(method, mesh, columns, order)

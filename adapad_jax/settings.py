@@ -12,7 +12,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from adapad_jax.ranges import Free, OneOf, Range, Text
@@ -64,6 +64,16 @@ def check(settings: Any, where: str, **renamed: str) -> None:
     if isinstance(value, str) and typing.get_origin(kind) is tuple:
       raise ValueError(f'{said} must be a tuple of values, got the text {value!r}')
     object.__setattr__(settings, name, convert(kind, value, said))
+
+
+def changed(settings: Any, default: Any) -> Iterator[tuple[str, Any]]:
+  """Fields with another value than the default's, those of groups with a dot."""
+  for field in dataclasses.fields(settings):
+    value, usual = getattr(settings, field.name), getattr(default, field.name)
+    if dataclasses.is_dataclass(value):
+      yield from ((f'{field.name}.{name}', one) for name, one in changed(value, usual))
+    elif value != usual:
+      yield field.name, value
 
 
 def renamed(
@@ -146,8 +156,8 @@ def _listed(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
     value = [part.strip() for part in value.split(',')]
   if not isinstance(value, list | tuple):
     raise ValueError(f'{where} must be a list, got {value!r}')
-  if kind == Text:  # --config.data.labels=0,1 arrives as numbers.
-    value = [str(item) if type(item) is int else item for item in value]
+  if kind == Text:  # --config.data.labels=0,1 arrives as numbers, True,False as bools.
+    value = [str(item) if type(item) in (int, float, bool) else item for item in value]
   # An empty flag, --config.train.buckets=, arrives as one empty string.
   return tuple(convert(kind, item, where) for item in value if item != '')
 

@@ -112,7 +112,7 @@ def test_the_command_line_starts_itself_again_in_the_same_process(tmp_path):
 def trims(monkeypatch):
   """Filled when memory is given back by a process that keeps it."""
   trims = []
-  monkeypatch.setattr(freed_memory, '_trim', lambda: trims.append(1))
+  monkeypatch.setattr(freed_memory, 'trim', lambda: trims.append(1))
   monkeypatch.setenv('GLIBC_TUNABLES', freed_memory.TUNABLES)
   return trims
 

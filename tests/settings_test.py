@@ -79,8 +79,9 @@ def outside(hint):
   found += ['nonsense'] if isinstance(rule, OneOf) else []
   found += [' '] if isinstance(rule, Free) and not rule.blank else []
   if typing.get_origin(hint) is tuple:
-    # A name may be a number: --config.data.labels=0,1 arrives as numbers.
-    found = [value for value in found if kind is not str or type(value) is not int]
+    # A name may look like a number: --config.data.labels=0,1 arrives as numbers.
+    number = lambda value: type(value) in (int, float, bool)
+    found = [value for value in found if kind is not str or not number(value)]
     return [(value,) for value in found] + [3, None]
   return found + ([] if type(None) in typing.get_args(hint) else [None])
 
@@ -194,6 +195,8 @@ def test_a_list_can_be_emptied_from_the_command_line(given):
 
 def test_lists_come_as_tuples_or_as_text_with_commas():
   assert build(DataConfig, {'labels': (0, 1)}).labels == ('0', '1')
+  mixed = build(DataConfig, {'labels': (True, 0.5)})
+  assert mixed.labels == ('True', '0.5')
   assert build(DataConfig, {'text': 'title, body'}).text == ('title', 'body')
   assert build(TrainConfig, {'buckets': [16, 32]}).buckets == (16, 32)
   with pytest.raises(ValueError, match=r"config.train.buckets must be .* got '16'"):

@@ -1,5 +1,6 @@
 """`--mode=import`: a PEFT LoRA adapter becomes a run: to evaluate, train on, export."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -96,7 +97,6 @@ def save(
   meta = {'best': here, 'last': here, 'stale': 0, 'seconds': 0.0, 'first_step': 0.0}
   with locked(workdir):
     claim_workdir(workdir, config, make_record(plan))
-    checkpoints = Checkpoints(workdir / CHECKPOINTS)
-    for kind in KINDS:
-      checkpoints.save(kind, 0, state, meta)
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(workdir / CHECKPOINTS)) as checkpoints:
+      for kind in KINDS:
+        checkpoints.save(kind, 0, state, meta)

@@ -4,7 +4,7 @@ import pathlib
 
 from adapad_jax.commands import Request
 from adapad_jax.commands.outputs import check_outputs
-from adapad_jax.report import write_comparison, write_report
+from adapad_jax.report import REPORT, figures_of, write_comparison, write_report
 from adapad_jax.training.terminal import say
 from adapad_jax.workdir import at
 
@@ -18,8 +18,8 @@ def run(request: Request) -> None:
   replaced only with --overwrite.
 
   Raises:
-    ValueError: if none is named, one of them holds no finished run, the comparison
-      exists, or matplotlib is missing.
+    ValueError: if none is named, one of them holds no finished run, the comparison or
+      one of its figures exists, or matplotlib is missing.
   """
   folders = [part.strip() for part in str(request.run_folder()).split(',')]
   workdirs = [at(part) for part in folders if part]
@@ -38,5 +38,11 @@ def run(request: Request) -> None:
   output = output.expanduser()
   if output.suffix.lower() != '.html':
     raise ValueError(f'--output={chosen} must end in .html')
-  check_outputs([output], overwrite=request.options.get('overwrite', False))
+  if output.name == REPORT:
+    raise ValueError(
+      f"--output={chosen}: {REPORT} is what a run's own report is called; choose"
+      f' another name for a comparison, such as {COMPARISON}'
+    )
+  overwrite = request.options.get('overwrite', False)
+  check_outputs([output, *sorted(figures_of(output).glob('*'))], overwrite=overwrite)
   say(f'report: {write_comparison(workdirs, output)}')

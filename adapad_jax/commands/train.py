@@ -1,6 +1,5 @@
 """`--mode=train`: trains, or goes on; `--dry_run` only says what it would do."""
 
-import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -11,22 +10,12 @@ from adapad_jax.files import read_json
 from adapad_jax.processes import is_first, require_one
 from adapad_jax.report import REPORT, can_draw, how_to_install, write_report
 from adapad_jax.settings import did_you_mean
-from adapad_jax.training.claim import (
-  as_begun,
-  make_record,
-  read_workdir,
-  require_same_run,
-)
-from adapad_jax.training.commits import recorded
+from adapad_jax.training.begun import plan_in
+from adapad_jax.training.claim import make_record, read_workdir, require_same_run
 from adapad_jax.training.config import FinetuneConfig, finetune_config
 from adapad_jax.training.fits import fits
 from adapad_jax.training.plan import make_plan, on_devices_at_hand
-from adapad_jax.training.record import (
-  known_record,
-  read_record,
-  require_same_data,
-  require_same_record,
-)
+from adapad_jax.training.record import read_record, require_same_record
 from adapad_jax.training.result import summarise
 from adapad_jax.training.summary import dry_run
 from adapad_jax.training.terminal import say
@@ -57,11 +46,10 @@ def _finetune(request: Request) -> None:
   else:
     config = finetune_config(request.config)
   if request.options['dry_run']:
-    there = request.workdir and at(request.workdir)
-    config = as_begun(there, config) if there else config
-    then = known_record(there) if there else None
-    begins = then.begins if then else 0
-    plan = make_plan(config, None, recorded(then), needs_weights=False, begins=begins)
+    if request.workdir is None:
+      plan = make_plan(config, needs_weights=False)
+    else:
+      plan = plan_in(at(request.workdir), config, needs_weights=False)
     say(dry_run(plan))
     say(fits(plan))
     if not (config.model.random_weights or plan.outlined.source.has_weights()):
@@ -86,10 +74,7 @@ def _require_same_data(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   """Refuses to show the outcome of a run for data or a model that are others now."""
   then = read_record(workdir)
   if then is not None:
-    check = functools.partial(require_same_data, workdir, then)
-    commits, begins = recorded(then), then.begins
-    plan = make_plan(config, commits=commits, check=check, begins=begins)
-    require_same_record(workdir, then, make_record(plan))
+    require_same_record(workdir, then, make_record(plan_in(workdir, config)))
 
 
 def _report(workdir: pathlib.Path) -> str:

@@ -199,7 +199,7 @@ class AdaPaDSettings:
         f' {self.r_max}'
       )
     spent = self.timeline(modules, begins)[-1][0]
-    if spent >= rounds:
+    if spent > rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
         f' training ends after {rounds}: {self._remedies(rounds)}'
@@ -218,7 +218,7 @@ class AdaPaDSettings:
     return ', '.join(ways) + (', or ' if ways else '') + 'train longer'
 
   def timeline(self, modules: int, begins: int = 0) -> list[tuple[int, int]]:
-    """(round, total rank after it) of every allocation, at full speed.
+    """(round from one, total rank after it) of every allocation, at full speed.
 
     The total before all of them is `begins`; 0: one component in each module.
     """
@@ -226,6 +226,6 @@ class AdaPaDSettings:
     events = [(0, total)]
     while total < self.budget:
       total = min(total + min(self.grants_per_event, modules), self.budget)
-      events.append((when, total))
+      events.append((when + 1, total))
       when += self.interval
     return events

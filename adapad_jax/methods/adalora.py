@@ -227,14 +227,14 @@ class AdaLoRA(Rule):
     return Deployed(by_singular_values(components), active_MS.astype(jnp.float32), head)
 
   def timeline(self) -> list[tuple[int, int]]:
-    """The budget whenever it falls."""
+    """The budget whenever it falls, steps counted from one."""
     s, steps = self.settings, self.problem.steps
     budget_T = s.budgets(len(self.problem.modules), steps)
     events = [(0, int(budget_T[0]))]
     for t in range(s.start + 1, steps):
       due = t % s.interval == 0 or t >= steps - s.final
       if due and budget_T[t] < events[-1][1]:
-        events.append((t, int(budget_T[t])))
+        events.append((t + 1, int(budget_T[t])))
     return events
 
 

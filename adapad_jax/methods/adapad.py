@@ -146,10 +146,8 @@ class AdaPaD:
     )
 
   def timeline(self) -> list[tuple[int, int]]:
-    """Growth at full speed, rounds counted from one."""
-    modules, begins = len(self.problem.modules), self.problem.begins
-    first, *later = self.settings.timeline(modules, begins)
-    return [first, *((when + 1, total) for when, total in later)]
+    """Growth at full speed."""
+    return self.settings.timeline(len(self.problem.modules), self.problem.begins)
 
 
 def ledger(
@@ -157,7 +155,9 @@ def ledger(
 ) -> tuple[dict[str, Any], ...]:
   """Who got which component in which round, in order; starting ranks left out.
 
-  Rounds count from one here, as in logs: the component is there after that round.
+  What a run starts with, an import's components too, was granted in round 0, in which
+  nothing is allocated. Rounds count from one here, as in logs: the component is there
+  after that round.
   """
   entries = [
     {
@@ -167,8 +167,8 @@ def ledger(
       'score': float(score_MR[m, k]),
     }
     for m, name in enumerate(modules)
-    for k in range(1, granted_MR.shape[1])
-    if granted_MR[m, k] >= 0
+    for k in range(granted_MR.shape[1])
+    if granted_MR[m, k] > 0
   ]
   return tuple(sorted(entries, key=lambda entry: (entry['round'], -entry['score'])))
 

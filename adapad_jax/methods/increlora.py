@@ -100,7 +100,7 @@ class IncreLoRASettings:
         f'{modules * self.r_max} for {modules} modules and r_max {self.r_max}'
       )
     spent = self.timeline(modules)[-1][0]
-    if spent >= steps:
+    if spent > steps:
       raise ValueError(
         f'the budget of {self.budget} is spent in step {spent} at the earliest, but'
         f' training ends after {steps}: raise increlora.grants_per_event'
@@ -115,7 +115,7 @@ class IncreLoRASettings:
     while total < self.budget:
       chosen = min(self.grants_per_event, self.budget - total, modules)
       total = min(total + chosen * self.gain, self.budget)
-      events.append((when, total))
+      events.append((when + 1, total))  # Steps are told from one.
       when += self.interval
     return events
 

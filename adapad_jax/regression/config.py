@@ -30,7 +30,7 @@ from adapad_jax.regression.schedule import (
   perfect_traffic,
 )
 from adapad_jax.regression.solvers import Alternating, Gradient, Power, Solver
-from adapad_jax.settings import build, check, renamed
+from adapad_jax.settings import build, changed, check, renamed
 
 METHODS = ('parallel', 'sequential', 'joint', 'exact', 'discover')
 OPTIMIZERS = {
@@ -156,7 +156,7 @@ class TrafficConfig:
     length: rounds that an absence lasts.
 
   Raises:
-    ValueError: for values out of range.
+    ValueError: for values out of range, or more absence than there can be.
   """
 
   late: Natural = 0
@@ -166,6 +166,14 @@ class TrafficConfig:
 
   def __post_init__(self) -> None:
     check(self, 'traffic')
+    # Whoever comes back is there for a round at least.
+    most = self.length / (self.length + 1)
+    if self.absent > most:
+      raise ValueError(
+        f'traffic.absent={self.absent}: with absences of traffic.length={self.length}'
+        f' rounds a worker misses at most {most:.3f} of them; lower it or raise'
+        ' traffic.length'
+      )
 
   def build(self, rounds: int, rank: int, seed: int) -> Traffic:
     """Lateness and absences together."""
@@ -216,8 +224,6 @@ class RegressionConfig:
   def __post_init__(self) -> None:
     check(self, '')
     self._check_method()
-    if self.traffic != TrafficConfig() and self.method != 'parallel':
-      raise ValueError(f"traffic is for method='parallel', got {self.method!r}")
 
   def _check_method(self) -> None:
     """What only some methods can do."""
@@ -239,6 +245,33 @@ class RegressionConfig:
   def pca(self) -> bool:
     """Whether the inputs are fitted to themselves."""
     return not self.data.y if self.data.x else self.data.pca
+
+
+_ROUNDS = frozenset({'schedule.rounds', 'schedule.local_steps'})
+# Read beside `_BY_ALL`; a group stands for all that is in it.
+_READ = {
+  'parallel': {'devices', 'ridge', 'solver', 'schedule', 'traffic'},
+  'sequential': {'slope', 'ridge', 'solver', *_ROUNDS},
+  'joint': {'ridge', 'solver', *_ROUNDS},
+  'exact': {'ridge'},
+  'discover': {'devices', 'level', 'solver', 'schedule'},
+}
+_BY_ALL = {'program', 'method', 'rank', 'seed', 'dtype', 'data'}
+
+
+def require_read(config: RegressionConfig) -> None:
+  """Refuses a field that was set, and that the method does not read.
+
+  Raises:
+    ValueError: naming the first such field, and what the method reads.
+  """
+  reads = _READ[config.method]
+  for name, value in changed(config, RegressionConfig()):
+    if not {name, name.partition('.')[0]} & (reads | _BY_ALL):
+      raise ValueError(
+        f'{name}={value!r} is not read by method={config.method!r}, which reads'
+        f' {", ".join(sorted(reads))} beside the data, rank, seed and dtype'
+      )
 
 
 # What fields were called in earlier versions, by group: old name -> name.

@@ -15,7 +15,11 @@ from adapad_jax.regression.baselines import (
   joint_fit,
   sequential_fit,
 )
-from adapad_jax.regression.config import RegressionConfig, stored_config
+from adapad_jax.regression.config import (
+  RegressionConfig,
+  require_read,
+  stored_config,
+)
 from adapad_jax.regression.data import Split, centre, load
 from adapad_jax.regression.discovery import discover
 from adapad_jax.regression.fit import Fit, fit, latent
@@ -53,10 +57,12 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
     dry_run: whether to return only what would be done.
 
   Raises:
-    ValueError: for unknown fields, values out of range, data that cannot be fitted, or
-      a workdir that holds a run with another config or other data.
+    ValueError: for unknown fields, values out of range, fields that the method does
+      not read, data that cannot be fitted, or a workdir that holds a run with another
+      config or other data.
   """
   settings = settled(build(RegressionConfig, config))
+  require_read(settings)
   workdir = at(workdir)
   if not dry_run:
     require_usable(workdir)
@@ -76,6 +82,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
   if dry_run:
     return _outline(settings, data)
   with locked(workdir):
+    # Once more: another start may have begun a run here in the meantime.
+    _require_same_config(workdir, settings)
     return _fit(settings, data, workdir)
 
 

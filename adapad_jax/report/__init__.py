@@ -10,9 +10,17 @@ Axis letters: K kinds of modules, N layers, R components of a module, T points i
 from adapad_jax.report.write import (
   REPORT,
   can_draw,
+  figures_of,
   how_to_install,
   write_comparison,
   write_report,
 )
 
-__all__ = ['REPORT', 'can_draw', 'how_to_install', 'write_comparison', 'write_report']
+__all__ = [
+  'REPORT',
+  'can_draw',
+  'figures_of',
+  'how_to_install',
+  'write_comparison',
+  'write_report',
+]

@@ -28,6 +28,11 @@ def how_to_install() -> str:
   return "the report needs matplotlib: pip install 'adapad-jax[report]'"
 
 
+def figures_of(comparison: pathlib.Path) -> pathlib.Path:
+  """The folder that the figures of a comparison go to."""
+  return comparison.with_name(f'{comparison.stem}-figures')
+
+
 def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
   """Writes `report.html` and `figures/` into the workdir of a finished run.
 
@@ -40,7 +45,8 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
   _check()
   workdir = at(workdir)
   if is_regression(workdir) and (workdir / RESULT).is_file():
-    return _write(workdir / REPORT, *regression_page(workdir))
+    text, shown = regression_page(workdir)
+    return _write(workdir / REPORT, workdir / FIGURES, text, shown)
   run = read_run(workdir)
   extra = {
     'Learning': tables.metrics(run),
@@ -55,7 +61,8 @@ def write_report(workdir: str | os.PathLike[str]) -> pathlib.Path:
   parts.append(section('Answers', tables.samples(run)))
   parts.append(section('Commands', tables.commands(run)))
   parts.append(section('Provenance', tables.provenance(run)))
-  return _write(run.workdir / REPORT, page(tables.title(run), parts), shown)
+  text = page(tables.title(run), parts)
+  return _write(run.workdir / REPORT, run.workdir / FIGURES, text, shown)
 
 
 def write_comparison(
@@ -75,7 +82,8 @@ def write_comparison(
     section('Figures', figures(pictures)),
     section('What differs in their configs', compare.differences(runs)),
   ]
-  return _write(output, page(f'{len(runs)} runs compared', parts), pictures)
+  text = page(f'{len(runs)} runs compared', parts)
+  return _write(output, figures_of(output), text, pictures)
 
 
 def named(runs: Sequence[Run]) -> list[Run]:
@@ -96,11 +104,8 @@ def _check() -> None:
 
 
 def _write(
-  output: pathlib.Path, text: str, pictures: Sequence[Picture]
+  output: pathlib.Path, folder: pathlib.Path, text: str, pictures: Sequence[Picture]
 ) -> pathlib.Path:
-  folder = output.with_name(
-    FIGURES if output.name == REPORT else f'{output.stem}-figures'
-  )
   folder.mkdir(parents=True, exist_ok=True)
   for picture in pictures:
     for look, png in (('light', picture.light), ('dark', picture.dark)):

@@ -3,11 +3,18 @@
 import dataclasses
 import difflib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from adapad_jax.models.head import Head
-from adapad_jax.tasks import collector, glue, own_data, rotten_tomatoes, text_task
+from adapad_jax.tasks import (
+  collector,
+  glue,
+  own_data,
+  reads,
+  rotten_tomatoes,
+  text_task,
+)
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.facts import Facts
 from adapad_jax.tasks.predictions import writable_kind
@@ -23,6 +30,15 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
   'rotten_tomatoes': rotten_tomatoes.load,
   'classification': own_data.load,
   'regression': own_data.load,
+}
+# Fields of `DataConfig` that a task reads; of tasks that are not here none is refused.
+READS: dict[str, Collection[str]] = {
+  **dict.fromkeys(glue.TASKS, reads.PLACE),
+  'rotten_tomatoes': (),
+  'classification': reads.CLASSIFICATION,
+  'regression': reads.REGRESSION,
+  **dict.fromkeys(squad.TASKS, reads.QUESTIONS),
+  **dict.fromkeys(sft.TASKS, reads.CHATS),
 }
 
 
@@ -44,8 +60,8 @@ def load_task(
     facts: of a run that is opened again.
 
   Raises:
-    ValueError: for an unknown task, a missing file or column, labels that do not
-      fit, or rows longer than the model takes.
+    ValueError: for an unknown task, a field that it does not read, a missing file or
+      column, labels that do not fit, or rows longer than the model takes.
   """
   tasks = (*SOURCES, *squad.TASKS, *sft.TASKS)
   if config.task not in tasks:
@@ -54,6 +70,8 @@ def load_task(
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if facts is None:
+    if config.task in READS:
+      reads.require_read(config, READS[config.task])
     task = _build(config, tokenizer, max_positions)
     _require_used(config, task)
     return task

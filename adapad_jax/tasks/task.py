@@ -149,7 +149,7 @@ class Task:
       row needs a label, else none is looked at.
     write_predictions: (split, outputs, path) writes them; the suffix of the path
       tells the format.
-    suffix: of the file that predictions go to if the user names none.
+    example: (text) -> a row of a user's own file that says it, without a label.
     facts: what its data are; None for a task that cannot be used without them.
     lower_is_better: of the metric, as for a loss.
     about: lines that a plan shows of the data.
@@ -174,7 +174,7 @@ class Task:
   baseline: Baseline
   read: Callable[..., Split]
   write_predictions: Callable[[Split, Outputs, str | pathlib.Path], None]
-  suffix: str = '.tsv'
+  example: Callable[[str], Mapping[str, Any]] = lambda text: {'text': text}
   facts: Facts | None = None
   lower_is_better: bool = False
   about: Callable[[], Sequence[str]] = tuple

@@ -177,6 +177,7 @@ def _task(
     baseline=facts.baseline,
     read=read,
     write_predictions=functools.partial(_write, facts.classes),
+    example=functools.partial(dict.fromkeys, facts.text),
     facts=facts,
   )
 

@@ -196,6 +196,8 @@ def make_evaluator(
   generator = make_program(
     task.generated.generate, attachment, modules, mesh, few, buckets, watchdog
   )
+  # A run watches one: what moves within it is progress of the run.
+  generator = dataclasses.replace(generator, watchdog=program.watchdog)
   return Evaluator(task, program, generator)
 
 

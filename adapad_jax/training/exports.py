@@ -188,9 +188,7 @@ def _batch(run: SavedRun) -> Batch:
   try:
     return real_batch(task.splits['validation'])
   except Unavailable:
-    columns = task.facts.text or ('text',)
-    rows = [dict.fromkeys(columns, text) for text in _SENTENCES]
-    return real_batch(run.read_rows(rows))
+    return real_batch(run.read_rows([task.example(text) for text in _SENTENCES]))
 
 
 def _check_whole(destination: Destination, max_rank: int, budget: int) -> None:

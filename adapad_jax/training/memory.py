@@ -6,8 +6,6 @@ optimiser, batches. Where the device is the CPU, the process's own memory is wha
 out, and there the compiled programs lie too.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import math
 import pathlib
@@ -20,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from adapad_jax.adapters import split_model
+from adapad_jax.freed_memory import trim
 from adapad_jax.models.split import dotted
 from adapad_jax.sharding import laid
 from adapad_jax.training.batches import padded, trimmed
@@ -89,13 +88,13 @@ def estimate(plan: Plan) -> Memory:
 
   A run that follows finds both in the compilation cache.
   """
-  give_back()
+  trim()
   before = resident_bytes()
   with jax.set_mesh(plan.mesh):
     found = added_up(plan, _temporary)
   if jax.default_backend() != 'cpu':
     return found
-  give_back()
+  trim()
   grown = max(resident_bytes() - before, 0)
   return dataclasses.replace(found, programs=grown // jax.local_device_count())
 
@@ -189,12 +188,6 @@ def _temporary(traced: jax.stages.Traced) -> int:
   found = traced.lower().compile().memory_analysis()
   made = found.output_size_in_bytes - found.alias_size_in_bytes
   return found.temp_size_in_bytes + made
-
-
-def give_back() -> None:
-  """Lets the C library return what is free, such as a compiler's scratch memory."""
-  with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int:

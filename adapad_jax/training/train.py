@@ -5,7 +5,6 @@ From top to bottom: prepare, start, rounds, evaluate, save; `result.py` has the 
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import os
@@ -22,23 +21,17 @@ from adapad_jax.processes import Vote, is_first, require_same
 from adapad_jax.settings import as_dict
 from adapad_jax.training import wandb_log
 from adapad_jax.training.batches import lengths, trimmed
+from adapad_jax.training.begun import plan_in
 from adapad_jax.training.checkpoints import Checkpoints, on_disk
-from adapad_jax.training.claim import (
-  as_begun,
-  claim_workdir,
-  make_record,
-  require_same_run,
-)
-from adapad_jax.training.commits import recorded
+from adapad_jax.training.claim import claim_workdir, make_record
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.logs import NoLog, RunLog
 from adapad_jax.training.loop import Diverged, batches, rounds
 from adapad_jax.training.partition import make_order
 from adapad_jax.training.phases import added, timed
-from adapad_jax.training.plan import Plan, make_plan
+from adapad_jax.training.plan import Plan
 from adapad_jax.training.profiler import PROFILE, Profiler
 from adapad_jax.training.progress import Progress
-from adapad_jax.training.record import known_record, require_same_data
 from adapad_jax.training.result import make_result
 from adapad_jax.training.session import Session, open_session
 from adapad_jax.training.summary import describe
@@ -89,13 +82,8 @@ def _prepare(
   """Checks what can be checked before weights are read, and says what will be done."""
   wandb_log.check(config.train.wandb)
   require_usable(workdir)
-  require_same_run(workdir, config)
-  config = as_begun(workdir, config)
   with timed(phases, 'data and plan'):
-    then = known_record(workdir)
-    check = functools.partial(require_same_data, workdir, then)
-    begins = then.begins if then else 0
-    plan = make_plan(config, commits=recorded(then), check=check, begins=begins)
+    plan = plan_in(workdir, config)
   require_same(json.dumps(plan.commits.as_dict()), 'commit of the hub')
   say(describe(plan))
   return plan
@@ -131,6 +119,7 @@ def _start(
       display=stack.enter_context(display(plan.method.rounds, progress.step)),
       profiler=profiler,
       workdir=workdir,
+      budget=plan.method.timeline()[-1][1],
     )
 
 
@@ -140,6 +129,11 @@ def _resumed(
   """Where the run stands."""
   found = session.saved(checkpoints, 'latest')
   if found is None:
+    if session.plan.begins:
+      raise ValueError(
+        'this run was to begin with an imported adapter, and --mode=import was ended'
+        ' before it had saved it; delete the workdir and import again'
+      )
     return session.beginning(batch_of)
   say(f'resuming after round {found.step} of {session.plan.method.rounds}')
   checkpoints.forget('best', after=found.step)
@@ -174,6 +168,7 @@ class _Training:
   display: Display
   profiler: Profiler
   workdir: pathlib.Path
+  budget: int
 
   def run(self, request: StopRequest) -> None:
     """All rounds that are left, with evaluations and saves between them."""
@@ -233,7 +228,7 @@ class _Training:
 
   def _read(self, number: int, metrics: dict[str, Any]) -> None:
     """Shows and logs what came of a round, whose number is from one."""
-    config, method = self.session.plan.config, self.session.plan.method
+    config = self.session.plan.config
     if metrics['failed'] >= 0:
       done = int(metrics['step'])
       self._save('latest', done)
@@ -243,8 +238,8 @@ class _Training:
         f' a lower optimizer.learning_rate (now {config.optimizer.learning_rate})'
         f' or adapter.scale (now {config.adapter.scale})'
       )
-    rank, budget = int(metrics['rank']), method.timeline()[-1][1]
-    self.display.step(number, float(metrics['loss']), rank, budget)
+    rank, loss = int(metrics['rank']), float(metrics['loss'])
+    self.display.step(number, loss, rank, self.budget)
     if number % config.train.log_every == 0 or number == 1:
       seconds = {'train/seconds': self.progress.elapsed()}
       self.log.metrics(number, seconds | _scalars(metrics))

@@ -9,6 +9,7 @@ import pytest
 
 from adapad_jax.commands import Request, registry, rerank
 from adapad_jax.training import finetune_config, make_plan, train
+from adapad_jax.training.checkpoints import Checkpoints
 from tests.commands import exchange
 from tests.commands.exchange import DEFAULTS, call
 from tests.interchange import kit
@@ -84,8 +85,25 @@ def test_import_evaluates_trains_on_and_exports_the_same_bytes(
   assert result['rounds'] == run[1]['rounds']
   assert result['rank_total'] == run[1]['budget'] == 18
   assert result['best']['metrics']['accuracy'] >= best['accuracy']
+  # All of it came with the adapter.
+  assert len(result['grants']) == result['rank_total'] - sum(run[1]['ranks'].values())
   with pytest.raises(ValueError, match='holds a run already'):
     call('import', capsys, workdir, values, adapter=exported)
+
+
+def test_an_import_that_was_ended_before_it_had_saved_is_never_trained_from_nothing(
+  exported, values, capsys, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'imported'
+
+  def ends(self, kind, step, state, meta):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(Checkpoints, 'save', ends)
+    call('import', capsys, workdir, values, adapter=exported)
+  with pytest.raises(ValueError, match='delete the workdir and import again'):
+    registry.run('train', Request(None, workdir, DEFAULTS))
 
 
 def test_rerank_of_an_adapter(run, exported, values, capsys, tmp_path):

@@ -224,7 +224,7 @@ BAD = {
     'adapad.budget 11 is below one .* choose 12..36',
   ),
   'too_much': ({'adapad': {'budget': 37}}, r'adapad.budget 37 exceeds .* = 36'),
-  'too_late': ({'adapad': {'start': 59}}, r'spent in round 79 .* ends after 60'),
+  'too_late': ({'adapad': {'start': 59}}, r'spent in round 80 .* ends after 60'),
   'score': (
     {'adapad': {'score': 'mean'}},
     "unknown config.adapad.score 'mean'; .*choose from",

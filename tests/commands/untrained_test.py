@@ -62,7 +62,7 @@ def test_what_an_adapter_brings_is_not_left_to_grow(large, values, capsys, tmp_p
   """Neither import nor training asks for the rounds that its ranks would have taken."""
   short = values['train'] | {'steps': 2, 'evaluations': 1}
   config, workdir = values | {'train': short}, tmp_path / 'run'
-  with pytest.raises(ValueError, match='the budget of 18 is spent in round 30'):
+  with pytest.raises(ValueError, match='the budget of 18 is spent in round 31'):
     make_plan(finetune_config(config))
   call('import', capsys, workdir, config, adapter=large / 'adapter')
   begins = sum(restore(workdir).adapter.ranks.values())
@@ -75,7 +75,7 @@ def test_what_an_adapter_brings_is_not_left_to_grow(large, values, capsys, tmp_p
   assert result['rounds'] == 2 and result['rank_total'] == begins
 
   more = config | {'adapad': values['adapad'] | {'budget': begins + 1}}
-  message = f'the budget of {begins + 1} is spent in round 10 at the earliest'
+  message = f'the budget of {begins + 1} is spent in round 11 at the earliest'
   with pytest.raises(ValueError, match=message):
     call('import', capsys, tmp_path / 'more', more, adapter=large / 'adapter')
 

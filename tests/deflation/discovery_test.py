@@ -51,7 +51,7 @@ def test_the_budget_is_exact_and_growth_follows_the_timeline(data):
   assert int((ranks.granted_MR >= 0).sum()) == budget
   planned = d.settings.timeline(modules)
   seen = [(0, modules)] + [
-    (t, after)
+    (t + 1, after)
     for t, (before, after) in enumerate(zip([modules, *totals], totals, strict=False))
     if after > before
   ]
@@ -118,7 +118,7 @@ def test_a_module_does_not_grow_beyond_its_dimensions():
     (
       {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 3},
       15,
-      r'in round 15 .* \(now 3\), lower adapad.interval \(5\) .*, or train longer$',
+      r'in round 16 .* \(now 3\), lower adapad.interval \(5\) .*, or train longer$',
     ),
     ({'budget': 12, 'start': 1}, 1, 'training ends after 1: train longer$'),
     (
@@ -136,13 +136,13 @@ def test_infeasible_budgets_are_refused(fields, rounds, message):
 
 def test_of_components_that_are_there_only_the_rest_is_to_be_spent():
   settings = AdaPaDSettings(budget=12, start=2, interval=3, grants_per_event=1)
-  with pytest.raises(ValueError, match='spent in round 26 at the earliest'):
+  with pytest.raises(ValueError, match='spent in round 27 at the earliest'):
     settings.check(3, 4)
   assert settings.timeline(3, begins=12) == [(0, 12)]
   settings.check(3, 1, begins=12)
-  assert settings.timeline(3, begins=10) == [(0, 10), (2, 11), (5, 12)]
+  assert settings.timeline(3, begins=10) == [(0, 10), (3, 11), (6, 12)]
   settings.check(3, 6, begins=10)
-  with pytest.raises(ValueError, match='12 is spent in round 5 at the earliest'):
+  with pytest.raises(ValueError, match='12 is spent in round 6 at the earliest'):
     settings.check(3, 5, begins=10)
   # What is derived spreads the rest, too.
   resolved = AdaPaDSettings(budget=12).resolve(3, 100, 8, begins=10)

@@ -97,7 +97,9 @@ def test_nothing_is_downloaded_that_does_not_fit(hub, capsys):
 @pytest.mark.parametrize('name', RECIPES)
 def test_a_recipe_trains_to_a_result(name, hub, folder):
   result = train(finetune_config(values(name)), folder / name)
-  assert result['rounds'] == 2 and result['last']['metrics'][result['metric']] >= -1
+  assert result['rounds'] == 2
+  # Correlations are -1 at least, shares in percent 100 at most; NaN is neither.
+  assert -1 <= result['last']['metrics'][result['metric']] <= 100
   task = finetune_config(values(name)).data.task
   metrics = {
     'stsb': {'pearson', 'spearmanr', 'combined_score'},

@@ -99,7 +99,7 @@ def test_nothing_is_cut_up_to_the_start_and_something_right_after():
   # State t + 1 is what step t left behind; 9 is the first multiple of 3 beyond 6.
   assert [kept(t + 1) for t in (5, 6, 7, 8)] == [12] * 4
   assert kept(10) == budgets[9] == int(6 * (1 - 3 / 30) ** 3) + 6
-  assert method.timeline()[:2] == [(0, 12), (9, budgets[9])]
+  assert method.timeline()[:2] == [(0, 12), (10, budgets[9])]
 
 
 def test_a_run_that_leaves_no_step_to_prune_is_refused():

@@ -90,4 +90,4 @@ def test_growth_begins_after_the_start_and_not_in_it():
   run = toy.run(method, keep=[10], data=toy.batches(steps=STEPS))
   granted_MR = np.asarray(run.states[10].tuned.auxiliary.granted_MR)
   assert sorted(set(granted_MR.ravel())) == [-1, 0, 9]
-  assert method.timeline() == [(0, 3), (9, 4)]
+  assert method.timeline() == [(0, 3), (10, 4)]

@@ -222,7 +222,7 @@ def test_joint_methods_refuse_a_worker_axis(name):
     ('adalora', dict(orthogonal=-1.0), 'adalora.orthogonal must be >= 0, got -1.0'),
     ('increlora', dict(score='best'), "unknown increlora.score 'best'"),
     ('increlora', dict(r_max=2, budget=7), 'must be in 3..6'),
-    ('increlora', dict(r_max=2, interval=20), 'is spent in step 60'),
+    ('increlora', dict(r_max=2, interval=20), 'is spent in step 61'),
     ('increlora', dict(gain=0), 'increlora.gain must be >= 1, got 0'),
     ('lora', dict(b_rate_ratio=0.0), 'lora.b_rate_ratio must be > 0, got 0'),
     ('dylora', dict(rank=7), 'dylora.rank is 7; must be in 1..6'),

@@ -129,7 +129,10 @@ def test_a_dry_run_writes_nothing(tmp_path):
     ),
     ({'method': 'joint'}, "solver.name='power' must be one of"),
     ({'method': 'discover', 'ridge': 1.0}, 'ridge=1.0'),
-    ({'method': 'exact', 'traffic__late': 1}, "traffic is for method='parallel'"),
+    (
+      {'method': 'exact', 'traffic__late': 1},
+      "traffic.late=1 is not read by method='exact', which reads ridge",
+    ),
     ({'traffic__late': -1}, 'config.traffic.late must be >= 0, got -1'),
     ({'schedule__activation': 'above_noise'}, "what method='discover' does"),
     ({'rank': 0}, 'config.rank must be >= 1, got 0'),

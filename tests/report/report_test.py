@@ -225,7 +225,17 @@ def test_runs_are_compared(tiny_run, tmp_path, capsys):
   text = re.sub(r'\n+', '\n', '\n'.join(found.texts))
   assert 'optimizer.learning_rate\n0.02\n0.125\n' in text
   assert 'one/run' in text and 'two/run' in text and 'train.batch' not in text
-  assert len(list((tmp_path / 'both-figures').glob('*.png'))) == len(found.links)
+  shown = list((tmp_path / 'both-figures').glob('*.png'))
+  assert len(shown) == len(found.links)
+  # Neither a page nor figures of others are lost.
+  both = ','.join(map(str, copies))
+  with pytest.raises(ValueError, match=r'both.html exists already; .* --overwrite'):
+    ask('report', both, output=str(tmp_path / 'both.html'))
+  (tmp_path / 'both.html').unlink()
+  with pytest.raises(ValueError, match=r'both-figures/.*png exists already'):
+    ask('report', both, output=str(tmp_path / 'both.html'))
+  with pytest.raises(ValueError, match=r"report.html is what a run's own report is"):
+    ask('report', both, output=str(copies[0] / 'report.html'))
 
 
 def test_what_cannot_be_reported_is_refused(workdir, tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import pytest
 
 from adapad_jax.commands.import_adapter import fitted
 from adapad_jax.lowrank import Adapter, LowRank, init_updates
+from adapad_jax.methods.adapad import ledger
 from adapad_jax.training import finetune_config
 from adapad_jax.training.transfer import adopt
 from tests import tiny
@@ -46,6 +47,17 @@ def test_a_module_without_a_component_stays_as_it_is_and_may_grow(adapter, monke
   assert (early.ranks.importance_M > 0).all(), 'that of what learns in advance'
   state, _, _ = toy.run(m, (1, 1), batches)
   assert state.ranks.rank_M[0] > 0 and state.ranks.rank_M.sum() == 9
+  # The ledger has what was granted here, a first component too, and nothing else.
+  assert ledger_of(begun) == ()
+  grants = ledger_of(state)
+  assert len(grants) == 9 - 2 and min(one['round'] for one in grants) > 2
+  got = [one['component'] for one in grants if one['module'] == 'up']
+  assert got == list(range(1, state.ranks.rank_M[0] + 1))
+
+
+def ledger_of(state):
+  granted_MR, score_MR = jax.device_get((state.ranks.granted_MR, state.ranks.score_MR))
+  return ledger(tuple(toy.SHAPES), granted_MR, score_MR)
 
 
 def test_the_budget_has_room_for_modules_without_a_component(adapter, data):

@@ -42,6 +42,15 @@ class Columns:
   messages: str = ''
   strings: str = 'plain'
 
+  def example(self, text: str) -> dict[str, Any]:
+    """A row with these columns in which both sides say a text."""
+    if self.messages:
+      sides = [{'role': role, 'content': text} for role in ('user', 'assistant')]
+      return {self.messages: sides}
+    return dict.fromkeys(
+      (self.prompt or 'prompt', self.completion or 'completion'), text
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:

@@ -71,7 +71,7 @@ def build(
     baseline=facts.baseline,
     read=read,
     write_predictions=_write,
-    suffix='.jsonl',
+    example=source.chat.columns.example,
     facts=facts,
     about=lambda: [
       *shown.describe(source),

@@ -98,7 +98,7 @@ def build(config: DataConfig, tokenizer: Any, facts: Facts | None = None) -> Tas
     write_predictions=lambda split, outputs, path: write_answers(
       answers(split, outputs), pathlib.Path(path)
     ),
-    suffix='.json',
+    example=functools.partial(dict.fromkeys, facts.text),
     facts=facts,
   )
 

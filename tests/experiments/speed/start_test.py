@@ -43,8 +43,12 @@ def test_every_kind_is_started_by_turns_and_the_cache_is_warm_once(monkeypatch):
   assert [line for _, _, line in calls[:4]] == ['', start.FIRST, '', start.FIRST]
 
 
-def test_recorded_rows_of_every_version_are_printed():
-  old = [one for one in rows('speed.start') if 'repeats' not in one]
-  run = start.EXPERIMENT.run()
-  for one in old:
-    assert f'| {one["figure"]} | {one["value"]:.1f} |' in start.table(run)
+def test_the_newest_row_of_every_processor_is_printed():
+  made = [one for one in rows('speed.start') if 'source' not in one]
+  newest = {(one['figure'], one['processor'], str(one['options'])): one for one in made}
+  lines = start.table(start.EXPERIMENT.run()).splitlines()[2:]
+  assert len(lines) == len(newest) > 8
+  for one, line in zip(newest.values(), lines, strict=True):
+    cells = [cell.strip() for cell in line.strip('|').split('|')]
+    assert cells[0] == one['figure'] and cells[1] == f'{one["value"]:.1f}'
+    assert cells[4:] == [str(one['repeats']), one['processor']]

@@ -257,3 +257,18 @@ def test_a_key_that_a_later_row_lacks():
 def test_keys_of_no_layout():
   with pytest.raises(ValueError, match=r"f.jsonl: rows with the keys \['a', 'b'\]"):
     read({'a': 1, 'b': 2})
+
+
+@pytest.mark.parametrize(
+  'columns',
+  [
+    {},
+    {'messages': 'chat'},
+    {'prompt': 'q'},
+    {'completion': 'a'},
+    {'prompt': 'q', 'completion': 'a', 'strings': 'turns'},
+  ],
+)
+def test_an_example_is_read_by_the_columns_that_it_was_made_for(columns):
+  _, messages, one = read(Columns(**columns).example('T'), **columns)
+  assert [text for _, text in messages] + [*one.strings] == ['T', 'T']
