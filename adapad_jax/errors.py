@@ -19,14 +19,18 @@ from absl import logging
 KINDS = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 _WRITABLE = 'choose a path that can be written'
+_ROOM = (
+  'free some space and give the same command again; training goes on from its last'
+  ' checkpoint'
+)
 _ADVICE = {
   errno.EACCES: 'choose a path that you may read and write',
-  errno.EDQUOT: 'free some space; the same command goes on from the last checkpoint',
+  errno.EDQUOT: _ROOM,
   errno.EEXIST: 'choose a path where no such file lies',
   errno.EFBIG: 'allow larger files (ulimit -f)',
   errno.EISDIR: 'give a file, not a folder',
   errno.EMFILE: 'allow more open files (ulimit -n)',
-  errno.ENOSPC: 'free some space; the same command goes on from the last checkpoint',
+  errno.ENOSPC: _ROOM,
   errno.ENOTDIR: 'a file lies where a folder belongs: choose another path',
   errno.EPERM: _WRITABLE,
   errno.EROFS: _WRITABLE,

@@ -13,17 +13,32 @@ from adapad_jax.errors import doing
 
 def write_atomically(path: str | pathlib.Path, write: Callable[[TextIO], None]) -> None:
   """Writes a text file whole or not at all, making its folder if need be."""
+  _write_whole(path, write, mode='x', encoding='utf-8', newline='')
+
+
+def write_bytes(path: str | pathlib.Path, content: bytes) -> None:
+  """The same for bytes."""
+  _write_whole(path, lambda file: file.write(content), mode='xb')
+
+
+def _write_whole(
+  path: str | pathlib.Path, write: Callable[[Any], Any], **how: Any
+) -> None:
   path = pathlib.Path(path)
   # A name that no file of a user has.
   partial = path.with_name(f'.{uuid.uuid4().hex}.partial')
   with doing(f'writing {path}'):
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-      with partial.open('x', encoding='utf-8', newline='') as file:
+      with partial.open(**how) as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
       os.replace(partial, path)
+    except OSError as error:
+      if error.filename == os.fspath(partial):  # which no user knows of
+        error.filename, error.filename2 = os.fspath(path), None
+      raise
     finally:
       if os.path.lexists(partial):
         partial.unlink(missing_ok=True)

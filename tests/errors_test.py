@@ -30,8 +30,8 @@ def test_an_error_without_a_path_says_what_was_being_done():
       raise OSError(errno.ENOSPC, 'No space left on device')
 
   assert raised(action) == (
-    'No space left on device; free some space; the same command goes on from the last'
-    ' checkpoint (while writing runs/1/metrics.jsonl)'
+    'No space left on device; free some space and give the same command again; training'
+    ' goes on from its last checkpoint (while writing runs/1/metrics.jsonl)'
   )
 
 

@@ -115,6 +115,19 @@ def test_another_mesh_gives_the_same_adapter(columns):
   np.testing.assert_allclose(one.loss_T, four.loss_T, rtol=1e-3)
 
 
+def test_idle_workers_are_left_out(columns):
+  growing = dict(budget=5, r_max=3, start=4, interval=4, feeding='replicate')
+  few, all_of_them = (
+    adapt(
+      Curve(), squared, columns, recipe(steps=20, adapad=AdaPaDSettings(**settings))
+    )
+    for settings in (growing, growing | {'live_buckets': (3,)})
+  )
+  assert all_of_them.traces == 1 < few.traces
+  np.testing.assert_allclose(few.loss_T, all_of_them.loss_T, rtol=1e-4)
+  assert few.adapter.ranks == all_of_them.adapter.ranks
+
+
 def test_a_round_that_takes_long_is_named(columns, capfd):
   """The first one compiles, which takes longer than this watchdog waits."""
   quiet = adapt(Curve(), squared, columns, recipe(steps=20))

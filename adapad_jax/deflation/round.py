@@ -9,7 +9,8 @@
     head step; rank discovery
 
 The body runs per device under `shard_map` over the ('worker', 'data') mesh, so the
-model inside sees plain local arrays. It compiles once for a whole run.
+model inside sees plain local arrays. Growth changes masks and no shape, so a round is
+compiled once, or once for each range of live workers where idle ones are left out.
 """
 
 import dataclasses

@@ -202,12 +202,12 @@ class AdaPaDSettings:
     if spent > rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: {self._remedies(rounds)}'
+        f' training ends after {rounds}: {self._remedies(rounds, begins or modules)}'
       )
 
-  def _remedies(self, rounds: int) -> str:
+  def _remedies(self, rounds: int, least: int) -> str:
     """What makes room for the budget in a run of so many rounds."""
-    ways = []
+    ways = [f'lower adapad.budget (to {least} at least)']
     if rounds > 1:  # The first grants come after one.
       ways += [
         f'raise adapad.grants_per_event (now {self.grants_per_event})',
@@ -215,7 +215,7 @@ class AdaPaDSettings:
       ]
     if self.local_steps > 1:
       ways.append(f'lower adapad.local_steps ({self.local_steps})')
-    return ', '.join(ways) + (', or ' if ways else '') + 'train longer'
+    return f'{", ".join(ways)}, or train longer'
 
   def timeline(self, modules: int, begins: int = 0) -> list[tuple[int, int]]:
     """(round from one, total rank after it) of every allocation, at full speed.

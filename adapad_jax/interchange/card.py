@@ -53,9 +53,10 @@ def _loading(release: Release, kind: str) -> str:
 
 def _front_matter(release: Release, kind: str) -> str:
   library = {'merged': 'transformers', 'gguf': 'gguf'}.get(kind, 'peft')
+  low_rank = '- lora\n- adaptive-rank\n' * any(release.adapter.ranks.values())
   return (
     f'---\nbase_model: {release.base_name}\nlibrary_name: {library}\n'
-    'tags:\n- lora\n- adaptive-rank\n- adapad_jax\n---\n'
+    f'tags:\n{low_rank}- adapad_jax\n---\n'
   )
 
 
@@ -69,6 +70,8 @@ def _about(release: Release, kind: str) -> str:
   at = f' at commit `{release.revision}`' if release.revision else ''
   if not ranks:
     return f'All weights of `{release.base_name}`{at} were trained.\n'
+  if not any(ranks):
+    return f'The head alone was trained, on `{release.base_name}`{at} as it is.\n'
   used = sum(rank > 0 for rank in ranks)
   length = f' Rows were cut to {release.max_length} tokens.' * bool(release.max_length)
   form = {
@@ -165,15 +168,15 @@ def dtype_of(base: Pretrained) -> str:
 
 
 def _ranks(adapter: Adapter) -> str:
-  """A table of ranks, one row a layer."""
+  """A table of ranks, one row a layer; nothing where no module has a component."""
+  if not any(adapter.ranks.values()):
+    return ''
   cells: dict[str, dict[str, int]] = {}
   for name, rank in adapter.ranks.items():
     layer = layer_of(name)
     row = '-' if layer is None else str(layer)
     cells.setdefault(row, {})[re.sub(r'^.*?\.\d+\.', '', name)] = rank
   columns = list(dict.fromkeys(column for row in cells.values() for column in row))
-  if not columns:
-    return ''
   line = lambda items: '| ' + ' | '.join(items) + ' |\n'
   table = line(['layer', *columns]) + line(['---'] * (len(columns) + 1))
   for row, ranks in cells.items():

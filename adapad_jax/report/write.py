@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from adapad_jax.files import write_atomically
+from adapad_jax.files import write_atomically, write_bytes
 from adapad_jax.report import compare, tables
 from adapad_jax.report.drawings import SECTIONS
 from adapad_jax.report.page import Picture, figures, heading, page, section
@@ -106,9 +106,8 @@ def _check() -> None:
 def _write(
   output: pathlib.Path, folder: pathlib.Path, text: str, pictures: Sequence[Picture]
 ) -> pathlib.Path:
-  folder.mkdir(parents=True, exist_ok=True)
   for picture in pictures:
     for look, png in (('light', picture.light), ('dark', picture.dark)):
-      (folder / f'{picture.name}-{look}.png').write_bytes(png)
+      write_bytes(folder / f'{picture.name}-{look}.png', png)
   write_atomically(output, lambda file: file.write(text))
   return output

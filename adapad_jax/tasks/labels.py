@@ -6,6 +6,7 @@ import difflib
 import functools
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +97,7 @@ class Classes:
   ) -> Labels:
     number = {spell(name): i for i, name in enumerate(self.names)}
     number |= {code: number[spell(name)] for code, name in self.codes.items()}
+    number = _truths(number) | number
     found = _spelled(table, column, missing)
     if required:
       _require_all(table, column, found)
@@ -110,6 +112,23 @@ class Classes:
     return _labels(found, lambda label: number[label], np.int32)
 
 
+# What files call the two truth values: json true, Python True, spreadsheets TRUE.
+_TRUTHS = tuple(
+  frozenset((name, name.title(), name.upper())) for name in ('true', 'false')
+)
+
+
+def _truths(number: dict[str, int]) -> dict[str, int]:
+  """Every spelling of two classes that are the truth values, and nothing of others."""
+  if len(number) != 2 or not all(spellings & {*number} for spellings in _TRUTHS):
+    return {}
+  return {
+    spelling: next(i for name, i in number.items() if name in spellings)
+    for spellings in _TRUTHS
+    for spelling in spellings
+  }
+
+
 def discover(table: Table, column: str) -> Classes:
   """The classes that a label column holds: numbers by size, other names by alphabet.
 
@@ -117,12 +136,14 @@ def discover(table: Table, column: str) -> Classes:
   for a missing value or a real number is not a class by itself.
 
   Raises:
-    ValueError: if a label is missing or looks like a real value.
+    ValueError: if a label is missing, looks like a real value, or looks like another
+      one that has other characters.
   """
   found = _spelled(table, column)
   _require_all(table, column, found)
   seen = list(dict.fromkeys(found))
   require_clean(table, column, found)
+  _require_apart(table, column, found)
   for name in seen:
     if fault := _no_class(name):
       row = found.index(name)
@@ -133,6 +154,20 @@ def discover(table: Table, column: str) -> Classes:
   if all(_WHOLE.fullmatch(name) for name in seen):
     return Classes(tuple(sorted(seen, key=lambda name: (int(name), name))))
   return Classes(tuple(sorted(seen)))
+
+
+def _require_apart(table: Table, column: str, found: Sequence[str]) -> None:
+  """Refuses names that are the same text in other characters, as an accent may be."""
+  known: dict[str, str] = {}
+  for name in dict.fromkeys(found):
+    other = known.setdefault(unicodedata.normalize('NFC', name), name)
+    if other != name:
+      places = [table.place(found.index(one)) for one in (other, name)]
+      raise ValueError(
+        f'{table.source}: labels {ascii(other)} in {places[0]} and {ascii(name)} in'
+        f' {places[1]} of column {column!r} look the same; write them alike, or list'
+        ' all classes in data.labels'
+      )
 
 
 def _no_class(name: str) -> str:

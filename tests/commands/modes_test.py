@@ -184,6 +184,12 @@ def test_a_regression_is_told_of_what_it_does_not_read(tmp_path):
     run('import', request(config, tmp_path / 'no', adapter='nowhere'))
 
 
+def test_dry_run_refuses_a_workdir_that_holds_another_run(trained, data):
+  values = tiny.values(data, seed=7)
+  with pytest.raises(ValueError, match='another config: .*seed is 7, there it is'):
+    run('train', request(values, trained, dry_run=True))
+
+
 def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
   run('train', request(tiny.values(data), tmp_path / 'no', dry_run=True))
   out = capsys.readouterr().out

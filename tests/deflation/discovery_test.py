@@ -120,11 +120,15 @@ def test_a_module_does_not_grow_beyond_its_dimensions():
       15,
       r'in round 16 .* \(now 3\), lower adapad.interval \(5\) .*, or train longer$',
     ),
-    ({'budget': 12, 'start': 1}, 1, 'training ends after 1: train longer$'),
+    (
+      {'budget': 12, 'start': 1},
+      1,
+      r' ends after 1: lower adapad.budget \(to 3 at .*, or train longer$',
+    ),
     (
       {'budget': 12, 'start': 1, 'local_steps': 9},
       1,
-      r'after 1: lower adapad.local_steps \(9\), or train longer$',
+      r'after 1: .*, lower adapad.local_steps \(9\), or train longer$',
     ),
   ],
 )

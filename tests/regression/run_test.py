@@ -1,5 +1,6 @@
 """Configs, files and reports of `program = 'regression'`."""
 
+import contextlib
 import html
 import json
 import pathlib
@@ -12,6 +13,7 @@ import pytest
 from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.regression.run import COMPONENTS, run
 from adapad_jax.report import write_report
+from adapad_jax.workdir import locked
 from configs.regression import get_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -84,6 +86,21 @@ def test_a_finished_run_is_kept(tmp_path):
     run(config('exact', rank=2), tmp_path, dry_run=False)
 
 
+def test_a_run_that_another_start_began_in_the_meantime_is_no_ones_else(
+  tmp_path, monkeypatch
+):
+  @contextlib.contextmanager
+  def late(workdir):
+    monkeypatch.undo()
+    run(config('exact', rank=2), workdir, dry_run=False)
+    with locked(workdir):
+      yield
+
+  monkeypatch.setattr('adapad_jax.regression.run.locked', late)
+  with pytest.raises(ValueError, match='another config: rank is 3, there it is 2;'):
+    run(config('exact'), tmp_path, dry_run=False)
+
+
 def test_a_run_is_of_the_data_that_it_was_begun_with(tmp_path, monkeypatch):
   """Their path may be relative, and is that of the folder where the run began."""
   draw = np.random.default_rng(0)
@@ -132,6 +149,17 @@ def test_a_dry_run_writes_nothing(tmp_path):
     (
       {'method': 'exact', 'traffic__late': 1},
       "traffic.late=1 is not read by method='exact', which reads ridge",
+    ),
+    ({'slope': 1.5}, "slope=1.5 is not read by method='parallel', which reads devices"),
+    ({'method': 'sequential', 'level': 0.5}, "level=0.5 is not .* method='sequential'"),
+    ({'method': 'exact', 'devices': 2}, "devices=2 is not read by method='exact'"),
+    (
+      {'method': 'joint', 'solver__name': 'adam', 'schedule__tolerance': 0.1},
+      "schedule.tolerance=0.1 is not read by method='joint', which reads .*rounds",
+    ),
+    (
+      {'traffic__absent': 0.9, 'traffic__length': 4},
+      r'absent=0.9: with absences of traffic.length=4 .* at most 0.800 of them',
     ),
     ({'traffic__late': -1}, 'config.traffic.late must be >= 0, got -1'),
     ({'schedule__activation': 'above_noise'}, "what method='discover' does"),

@@ -51,6 +51,22 @@ def test_encode_spells_numbers_alike_and_knows_codes():
   np.testing.assert_array_equal(labels.weight_N, np.ones(5))
 
 
+def test_truth_values_are_the_same_however_a_file_spells_them():
+  classes = discover(table([True, False]), 'label')
+  said = classes.encode(table(['true', 'FALSE', 'True', False]), 'label')
+  assert said.label_N.tolist() == [1, 0, 1, 0]
+  said = Classes(('true', 'false')).encode(table([True, 'False']), 'label')
+  assert said.label_N.tolist() == [0, 1]
+  for others in (('True', 'False', 'unsure'), ('True', 'no')):
+    with pytest.raises(ValueError, match="label 'true' .* is not one of"):
+      Classes(others).encode(table(['true']), 'label')
+
+
+def test_discover_refuses_two_names_that_look_the_same():
+  with pytest.raises(ValueError, match=r"labels '\\xe9' in row 0 .* and 'e\\u0301' in"):
+    discover(table(['\u00e9', 'a', 'e\u0301']), 'label')
+
+
 def test_encode_refuses_a_label_outside_the_set():
   with pytest.raises(
     ValueError,

@@ -17,6 +17,7 @@ from adapad_jax.settings import as_dict, build
 from adapad_jax.tasks.facts import Facts, Unavailable
 from adapad_jax.training import Interrupted, finetune_config, make_plan, train
 from adapad_jax.training.completions import Decoding, complete
+from adapad_jax.training.evaluate import make_evaluator
 from adapad_jax.training.logs import RunLog
 from adapad_jax.training.saved import restore
 from adapad_jax.training.talk import Talker
@@ -313,6 +314,14 @@ def test_a_changed_template_or_validation_file_is_noticed_when_it_is_used(copied
     Unavailable, match=r'mine.jinja, the chat template of this run.*put it back$'
   ):
     restore(workdir)
+
+
+def test_a_run_watches_what_it_generates_too(chat_folder):
+  values = tiny_chat.values(chat_folder, **tiny_chat.LEARNS)
+  plan = make_plan(finetune_config(values))
+  whole = plan.task, plan.attachment, plan.modules, plan.mesh
+  evaluator = make_evaluator(*whole, batch=8, watchdog=60)
+  assert evaluator.generator.watchdog is evaluator.watchdog
 
 
 def test_dry_run_tells_what_is_answered_and_what_memory_that_takes(chat_folder, capsys):
