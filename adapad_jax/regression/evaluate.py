@@ -11,7 +11,7 @@ from adapad_jax.regression.config import RegressionConfig, stored_config
 from adapad_jax.regression.data import less, load
 from adapad_jax.regression.record import require_same_files
 from adapad_jax.regression.run import COMPONENTS, errors_of_prefixes, left_over
-from adapad_jax.workdir import CONFIG, RESULT
+from adapad_jax.workdir import CONFIG, result_of
 
 
 def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
@@ -24,11 +24,9 @@ def evaluate(workdir: pathlib.Path, max_rank: int = 0) -> dict[str, Any]:
   Raises:
     ValueError: if the run has not ended, or its data cannot be read any more.
   """
-  if not (workdir / RESULT).is_file():
-    raise ValueError(f'the run in {workdir} has not ended: there is no {RESULT}')
+  active = result_of(workdir, {'active': int})['active']
   require_same_files(workdir)
   data = load(_config(workdir / CONFIG))
-  active = read_json(workdir / RESULT, {'active': int})['active']
   keep = min(max_rank, active) if max_rank else active
   saved = _components(workdir / COMPONENTS)
   own = saved['a_RI'][:keep], saved['b_RO'][:keep]

@@ -9,13 +9,14 @@ import numpy as np
 
 from adapad_jax.files import read_json, require_shape
 from adapad_jax.workdir import (
-  CONFIG,
   METRICS,
   RANKS,
   RESULT,
   SAMPLES,
   SPECTRA,
+  config_of,
   read_lines,
+  result_of,
   stored,
 )
 
@@ -142,14 +143,7 @@ def read_run(workdir: pathlib.Path) -> Run:
   Raises:
     ValueError: if the workdir holds none, naming what is missing.
   """
-  if not (workdir / CONFIG).is_file():
-    raise ValueError(f'{workdir} holds no run: there is no {CONFIG}; train one first')
-  if not (workdir / RESULT).is_file():
-    raise ValueError(
-      f'the run in {workdir} has not ended: there is no {RESULT}; the command that'
-      ' started it goes on from its last checkpoint'
-    )
-  result, config = read_json(workdir / RESULT, dict), read_json(workdir / CONFIG, dict)
+  config, result = config_of(workdir), result_of(workdir, dict)
   if 'ranks' not in result:
     raise ValueError(
       f'{workdir} holds a run of program {result.get("program")!r}; only runs of'

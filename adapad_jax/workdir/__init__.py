@@ -5,6 +5,7 @@ from adapad_jax.workdir.config import (
   config_of,
   is_regression,
   require_same_config,
+  result_of,
 )
 from adapad_jax.workdir.folder import (
   CHECKPOINTS,
@@ -46,5 +47,6 @@ __all__ = [
   'read_lines',
   'require_same_config',
   'require_usable',
+  'result_of',
   'versions',
 ]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from adapad_jax.files import read_json, write_json
-from adapad_jax.workdir.folder import CONFIG, RECORD
+from adapad_jax.workdir.folder import CONFIG, RECORD, RESULT
 
 
 def begin(
@@ -30,6 +30,24 @@ def config_of(workdir: pathlib.Path) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise ValueError(f'{path} is not the config of a run: it holds {found!r:.40}')
   return found
+
+
+def result_of(workdir: pathlib.Path, shape: Any) -> Any:
+  """The result of the run in a workdir.
+
+  Args:
+    workdir: of the run.
+    shape: what the file must hold, see `files.require_shape`.
+
+  Raises:
+    ValueError: if the run has not ended, or the file holds something else.
+  """
+  if not (workdir / RESULT).is_file():
+    raise ValueError(
+      f'the run in {workdir} has not ended: there is no {RESULT}; the command that'
+      ' started it goes on from where it was saved last'
+    )
+  return read_json(workdir / RESULT, shape)
 
 
 def is_regression(workdir: pathlib.Path) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,10 +78,10 @@ def by_held_out_loss(variant: str, task: str = 'cola') -> str:
   return cells('variant', tables, variant)['loss minus LoRA']
 
 
-def held_out_tables() -> Iterator[tuple[str, str]]:
-  """The tables of held-out losses with their tasks."""
+def held_out_tables(**options: Any) -> Iterator[tuple[str, str]]:
+  """The tables of held-out losses with their tasks, of runs with these options."""
   one, task = experiment('glue.held_out'), ''
-  for part in one.table(one.run()).split('\n\n'):
+  for part in one.table(one.run(**options)).split('\n\n'):
     if part.startswith('| '):
       yield task, part
     else:
