@@ -8,6 +8,7 @@ import numpy as np
 
 from adapad_jax.tasks.ragged import Ragged
 from adapad_jax.tasks.sft.rows import Documents, padding_of
+from adapad_jax.tasks.sft.template import end_left_out
 from adapad_jax.tasks.sft.tokenise import first_bad
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def describe(source: 'Source') -> list[str]:
   ]
   how = source.tokenisation
   lines += [f'chat template: {how.template.name}; loss on {how.loss}']
+  if how.loss in ('assistant', 'last') and (end := end_left_out(how.template)):
+    lines += [
+      f'note: the {{% generation %}} marks of this template leave out {end!r}, which'
+      ' ends a turn: a model does not learn to stop by what they mark'
+    ]
   lines += [f'{name}: {counts(rows)}' for name, rows in found.items()]
   for name, rows in found.items():
     if rows.counts.bad:

@@ -160,6 +160,16 @@ def end_of_turn(template: Template) -> str:
   return min(found)[2] if found else ''
 
 
+def end_left_out(template: Template) -> str:
+  """The token that ends a turn, if the marks of a template leave it out; else ''."""
+  end = end_of_turn(template)
+  if not (template.marks and end):
+    return ''
+  turns = ({'role': 'user', 'content': 'x'}, {'role': 'assistant', 'content': 'x'})
+  text, spans = template.render_marked(Conversation(turns))
+  return '' if not spans or end in text[slice(*spans[-1])] else end
+
+
 @functools.lru_cache(maxsize=64)
 def text_behind_turns(template: Template) -> str:
   """The text that ends every turn of the model where no special token does.

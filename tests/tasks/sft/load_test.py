@@ -109,6 +109,23 @@ def test_packed_rows_train_workers_as_unpacked_ones_do(folder, tokens):
   np.testing.assert_allclose(other_stack, stack, atol=1e-5)
 
 
+def test_a_plan_says_where_marks_leave_the_end_of_a_turn_out(folder, tmp_path):
+  inside, behind = "m.content + '<|im_end|>' }}{%- endg", 'm.content }}{%- endg'
+  outside = toy.MARKED.replace(inside, behind).replace(
+    '{%- endgeneration %}', "{%- endgeneration %}{{- '<|im_end|>' }}"
+  )
+  said = {}
+  for name, text in {'inside': toy.MARKED, 'outside': outside}.items():
+    (tmp_path / name).write_text(text)
+    for loss in ('assistant', 'completion'):
+      data = {'chat': {'template': str(tmp_path / name), 'loss': loss}}
+      values = tiny_chat.values(folder, data=data)
+      about = '\n'.join(make_plan(finetune_config(values)).task.about())
+      note = "marks of this template leave out '<|im_end|>', which ends a turn"
+      said[name, loss] = note in about
+  assert [key for key, told in said.items() if told] == [('outside', 'assistant')]
+
+
 def test_a_run_with_packed_rows(folder, tmp_path):
   config = tiny_chat.values(folder, train={'batch': 4, 'steps': 6, 'packing': True,
                                  'evaluations': 1, 'eval_batch': 8})  # fmt: skip
