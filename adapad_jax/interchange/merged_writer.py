@@ -23,6 +23,7 @@ from adapad_jax.interchange.verify import (
 )
 from adapad_jax.models import Pretrained, load, load_tokenizer, stack, weights
 from adapad_jax.models.checkpoint_files import open_tensors
+from adapad_jax.models.decoder_families import DECODERS
 from adapad_jax.models.families import family_of
 from adapad_jax.models.originals import with_originals
 from adapad_jax.tasks.task import Batch
@@ -54,6 +55,16 @@ _PROBLEM = {
   'classification': 'single_label_classification',
   'regression': 'regression',
 }
+_DECODERS = tuple(family.name for family in DECODERS)
+# Of the base, and not true of the model any more.
+_DROPPED = (
+  '_name_or_path',
+  'dtype',
+  'finetuning_task',
+  'num_labels',
+  'quantization_config',
+  'transformers_version',
+)
 Tensors = dict[str, np.ndarray]
 
 
@@ -151,8 +162,7 @@ def _sizes(base: Pretrained) -> set[int]:
 def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
   """config.json of the base, made to say what the model has become."""
   base, head = release.base, release.base.head
-  dropped = ('_name_or_path', 'dtype', 'transformers_version')
-  config = {k: v for k, v in _text_config(base).items() if k not in dropped}
+  config = {k: v for k, v in _text_config(base).items() if k not in _DROPPED}
   family = config['model_type']
   name = _ODD_CLASS.get((family, head.kind), _CLASS[family] + _SUFFIX[head.kind])
   config['architectures'] = [name]
@@ -161,9 +171,11 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
     config['id2label'] = {str(i): name for i, name in enumerate(release.labels)}
     config['label2id'] = {name: i for i, name in enumerate(release.labels)}
     config['problem_type'] = _PROBLEM[head.kind]
-    if config.get('pad_token_id') is None:
+    there = config.get('pad_token_id')
+    if there is None or base.family in _DECODERS:
       # A decoder's classifier looks for the last token that is not padding.
-      config['pad_token_id'] = load_tokenizer(str(base.source_dir)).pad_token_id
+      pad = load_tokenizer(str(base.source_dir)).pad_token_id
+      config['pad_token_id'] = there if pad is None else pad
   return config
 
 

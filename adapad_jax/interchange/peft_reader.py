@@ -9,8 +9,6 @@ from collections.abc import Collection
 
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from adapad_jax.adapters import linear_shapes
 from adapad_jax.adapters.locate import parent_of
@@ -23,6 +21,7 @@ from adapad_jax.interchange.release import Release, digest, head_names
 from adapad_jax.lowrank import Adapter, LowRank
 from adapad_jax.lowrank.update import unpadded
 from adapad_jax.models import Head, Pretrained
+from adapad_jax.models.checkpoint_files import open_safetensors
 from adapad_jax.models.families import family_of
 from adapad_jax.models.torch_bin import open_bin
 from adapad_jax.models.weights import canonical
@@ -143,10 +142,8 @@ def _commit(config: PeftConfig) -> HubCommit | None:
 def _tensors(folder: pathlib.Path) -> Tensors:
   path = folder / TENSORS
   if path.is_file():
-    try:
-      return load_file(path)
-    except SafetensorError as error:
-      raise ValueError(f'{path} is not a readable safetensors file: {error}') from error
+    with open_safetensors(path) as stored:
+      return {name: tensor.read() for name, tensor in stored.items()}
   if (folder / BIN).is_file():
     with open_bin(folder / BIN) as (views, _):
       return {name: np.array(view) for name, view in views.items()}

@@ -89,7 +89,7 @@ def open_tensors(folder: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
   with contextlib.ExitStack() as stack:
     tensors: dict[str, StoredTensor] = {}
     for path in weight_files(folder):
-      opener = _open_bin if path.suffix == '.bin' else _open_safetensors
+      opener = _open_bin if path.suffix == '.bin' else open_safetensors
       tensors |= stack.enter_context(opener(path))
     yield tensors
 
@@ -144,7 +144,8 @@ def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _open_safetensors(path: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
+def open_safetensors(path: pathlib.Path) -> Iterator[dict[str, StoredTensor]]:
+  """The tensors of a file, by name; reading is possible inside the context only."""
   try:
     file = safe_open(path, 'np')
   except Exception as error:  # the library's own exception type is not public

@@ -92,7 +92,9 @@ def _uniform(raw: Raw) -> list[LayerKind]:
 
 def _late_windows(raw: Raw) -> list[LayerKind]:
   """Qwen's layers from max_window_layers on look back a window, if it is in use."""
-  used = bool(raw.get('use_sliding_window'))
+  # A window of null is none, whatever is said of its use.
+  is_none = raw.get('sliding_window', 0) is None
+  used = bool(raw.get('use_sliding_window')) and not is_none
   first = raw.get('max_window_layers')
   first = convert(int, 28 if first is None else first, 'max_window_layers')
   implied = [_SLIDING if used and i >= first else _FULL for i in _layers(raw)]
@@ -100,7 +102,7 @@ def _late_windows(raw: Raw) -> list[LayerKind]:
   if _SLIDING in types and not used:
     raise ValueError(
       f'layer_types in config.json asks for {_SLIDING!r}, and use_sliding_window is'
-      ' not set'
+      ' not set, or sliding_window null'
     )
   full = LayerKind(rotary.read_rotary(raw))
   slides = LayerKind(full.rope, _window(raw, 4096))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -116,6 +117,12 @@ def outline(
   if head.kind not in family.heads:
     raise ValueError(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
+    )
+  if raw.get('quantization_config'):
+    logging.getLogger(__name__).warning(
+      '%s: quantization_config in config.json is not read: the weights are taken as the'
+      ' files hold them; model.weights has forms of its own',
+      found.folder,
     )
   with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
@@ -301,6 +308,8 @@ def _fill(
   files = checkpoint_files.open_tensors(folder) if folder else _no_tensors()
   with files as stored:
     if folder:
+      if head.kind == 'lm' and getattr(config, 'tie_word_embeddings', False):
+        weights.require_tied(slots, stored, family)
       stored = weights.match(
         slots, stored, family, family.head_modules(head), fresh_head
       )

@@ -123,8 +123,8 @@ def read_rotary(
       whose fields are missing.
   """
   where, given = _given(raw, layers)
-  given.setdefault('rope_type', given.pop('type', None) or 'default')
   given = {name: value for name, value in given.items() if value is not None}
+  given.setdefault('rope_type', given.pop('type', 'default'))
   if raw.get(theta_name) is not None:
     given.setdefault('rope_theta', raw[theta_name])
   given.setdefault('rope_theta', theta)
@@ -147,7 +147,13 @@ def read_rotary(
 
 def _given(raw: Mapping[str, Any], layers: str) -> tuple[str, dict[str, Any]]:
   """The parameters of some layers, and where in config.json they stand."""
-  where = next((n for n in ('rope_parameters', 'rope_scaling') if raw.get(n)), 'rope')
+  there = [n for n in ('rope_parameters', 'rope_scaling') if raw.get(n)]
+  if len(there) > 1 and raw[there[0]] != raw[there[1]]:
+    raise ValueError(
+      'config.json has both rope_parameters and rope_scaling, which say different'
+      ' things; leave one of them'
+    )
+  where = there[0] if there else 'rope'
   given = dict(convert(dict, raw.get(where) or {}, f'{where} in config.json'))
   nested = {name: x for name, x in given.items() if isinstance(x, Mapping)}
   if not nested and (where != 'rope_parameters' or not layers):

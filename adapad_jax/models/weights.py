@@ -149,6 +149,38 @@ def by_canonical_name(
   return found
 
 
+def require_tied(
+  slots: Iterable[Slot], stored: Mapping[str, StoredTensor], family: Family
+) -> None:
+  """Refuses a head of its own beside a config.json that ties it to the embeddings.
+
+  A tied model whose head was trained and stored is one: transformers leaves the two
+  apart where they differ, whatever config.json says.
+
+  Raises:
+    ValueError: if the files hold both, and they differ.
+  """
+  found = by_canonical_name(stored, family, wanted_shapes(slots, family))
+  of_kind = lambda end: next((t for n, t in found.items() if n.endswith(end)), None)
+  head, table = of_kind('lm_head.weight'), of_kind('embed_tokens.weight')
+  if head is None or table is None or _equal(head, table):
+    return
+  raise ValueError(
+    'the files hold an lm_head.weight that is not the embedding table, and config.json'
+    ' ties the two (tie_word_embeddings), so that it would be left out: set'
+    ' tie_word_embeddings to false there, as it is for this model'
+  )
+
+
+def _equal(one: StoredTensor, other: StoredTensor) -> bool:
+  if one.shape != other.shape:
+    return False
+  return all(
+    np.array_equal(piece, other.rows(rows.start, rows.stop))
+    for rows, piece in one.pieces()
+  )
+
+
 def _part(name: str, family: Family) -> str:
   """Which part of a model a tensor is of: 'encoder', 'layers', 'lm_predictions', ..."""
   for prefix in family.prefixes:

@@ -24,12 +24,14 @@ class Stream:
     fit: the fit after the last batch. Its `converged` says whether it has settled on
       the data so far; there is no warning, for the next batch goes on with it.
     frame: the coordinates of the workers; None for those of the inputs.
+    centre: whether the running means are subtracted.
   """
 
   moments: Moments
   carry: rounds.Carry
   fit: Fit
   frame: Frame | None = None
+  centre: bool = False
 
 
 def partial_fit(
@@ -48,7 +50,7 @@ def partial_fit(
 ) -> Stream:
   """Takes in one more batch, then runs some rounds from where the workers stood.
 
-  Rank, solver, mesh and dtype must stay the same from call to call.
+  Rank, solver, mesh, dtype and centre must stay the same from call to call.
 
   Args:
     x_NI: the batch's inputs.
@@ -80,7 +82,7 @@ def partial_fit(
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
-      _check_same(stream, moments, rank, dtype)
+      _check_same(stream, moments, rank, dtype, centre)
       with precision('float64'):
         moments = merge(stream.moments, moments, decay)
     objective, frame = program.place(moments, solver, dtype)
@@ -95,7 +97,7 @@ def partial_fit(
       objective, rounds.Reference(yy), traffic, carry, spec
     )
     found = collect(spec, (objective, frame), carry, history, yy)
-    return Stream(moments, carry, found, frame)
+    return Stream(moments, carry, found, frame, centre)
 
 
 def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None:
@@ -105,7 +107,9 @@ def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None
   return new.enter(old.restore(np.eye(len(old.s_II)))).astype(dtype)
 
 
-def _check_same(stream: Stream, batch: Moments, rank: int, dtype: str) -> None:
+def _check_same(
+  stream: Stream, batch: Moments, rank: int, dtype: str, centre: bool
+) -> None:
   """Refuses a batch that does not belong to the stream.
 
   Raises:
@@ -117,6 +121,7 @@ def _check_same(stream: Stream, batch: Moments, rank: int, dtype: str) -> None:
     ('rank', old_rank, rank),
     ('(outputs, inputs)', kept.shape, new.shape),
     ('dtype', stream.fit.b_RO.dtype.name, dtype),
+    ('centre', stream.centre, centre),
   ):
     if before != now:
       raise ValueError(f'{name} was {before} in the last call and is {now} in this one')

@@ -11,7 +11,7 @@ class Cuts(Mapping[str, Table]):
   """Labelled tables by split of the task, each read and cut when it is asked for.
 
   With `data.holdout`, 'train' and 'validation' are parts of the source's training
-  data, and what the source validates on is called 'dev'.
+  data, and what the source calls 'validation...' is called 'dev...'.
 
   Args:
     readers: by split of the source; those named 'test...' are left alone.
@@ -33,14 +33,23 @@ class Cuts(Mapping[str, Table]):
     return self._kept[split]
 
   def __iter__(self) -> Iterator[str]:
-    names = [name for name in self._readers if not name.startswith('test')]
-    if self._config.holdout:
-      yield from ('train', 'validation')
-      names = [name.replace('validation', 'dev') for name in names if name != 'train']
-    yield from names
+    return iter(self._sources())
 
   def __len__(self) -> int:
     return sum(1 for _ in self)
+
+  def _sources(self) -> dict[str, str]:
+    """The split of the source that each split of the task is of."""
+    names = [name for name in self._readers if not name.startswith('test')]
+    if not self._config.holdout:
+      return {name: name for name in names}
+    others = [name for name in names if name != 'train']
+    ours = {}
+    for name in others:
+      called = name.replace('validation', 'dev')
+      # One that is called 'dev' by the source too keeps its name.
+      ours[f'source_{name}' if called != name and called in others else called] = name
+    return {'train': 'train', 'validation': 'train'} | ours
 
   def rows(self, source: str) -> int | None:
     """Rows of a split of the source before it was cut; None if it was not read."""
@@ -57,7 +66,7 @@ class Cuts(Mapping[str, Table]):
       parts = split_by_group(train, groups, config.holdout)
       found = dict(zip(('train', 'validation'), parts, strict=True))
     else:
-      found = {split: self._read(split.replace('dev', 'validation'))}
+      found = {split: self._read(self._sources()[split])}
     most = lambda name: (
       config.max_train_rows if name == 'train' else config.max_eval_rows
     )

@@ -197,7 +197,8 @@ def _tables(config: DataConfig, glue: GlueTask) -> dict[str, Read]:
     f'{glue.files["train"]}.tsv lies'
   )
   subset = config.subset or config.task
-  tables = _renamed(hub_tables(repository, subset, instead), glue)
+  listed = bool(config.subset)  # A mirror of one task may list nothing.
+  tables = _renamed(hub_tables(repository, subset, instead, listed=listed), glue)
   needed = (n for n in glue.files if not n.startswith('test'))
   lacking = [name for name in needed if name not in tables]
   if lacking:

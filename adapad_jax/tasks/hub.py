@@ -50,17 +50,19 @@ def is_on_hub(path: str) -> bool:
   return hub.is_id(path, owner=True) and not is_folder
 
 
-def hub_tables(repository: hub.Repository, subset: str, instead: str) -> Readers:
+def hub_tables(
+  repository: hub.Repository, subset: str, instead: str, *, listed: bool = True
+) -> Readers:
   """Readers of every split of one subset of a data set on the hub, at one commit.
 
   Arguments and errors as of `hub_datasets`.
   """
-  loaded, commit = hub_datasets(repository, subset, instead)
+  loaded, commit = hub_datasets(repository, subset, instead, listed=listed)
   return _tables(loaded, named(repository, subset), commit)
 
 
 def hub_datasets(
-  repository: hub.Repository, subset: str, instead: str
+  repository: hub.Repository, subset: str, instead: str, *, listed: bool = True
 ) -> tuple[Any, HubCommit]:
   """One subset of a data set on the hub, as `datasets` reads it, and its commit.
 
@@ -68,6 +70,8 @@ def hub_datasets(
     repository: e.g. 'nyu-mll/glue'.
     subset: e.g. 'cola', what the hub's card calls a config; '' means its default.
     instead: what a user without the hub can do, for the message.
+    listed: whether a subset that is neither listed nor a folder is refused; otherwise
+      all files are of it.
 
   Raises:
     ValueError: if neither the hub nor the cache has it, there is no such subset, or
@@ -75,7 +79,7 @@ def hub_datasets(
   """
   what = named(repository, subset)
   try:
-    return hub.take(repository, lambda found: _read(found, subset, what))
+    return hub.take(repository, lambda found: _read(found, subset, what, listed))
   except hub.HubError as error:
     raise ValueError(
       f'cannot get {what} from the hub: {error.reason}. Without the hub, {instead}'
@@ -135,12 +139,16 @@ def is_saved(folder: pathlib.Path) -> bool:
   return (folder / 'dataset_dict.json').is_file()
 
 
-def _read(found: hub.Snapshot, subset: str, what: str) -> tuple[Any, HubCommit]:
+def _read(
+  found: hub.Snapshot, subset: str, what: str, listed: bool
+) -> tuple[Any, HubCommit]:
   """Fetches what a subset consists of, and reads it."""
   described = [name for name in (_CARD, _INFOS) if name in found.sizes]
   folder = found.fetch(described)
   card = _card(folder / _CARD) if _CARD in described else {}
   chosen = choose_subset(card, subset, str(found.repository))
+  if subset and not chosen:
+    chosen = _folder_of(subset, found, listed)
   names = sorted(files_of(chosen, found.sizes))
   if not names:
     raise ValueError(
@@ -150,6 +158,22 @@ def _read(found: hub.Snapshot, subset: str, what: str) -> tuple[Any, HubCommit]:
   found.keep()
   loaded = _load(folder, [*names, *described], card, chosen, what)
   return loaded, found.origin
+
+
+def _folder_of(subset: str, found: hub.Snapshot, listed: bool) -> Mapping[str, Any]:
+  """The entry of a subset of a repository whose card lists none: its folder.
+
+  Raises:
+    ValueError: if there is no such folder, and there must be one.
+  """
+  if any(name.startswith(f'{subset}/') for name in found.sizes):
+    return {'config_name': subset, 'data_dir': subset}
+  if listed:
+    raise ValueError(
+      f'the card of {found.repository} lists no subsets, and it has no folder'
+      f' {subset!r}: leave data.subset empty'
+    )
+  return {}
 
 
 def _card(path: pathlib.Path) -> Card:
@@ -193,7 +217,8 @@ def files_of(entry: Mapping[str, Any], names: Iterable[str]) -> set[str]:
   An entry names files by patterns, one by one or by split, or a folder; without
   either, every file of a kind that `datasets` reads belongs to it.
   """
-  within = f'{entry["data_dir"].strip("/")}/' if entry.get('data_dir') else ''
+  folder = str(entry.get('data_dir') or '').removeprefix('./').strip('/')
+  within = f'{folder}/' if folder else ''
   inside = {name for name in names if name.startswith(within)}
   patterns = list(_patterns(entry.get('data_files') or ()))
   if not patterns:
@@ -240,7 +265,7 @@ def _load(
       (view / name).parent.mkdir(parents=True, exist_ok=True)
       (view / name).symlink_to((folder / name).resolve())
     if chosen:
-      (view / _CARD).unlink()
+      (view / _CARD).unlink(missing_ok=True)
       _write_card(view / _CARD, card, chosen)
     read = functools.partial(
       datasets.load_dataset,

@@ -72,6 +72,9 @@ def interval(first: Mapping[int, float], second: Mapping[int, float]) -> str:
   return f'{pair["mean"]:+.1f} [{pair["low"]:+.1f}, {pair["high"]:+.1f}]'
 
 
+PUBLISHED = 'published (every worker sees every row)'
+
+
 def by_held_out_loss(variant: str, task: str = 'cola') -> str:
   """Its loss minus that of LoRA of rank 2."""
   tables = [one for name, one in held_out_tables() if name == task]

@@ -8,6 +8,9 @@ import numpy as np
 
 from adapad_jax.tasks.table import Table, filled, texts
 
+# In the place of a span where there is none.
+_NONE = (-1, -1)
+
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
@@ -94,11 +97,14 @@ def check_questions(
       raise ValueError(f'{table.source}: question {name!r} {why}')
     if unknown:
       golds.append(None)
-      spans.append((-1, -1))
+      spans.append(_NONE)
       continue
-    golds.append(tuple(answers['text']))
-    spans.append(find_span(context, answers['text'], answers['answer_start']))
-    lost += bool(answers['text']) and spans[-1][0] < 0
+    said = answers['text']
+    if unanswerable and not any(text.strip() for text in said):
+      said = []  # Some files write a question without an answer as an empty text.
+    golds.append(tuple(said))
+    spans.append(find_span(context, said, answers['answer_start']) if said else _NONE)
+    lost += bool(said) and spans[-1] == _NONE
   if lost:
     logging.getLogger(__name__).warning(
       '%s: the answers of %d questions are not in their passages', table.source, lost
@@ -115,22 +121,16 @@ def check_questions(
 
 
 def find_span(context: str, answers: list[str], starts: list[int]) -> tuple[int, int]:
-  """Characters of the commonest answer, the first of several; (-1, -1) for none.
+  """Characters of the commonest answer that stands in the passage; (-1, -1) for none.
 
-  An answer that does not stand where it is said to stand is looked for: the
-  occurrence nearest to that place counts.
+  Of answers that are as common it is the first. One that does not stand where it is
+  said to stand is looked for: the occurrence nearest to that place counts.
   """
-  if not answers:
-    return -1, -1
-  text, start = answers[0], starts[0]
-  if len(answers) > 1:
-    given = collections.Counter(zip(answers, starts, strict=True))
-    (text, start), _ = given.most_common(1)[0]
-  if not text:
-    return -1, -1
-  if start < 0 or not context.startswith(text, start):
-    if text not in context:
-      return -1, -1
-    places = [i for i in range(len(context)) if context.startswith(text, i)]
-    start = min(places, key=lambda place: abs(place - start))
-  return start, start + len(text)
+  given = collections.Counter(zip(answers, starts, strict=True))
+  for (text, start), _ in given.most_common():
+    if text and text in context:
+      if start < 0 or not context.startswith(text, start):
+        places = [i for i in range(len(context)) if context.startswith(text, i)]
+        start = min(places, key=lambda place: abs(place - start))
+      return start, start + len(text)
+  return _NONE

@@ -14,7 +14,13 @@ from typing import Any
 from adapad_jax import hub
 from adapad_jax.tasks.cells import is_null, is_unicode, require_clean, require_plain
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import existing, files_of_split, only_one, read_table
+from adapad_jax.tasks.files import (
+  VALIDATION,
+  existing,
+  files_of_split,
+  only_one,
+  read_table,
+)
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.json_rows import load_json
 from adapad_jax.tasks.reader import Read, Reader, as_reader
@@ -106,7 +112,11 @@ def _folder(folder: pathlib.Path, task: str, splits: Sequence[str]) -> dict[str,
 
 def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   """Readers of the same splits, whose rows are checked and have all columns."""
-  return {name: as_reader(read).then(_with_columns) for name, read in tables.items()}
+  held = next((name for name in VALIDATION if name in tables), 'validation')
+  ours = {name: 'validation' if name == held else name for name in tables}
+  return {
+    ours[name]: as_reader(read).then(_with_columns) for name, read in tables.items()
+  }
 
 
 def _with_columns(table: Table, *, required: bool = True) -> Table:
