@@ -171,12 +171,24 @@ def _config(release: Release, dtype: np.dtype) -> dict[str, Any]:
     config['id2label'] = {str(i): name for i, name in enumerate(release.labels)}
     config['label2id'] = {name: i for i, name in enumerate(release.labels)}
     config['problem_type'] = _PROBLEM[head.kind]
-    there = config.get('pad_token_id')
-    if there is None or base.family in _DECODERS:
-      # A decoder's classifier looks for the last token that is not padding.
-      pad = load_tokenizer(str(base.source_dir)).pad_token_id
-      config['pad_token_id'] = there if pad is None else pad
+    config['pad_token_id'] = _padding(base, config.get('pad_token_id'))
   return config
+
+
+def _padding(base: Pretrained, there: int | None) -> int | None:
+  """The token that a classifier of a decoder takes for padding; `there` of others.
+
+  It looks for the last token that is another, so it has to be the tokenizer's.
+  """
+  if there is not None and base.family not in _DECODERS:
+    return there
+  try:
+    pad = load_tokenizer(str(base.source_dir)).pad_token_id
+  except ValueError:  # A folder without a tokenizer has what config.json says alone.
+    if there is None:
+      raise
+    return there
+  return there if pad is None else pad
 
 
 def _text_config(base: Pretrained) -> dict[str, Any]:

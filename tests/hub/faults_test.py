@@ -14,7 +14,7 @@ import pytest
 from adapad_jax import hub as client
 from adapad_jax import models
 from adapad_jax.interchange import find_adapter
-from adapad_jax.tasks.hub import hub_tables
+from adapad_jax.tasks.hub import files_of, hub_tables
 from tests.hub import repositories
 from tests.hub.client import connected
 
@@ -225,3 +225,29 @@ def changed(files):
   """Another commit: every file is a little longer, and means the same or nothing."""
   encode = lambda data: data.encode() if isinstance(data, str) else data
   return {name: encode(data) + b' ' for name, data in files.items()}
+
+
+def test_a_subset_that_no_card_lists_is_a_folder_or_nothing(hub):
+  rows = lambda *texts: 'text,label\n' + ''.join(f'{one},0\n' for one in texts)
+  hub.put(
+    'dataset',
+    'someuser/plain',
+    {
+      'cola/train.csv': rows('a', 'b'),
+      'sst2/train.csv': rows('c', 'd', 'e'),
+      'README.md': '# Two tasks\n',
+    },
+  )
+  place = client.parse('someuser/plain', 'dataset')
+  read = lambda subset, **how: hub_tables(place, subset, 'give a folder', **how)
+  assert read('sst2')['train']()['text'] == ['c', 'd', 'e']
+  assert len(read('')['train']()) == 5
+  with pytest.raises(ValueError, match="no subsets, and it has no folder 'rte': leave"):
+    read('rte')
+  # As for a mirror of a single task.
+  assert len(read('rte', listed=False)['train']()) == 5
+
+
+def test_a_folder_in_a_card_may_begin_with_a_dot():
+  names = ['en/train.csv', 'de/train.csv']
+  assert files_of({'data_dir': './en'}, names) == {'en/train.csv'}

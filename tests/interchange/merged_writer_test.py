@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from adapad_jax.interchange import write_merged
+from adapad_jax.interchange import merged_writer, write_merged
 from adapad_jax.interchange.verify import outputs
 from adapad_jax.models import Head, load, weights
 from tests.interchange import kit
@@ -138,3 +139,22 @@ def test_what_was_drawn_comes_from_memory_also_from_a_scanned_model(shared, tmp_
   assert one.keys() == two.keys()
   for name, tensor in one.items():
     np.testing.assert_array_equal(tensor, two[name])
+
+
+@pytest.mark.parametrize('family', ['roberta', 'qwen3'])
+def test_what_is_not_true_of_the_model_any_more_is_left_out(
+  family, tmp_path, monkeypatch
+):
+  source = kit.make_random(family, tmp_path / 'base')
+  release = kit.draw_release(source, Head('classification', 2), label_names=('a', 'b'))
+  then = {'num_labels': 5, 'finetuning_task': 'x', 'pad_token_id': 0}
+  then |= {'quantization_config': {'load_in_4bit': True}}
+  base = dataclasses.replace(release.base, hf_config=release.base.hf_config | then)
+  release = dataclasses.replace(release, base=base)
+  tokenizer = types.SimpleNamespace(pad_token_id=2)
+  monkeypatch.setattr(merged_writer, 'load_tokenizer', lambda folder: tokenizer)
+  found = merged_writer._config(release, np.dtype('f4'))
+  assert not {'num_labels', 'finetuning_task', 'quantization_config'} & found.keys()
+  assert found['id2label'] == {'0': 'a', '1': 'b'}
+  # A decoder's classifier finds its last token by it.
+  assert found['pad_token_id'] == (2 if family == 'qwen3' else 0)

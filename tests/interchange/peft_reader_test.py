@@ -312,3 +312,15 @@ def test_torch_files_and_bare_backbones_are_read(base, bad, tmp_path):
     if update.rank:
       theirs = tensors[f'base_model.model.{name}.lora_A.weight']
       np.testing.assert_array_equal(update.a_RI, theirs)
+
+
+def test_a_dtype_that_numpy_does_not_have_is_named(base, tmp_path):
+  make_peft(base, tmp_path, r=2, target_modules=['query'])
+  path = tmp_path / 'adapter_model.safetensors'
+  name = next(iter(load_file(path)))
+  header = json.dumps(
+    {name: {'dtype': 'F8_E4M3', 'shape': [2, 2], 'data_offsets': [0, 4]}}
+  ).encode()
+  path.write_bytes(len(header).to_bytes(8, 'little') + header + b'1234')
+  with pytest.raises(ValueError, match=r'has dtype F8_E4M3; choose from'):
+    read_peft(tmp_path, base)

@@ -188,6 +188,11 @@ ROPE = 'rope_parameters'
       'mscale 0.7',
     ),
     ('qwen3', {'rope_scaling': {'rope_type': 'llama3', 'factor': 2.0}}, 'lacks.*low_'),
+    (
+      'qwen3',
+      {ROPE: {'rope_theta': 1e6}, 'rope_scaling': {'type': 'yarn', 'factor': 2.0}},
+      'both rope_parameters and rope_scaling, which say different',
+    ),
     ('qwen3', {ROPE: {'partial_rotary_factor': 0.5}}, 'partial_rotary_factor 0.5'),
     ('llama', {'partial_rotary_factor': 0.25}, 'partial_rotary_factor 0.25'),
     ('llama', {'layer_types': ['sliding_attention']}, "'llama' does not have"),
@@ -209,6 +214,15 @@ ROPE = 'rope_parameters'
 def test_variants_that_are_not_implemented_are_refused_by_name(family, changes, match):
   with pytest.raises(ValueError, match=match):
     read(family, **changes)
+
+
+def test_what_is_null_is_not_there():
+  nothing = {'rope_type': None, 'type': None, 'factor': 2.0}
+  plain = read('qwen3')
+  assert read('qwen3', rope_scaling=nothing).layer_kinds[0].rope.rope_type == 'default'
+  window = {'use_sliding_window': True, 'max_window_layers': 0}
+  assert read('qwen3', **window, sliding_window=None) == plain
+  assert read('qwen3', **window).layer_kinds[0].window == 4096
 
 
 def test_yarn_stretches_the_longest_input():

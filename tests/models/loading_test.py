@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from adapad_jax.models import Head, load, weights
+from tests.hub import repositories
 from tests.models import parity
 from tests.models.encoder_test import torch_config
 
@@ -221,3 +222,43 @@ def test_older_names_and_bare_backbones_are_understood(folder, tmp_path):
     parity.run(load(source, HEAD).model, batch),
     parity.run(load(str(folder), HEAD).model, batch),
   )
+
+
+@pytest.mark.parametrize('stored', ['nothing', 'the same', 'another'])
+def test_a_head_of_its_own_beside_a_tied_config_is_refused(stored, tmp_path):
+  config = {
+    'model_type': 'llama', 'vocab_size': 40, 'hidden_size': 16, 'intermediate_size': 24,
+    'num_hidden_layers': 1, 'num_attention_heads': 2, 'max_position_embeddings': 16,
+    'tie_word_embeddings': True,
+  }  # fmt: skip
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  tensors = repositories.draw(tmp_path, Head('lm'))
+  table = next(x for name, x in tensors.items() if 'embed_tokens' in name)
+  if stored != 'nothing':
+    tensors['lm_head.weight'] = table + (stored == 'another')
+  save_file(tensors, tmp_path / 'model.safetensors')
+  if stored == 'another':
+    with pytest.raises(ValueError, match='set tie_word_embeddings to false there'):
+      load(str(tmp_path), Head('lm'))
+  else:
+    assert load(str(tmp_path), Head('lm')).initialised == ()
+  # Other heads do not need it.
+  assert load(str(tmp_path), Head('span')).initialised
+  # A head that config.json does not tie is read.
+  (tmp_path / 'config.json').write_text(
+    json.dumps(config | {'tie_word_embeddings': False})
+  )
+  if stored == 'another':
+    kernel = load(str(tmp_path), Head('lm')).model.lm_head.kernel[...]
+    np.testing.assert_array_equal(kernel.T, table + 1)
+
+
+def test_forms_of_weights_that_are_not_read_are_told(folder, tmp_path, caplog):
+  (tmp_path / 'model.safetensors').write_bytes(
+    (folder / 'model.safetensors').read_bytes()
+  )
+  config = json.loads((folder / 'config.json').read_text())
+  config['quantization_config'] = {'quant_method': 'bitsandbytes'}
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  assert_read(load(str(tmp_path), HEAD), folder)
+  assert 'quantization_config in config.json is not read' in caplog.text

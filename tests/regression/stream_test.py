@@ -95,3 +95,10 @@ def test_bad_settings_are_named():
     partial_fit(*data(9, 3, 2), 1, solver=Power())
   with pytest.raises(ValueError, match='decay=2'):
     partial_fit(*data(9, 3, 2), 1, decay=2, solver=Alternating())
+
+
+def test_means_are_subtracted_always_or_never():
+  x_NI, y_NO = data(40, 4, 3)
+  stream = partial_fit(x_NI, y_NO, 2, centre=True)
+  with pytest.raises(ValueError, match='centre was True in the last call and is False'):
+    partial_fit(x_NI, y_NO, 2, stream)

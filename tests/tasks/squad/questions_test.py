@@ -43,6 +43,8 @@ def test_passages_are_kept_once():
     ('one two one', ['one'], [-1], (0, 3)),
     ('naïve 北京 über', ['北京'], [6], (6, 8)),  # Characters, not bytes.
     ('one', ['three'], [0], (-1, -1)),
+    ('one', ['three', 'three', 'one'], [0, 0, 0], (0, 3)),  # The one that is there.
+    ('one', ['', '', 'one'], [0, 0, 0], (0, 3)),
     ('one', [], [], (-1, -1)),
   ],
 )
@@ -61,6 +63,16 @@ def test_an_answer_that_is_not_there_is_not_trained_on(caplog):
   np.testing.assert_array_equal(questions.weight_Q, [0, 1, 0])
   assert questions.golds == (('y',), (), None)
   assert 'the answers of 1 questions are not in their passages' in caplog.text
+
+
+def test_an_empty_text_is_no_answer_where_there_may_be_none(caplog):
+  rows = ('a', 'x', '?', answers(('', 0))), ('b', 'x', '?', answers(('x', 0)))
+  with caplog.at_level(logging.WARNING):
+    questions = check_questions(table(*rows), unanswerable=True)
+  np.testing.assert_array_equal(questions.weight_Q, [1, 1])
+  assert questions.golds == ((), ('x',)) and not caplog.text
+  questions = check_questions(table(*rows), unanswerable=False)
+  np.testing.assert_array_equal(questions.weight_Q, [0, 1])
 
 
 @pytest.mark.parametrize(
