@@ -58,7 +58,8 @@ def run(request: Request) -> None:
   require_same_labels(release.label_names, plan.task.label_names, options['adapter'])
   adapter = release.adapter
   config = fitted(config, adapter)
-  plan = make_plan(config, begins=sum(adapter.ranks.values()))
+  # What it reads is known by now, and r_max is the adapter's.
+  plan = make_plan(config, begins=sum(adapter.ranks.values()), begun=True)
   session = dataclasses.replace(first, plan=plan)
   with jax.set_mesh(plan.mesh):
     metrics = score(session, adapter)

@@ -6,7 +6,7 @@ from adapad_jax.commands import Request
 from adapad_jax.commands.outputs import check_outputs
 from adapad_jax.report import REPORT, figures_of, write_comparison, write_report
 from adapad_jax.training.terminal import say
-from adapad_jax.workdir import at
+from adapad_jax.workdir import CONFIG, at
 
 COMPARISON = 'comparison.html'
 
@@ -38,11 +38,11 @@ def run(request: Request) -> None:
   output = output.expanduser()
   if output.suffix.lower() != '.html':
     raise ValueError(f'--output={chosen} must end in .html')
-  if output.name == REPORT:
+  if output.name == REPORT and (output.parent / CONFIG).is_file():
     raise ValueError(
-      f"--output={chosen}: {REPORT} is what a run's own report is called; choose"
-      f' another name for a comparison, such as {COMPARISON}'
+      f"--output={chosen} is where the run's own report lies; choose another name for a"
+      f' comparison, such as {COMPARISON}'
     )
-  overwrite = request.options.get('overwrite', False)
-  check_outputs([output, *sorted(figures_of(output).glob('*'))], overwrite=overwrite)
+  figures = sorted(figures_of(output).glob('*.png'))
+  check_outputs([output, *figures], overwrite=request.options.get('overwrite', False))
   say(f'report: {write_comparison(workdirs, output)}')

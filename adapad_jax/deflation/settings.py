@@ -157,6 +157,21 @@ class AdaPaDSettings:
     """Rows of a batch that belong to single workers, once the settings are resolved."""
     return batch - round((self.joint or 0.0) * batch)
 
+  def require_shares(self, batch: int) -> None:
+    """Refuses shares of the rows that nobody has, once the settings are resolved.
+
+    Raises:
+      ValueError: if workers have the rows of a batch in turn, and shares are not equal.
+    """
+    rows = self.own_rows(batch)
+    if self.shares != 'equal' and rows < self.r_max:
+      raise ValueError(
+        f'adapad.shares={self.shares!r} gives the first workers more rows, but only'
+        f' {rows} of {batch} rows are shared out, which {self.r_max} workers have in'
+        " turn: must be 'equal', or use a larger train.batch, a smaller adapad.joint or"
+        ' a smaller adapad.r_max'
+      )
+
   def _joint_parts(self, batch: int) -> tuple[float, float]:
     """The joint fractions of a batch and of the run; measured: experiments/defaults."""
     joint, polish = self.joint, self.polish
@@ -202,7 +217,7 @@ class AdaPaDSettings:
     if spent > rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: {self._remedies(rounds, begins or modules)}'
+        f' training ends after {rounds}: {self._remedies(rounds, max(begins, modules))}'
       )
 
   def _remedies(self, rounds: int, least: int) -> str:

@@ -42,13 +42,6 @@ class Split:
         f' {self.batch} of a batch are joint: use a larger train.batch or a smaller'
         ' adapad.joint'
       )
-    if self.shares != 'equal' and self.takes_turns:
-      raise ValueError(
-        f'adapad.shares={self.shares!r} gives the first workers more rows, but only'
-        f' {self.own_rows} of {self.batch} rows are shared out, which {self.workers}'
-        " workers have in turn: must be 'equal', or use a larger train.batch, a smaller"
-        ' adapad.joint or a smaller adapad.r_max'
-      )
 
   @property
   def has_joint(self) -> bool:
@@ -116,7 +109,7 @@ class Split:
 
   def _own_rows_of(self, live: Any, own_rows: Any) -> jax.Array:
     """Rows of every worker's own, (R,); the mean over workers of equal shares."""
-    if self.shares == 'equal':
+    if self.shares == 'equal' or self.takes_turns:
       return jnp.full(self.workers, own_rows / live)
     numbers = range(1, self.workers + 1)
     counts = [np.pad(self.counts(n), (0, self.workers - n)) for n in numbers]

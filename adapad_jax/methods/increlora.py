@@ -109,13 +109,13 @@ class IncreLoRASettings:
       )
 
   def timeline(self, modules: int) -> list[tuple[int, int]]:
-    """(step, total rank after it) of every allocation, at full speed."""
+    """(step from one, total rank after it) of every allocation, at full speed."""
     events, total = [(0, modules)], modules
     when = (self.start // self.interval + 1) * self.interval
     while total < self.budget:
       chosen = min(self.grants_per_event, self.budget - total, modules)
       total = min(total + chosen * self.gain, self.budget)
-      events.append((when + 1, total))  # Steps are told from one.
+      events.append((when + 1, total))
       when += self.interval
     return events
 

@@ -120,7 +120,7 @@ class Rule:
     return RankReport(rank_M)
 
   def timeline(self) -> list[tuple[int, int]]:
-    """(step, total rank after it) of every allocation that is planned."""
+    """(step from one, total rank after it) of every allocation that is planned."""
     raise NotImplementedError
 
 

@@ -103,7 +103,7 @@ class Method(Protocol):
     """The rank distribution and how it came about."""
 
   def timeline(self) -> list[tuple[int, int]]:
-    """(round, total rank after it) of every allocation that is planned."""
+    """(round from one, total rank after it) of every allocation that is planned."""
 
 
 class Informed(Protocol):

@@ -118,12 +118,6 @@ def outline(
     raise ValueError(
       f'{family.name} has no {head.kind!r} head; choose from {family.heads}'
     )
-  if raw.get('quantization_config'):
-    logging.getLogger(__name__).warning(
-      '%s: quantization_config in config.json is not read: the weights are taken as the'
-      ' files hold them; model.weights has forms of its own',
-      found.folder,
-    )
   with _naming(found.folder):
     config = _with_rates(family.read_config(raw), hidden_dropout, attention_dropout)
     if scan is None:
@@ -177,6 +171,12 @@ def fill(
       had.
   """
   if not random_weights:
+    if outlined.hf_config.get('quantization_config'):
+      logging.getLogger(__name__).warning(
+        '%s: quantization_config in config.json is not read: the weights are taken as'
+        ' the files hold them; model.weights has forms of its own',
+        outlined.source_dir,
+      )
     outlined.source.fetch_weights()
   model, drawn = _fill(
     outlined.model,

@@ -102,6 +102,10 @@ class Rotary:
     return 1 - np.clip((pairs - np.float32(low)) / np.float32(width), 0.0, 1.0)
 
 
+# Where config.json says it: in transformers 5, and before.
+_PLACES = ('rope_parameters', 'rope_scaling')
+
+
 def read_rotary(
   raw: Mapping[str, Any],
   *,
@@ -122,6 +126,8 @@ def read_rotary(
     ValueError: for a kind of scaling that is not implemented, or a scaled kind
       whose fields are missing.
   """
+  if all(raw.get(name) for name in _PLACES):
+    return _agreed(raw, theta=theta, theta_name=theta_name, layers=layers)
   where, given = _given(raw, layers)
   given = {name: value for name, value in given.items() if value is not None}
   given.setdefault('rope_type', given.pop('type', 'default'))
@@ -145,15 +151,23 @@ def read_rotary(
   return rope
 
 
+def _agreed(raw: Mapping[str, Any], **how: Any) -> Rotary:
+  """What both layouts say, where config.json has both."""
+  found = [
+    read_rotary({name: x for name, x in raw.items() if name != other}, **how)
+    for other in _PLACES
+  ]
+  if found[0] != found[1]:
+    raise ValueError(
+      f'config.json has both {" and ".join(_PLACES)}, which say different things; leave'
+      ' one of them'
+    )
+  return found[0]
+
+
 def _given(raw: Mapping[str, Any], layers: str) -> tuple[str, dict[str, Any]]:
   """The parameters of some layers, and where in config.json they stand."""
-  there = [n for n in ('rope_parameters', 'rope_scaling') if raw.get(n)]
-  if len(there) > 1 and raw[there[0]] != raw[there[1]]:
-    raise ValueError(
-      'config.json has both rope_parameters and rope_scaling, which say different'
-      ' things; leave one of them'
-    )
-  where = there[0] if there else 'rope'
+  where = next((n for n in _PLACES if raw.get(n)), 'rope')
   given = dict(convert(dict, raw.get(where) or {}, f'{where} in config.json'))
   nested = {name: x for name, x in given.items() if isinstance(x, Mapping)}
   if not nested and (where != 'rope_parameters' or not layers):

@@ -175,8 +175,10 @@ def require_tied(
 def _equal(one: StoredTensor, other: StoredTensor) -> bool:
   if one.shape != other.shape:
     return False
+  # One may be kept in more bits than the other.
+  kind = min(one.dtype, other.dtype, key=lambda dtype: dtype.itemsize)
   return all(
-    np.array_equal(piece, other.rows(rows.start, rows.stop))
+    np.array_equal(piece.astype(kind), other.rows(rows.start, rows.stop).astype(kind))
     for rows, piece in one.pieces()
   )
 

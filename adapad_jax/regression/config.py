@@ -156,7 +156,7 @@ class TrafficConfig:
     length: rounds that an absence lasts.
 
   Raises:
-    ValueError: for values out of range, or more absence than there can be.
+    ValueError: for values out of range.
   """
 
   late: Natural = 0
@@ -166,14 +166,6 @@ class TrafficConfig:
 
   def __post_init__(self) -> None:
     check(self, 'traffic')
-    # Whoever comes back is there for a round at least.
-    most = self.length / (self.length + 1)
-    if self.absent > most:
-      raise ValueError(
-        f'traffic.absent={self.absent}: with absences of traffic.length={self.length}'
-        f' rounds a worker misses at most {most:.3f} of them; lower it or raise'
-        ' traffic.length'
-      )
 
   def build(self, rounds: int, rank: int, seed: int) -> Traffic:
     """Lateness and absences together."""
@@ -260,10 +252,11 @@ _BY_ALL = {'program', 'method', 'rank', 'seed', 'dtype', 'data'}
 
 
 def require_read(config: RegressionConfig) -> None:
-  """Refuses a field that was set, and that the method does not read.
+  """Refuses, of a new run, what would not be read, or not be kept to.
 
   Raises:
-    ValueError: naming the first such field, and what the method reads.
+    ValueError: for the first field that was set and that the method does not read, or
+      more absence than there can be.
   """
   reads = _READ[config.method]
   for name, value in changed(config, RegressionConfig()):
@@ -272,6 +265,15 @@ def require_read(config: RegressionConfig) -> None:
         f'{name}={value!r} is not read by method={config.method!r}, which reads'
         f' {", ".join(sorted(reads))} beside the data, rank, seed and dtype'
       )
+  traffic = config.traffic
+  # Whoever comes back is there for a round at least.
+  most = traffic.length / (traffic.length + 1)
+  if traffic.absent > most:
+    raise ValueError(
+      f'traffic.absent={traffic.absent}: with absences of traffic.length='
+      f'{traffic.length} rounds a worker misses at most {most:.3f} of them; lower it or'
+      ' raise traffic.length'
+    )
 
 
 # What fields were called in earlier versions, by group: old name -> name.

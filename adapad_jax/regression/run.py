@@ -62,8 +62,9 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
       config or other data.
   """
   settings = settled(build(RegressionConfig, config))
-  require_read(settings)
   workdir = at(workdir)
+  if not (workdir / CONFIG).is_file():
+    require_read(settings)
   if not dry_run:
     require_usable(workdir)
     _require_same_config(workdir, settings)

@@ -151,8 +151,8 @@ class DataConfig:
       wins. '' means the task's own data set on the hub, where it has one.
     revision: branch, tag or commit of the data set on the hub; '' means its main
       branch.
-    subset: of a data set on the hub ('config' in its card); '' means the default,
-      for GLUE the task's name.
+    subset: of a data set on the hub ('config' in its card; a folder, where that lists
+      none); '' means the default, for GLUE the task's name.
     train: one's own training file (.csv, .tsv, .jsonl, .json or .parquet). For 'sft'
       also a folder of them, or several with commas between.
     validation: one's own validation file.
@@ -165,7 +165,8 @@ class DataConfig:
       seed; 0 means all.
     max_eval_rows: rows of every validation split, drawn likewise; 0 means all.
     holdout: fraction of the training data to validate on instead, for tuning. The
-      validation split proper is then called 'dev'.
+      validation split proper is then called 'dev', or 'source_validation' beside a
+      'dev' of the source.
     prompt, completion: columns of 'sft' with other names than prompt and completion.
     messages: the column of 'sft' that holds messages, if it has another name.
     weights: how often an epoch of 'sft' sees the rows of each training file: 2 is

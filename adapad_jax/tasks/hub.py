@@ -18,6 +18,8 @@ from adapad_jax.tasks.files import files_of_split
 from adapad_jax.tasks.reader import Reader
 from adapad_jax.tasks.table import Table
 
+# What a subset is called where there is but one.
+_ONLY = 'default'
 _CARD, _INFOS = 'README.md', 'dataset_infos.json'
 # What `datasets` reads; a repository without a list of its files has some of these.
 _SUFFIXES = ('.parquet', '.csv', '.tsv', '.json', '.jsonl', '.ndjson', '.txt', '.arrow')
@@ -147,7 +149,7 @@ def _read(
   folder = found.fetch(described)
   card = _card(folder / _CARD) if _CARD in described else {}
   chosen = choose_subset(card, subset, str(found.repository))
-  if subset and not chosen:
+  if subset not in ('', _ONLY) and not chosen:
     chosen = _folder_of(subset, found, listed)
   names = sorted(files_of(chosen, found.sizes))
   if not names:
@@ -170,8 +172,8 @@ def _folder_of(subset: str, found: hub.Snapshot, listed: bool) -> Mapping[str, A
     return {'config_name': subset, 'data_dir': subset}
   if listed:
     raise ValueError(
-      f'the card of {found.repository} lists no subsets, and it has no folder'
-      f' {subset!r}: leave data.subset empty'
+      f'{found.repository} lists no subsets in a card, and has no folder {subset!r}:'
+      ' leave data.subset empty'
     )
   return {}
 
@@ -195,7 +197,7 @@ def choose_subset(card: Card, subset: str, what: str) -> Mapping[str, Any]:
   Raises:
     ValueError: if there is no such subset, or several and none is the default.
   """
-  entries = {e.get('config_name', 'default'): e for e in card.get('configs') or ()}
+  entries = {e.get('config_name', _ONLY): e for e in card.get('configs') or ()}
   if not entries:
     return {}
   if subset:
@@ -203,7 +205,7 @@ def choose_subset(card: Card, subset: str, what: str) -> Mapping[str, Any]:
       raise ValueError(f'{what} has no subset {subset!r}; choose from {list(entries)}')
     return entries[subset]
   defaults = [name for name, e in entries.items() if e.get('default')]
-  first = [*defaults, *(['default'] if 'default' in entries else [])]
+  first = [*defaults, *([_ONLY] if _ONLY in entries else [])]
   if not first and len(entries) > 1:
     raise ValueError(
       f'{what} has several subsets; choose one by data.subset, from {list(entries)}'
@@ -300,9 +302,9 @@ def _quietly(read: Callable[[], T]) -> T:
 def _write_card(path: pathlib.Path, card: Card, chosen: Mapping[str, Any]) -> None:
   infos = card.get('dataset_info') or []
   infos = [infos] if isinstance(infos, Mapping) else infos
-  name = chosen.get('config_name', 'default')
+  name = chosen.get('config_name', _ONLY)
   kept = {'configs': [dict(chosen)]}
-  same = [dict(one) for one in infos if one.get('config_name', 'default') == name]
+  same = [dict(one) for one in infos if one.get('config_name', _ONLY) == name]
   huggingface_hub.metadata_save(path, kept | ({'dataset_info': same} if same else {}))
 
 

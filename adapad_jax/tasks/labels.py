@@ -119,14 +119,24 @@ _TRUTHS = tuple(
 
 
 def _truths(number: dict[str, int]) -> dict[str, int]:
-  """Every spelling of two classes that are the truth values, and nothing of others."""
-  if len(number) != 2 or not all(spellings & {*number} for spellings in _TRUTHS):
+  """Every spelling of classes that are truth values, and nothing of others."""
+  known = [{*number} & spellings for spellings in _TRUTHS]
+  if sum(map(len, known)) != len(number) or any(len(names) > 1 for names in known):
     return {}
   return {
-    spelling: next(i for name, i in number.items() if name in spellings)
-    for spellings in _TRUTHS
+    spelling: number[name]
+    for names, spellings in zip(known, _TRUTHS, strict=True)
+    for name in names
     for spelling in spellings
   }
+
+
+def _folded(names: list[str]) -> list[str]:
+  """The names, of truth values the spelling that comes first."""
+  if not {*names} <= set().union(*_TRUTHS):
+    return names
+  of = lambda spellings: [name for name in names if name in spellings][:1]
+  return [name for spellings in _TRUTHS for name in of(spellings)]
 
 
 def discover(table: Table, column: str) -> Classes:
@@ -141,7 +151,7 @@ def discover(table: Table, column: str) -> Classes:
   """
   found = _spelled(table, column)
   _require_all(table, column, found)
-  seen = list(dict.fromkeys(found))
+  seen = _folded(list(dict.fromkeys(found)))
   require_clean(table, column, found)
   _require_apart(table, column, found)
   for name in seen:

@@ -31,7 +31,8 @@ SOURCES: dict[str, Callable[[DataConfig], Source]] = {
   'classification': own_data.load,
   'regression': own_data.load,
 }
-# Fields of `DataConfig` that a task reads; of tasks that are not here none is refused.
+# Fields of `DataConfig` that a task reads beside `reads.ROWS`; of a task that is not
+# here none is refused.
 READS: dict[str, Collection[str]] = {
   **dict.fromkeys(glue.TASKS, reads.PLACE),
   'rotten_tomatoes': (),
@@ -60,8 +61,8 @@ def load_task(
     facts: of a run that is opened again.
 
   Raises:
-    ValueError: for an unknown task, a field that it does not read, a missing file or
-      column, labels that do not fit, or rows longer than the model takes.
+    ValueError: for an unknown task, a missing file or column, labels that do not
+      fit, or rows longer than the model takes.
   """
   tasks = (*SOURCES, *squad.TASKS, *sft.TASKS)
   if config.task not in tasks:
@@ -70,8 +71,6 @@ def load_task(
     raise ValueError(f'unknown task {config.task!r}; choose from {sorted(tasks)}{hint}')
   check_length(tokenizer, config.max_length, max_positions)
   if facts is None:
-    if config.task in READS:
-      reads.require_read(config, READS[config.task])
     task = _build(config, tokenizer, max_positions)
     _require_used(config, task)
     return task
@@ -82,6 +81,16 @@ def load_task(
   # With labels that are given no source looks for them in its data.
   known = dataclasses.replace(config, labels=facts.classes or ())
   return text_task.recall(SOURCES[config.task](known), config, tokenizer, facts)
+
+
+def require_read(config: DataConfig) -> None:
+  """Refuses a field that was set, and that the task does not read.
+
+  Raises:
+    ValueError: naming it, and what the task reads.
+  """
+  if config.task in READS:
+    reads.require_read(config, READS[config.task])
 
 
 def _build(config: DataConfig, tokenizer: Any, max_positions: int | None) -> Task:

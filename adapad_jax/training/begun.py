@@ -8,6 +8,7 @@ from adapad_jax.training.commits import recorded
 from adapad_jax.training.config import FinetuneConfig
 from adapad_jax.training.plan import Plan, make_plan
 from adapad_jax.training.record import known_record, require_same_data
+from adapad_jax.workdir import CONFIG
 
 
 def plan_in(
@@ -35,4 +36,5 @@ def plan_in(
     check=functools.partial(require_same_data, workdir, then),
     needs_weights=needs_weights,
     begins=then.begins if then else 0,
+    begun=(workdir / CONFIG).is_file(),
   )

@@ -12,8 +12,10 @@ from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, adapted_problem, choose
 from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import DRAWN_OTHERWISE, METHODS, Method
+from adapad_jax.methods.adapad import AdaPaD
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
+from adapad_jax.tasks.load import require_read
 from adapad_jax.tasks.tokenise import check_vocabulary
 from adapad_jax.training.commits import LATEST, Commits, at_commits, recorded
 from adapad_jax.training.config import AdapterConfig, FinetuneConfig, MeshConfig
@@ -73,6 +75,7 @@ def make_plan(
   check: Callable[[Task], None] = lambda task: None,
   needs_weights: bool = True,
   begins: int = 0,
+  begun: bool = False,
 ) -> Plan:
   """Reads the data and the model's outline and binds the method to them.
 
@@ -84,12 +87,17 @@ def make_plan(
     check: refuses a task, before the model is held against it.
     needs_weights: whether a folder without weights is refused.
     begins: components that the run begins with, see `Problem`; a record's come first.
+    begun: whether its config is settled: then nothing in it is refused for not being
+      read.
 
   Raises:
     ValueError: for whatever cannot work, before weights are read or downloaded, and
       for what does not depend on the data before these are.
   """
   commits = recorded(record) if record else commits
+  is_new = record is None and not begun
+  if is_new:
+    require_read(config.data)
   if config.method == 'full' and config.model.weights:
     raise ValueError(
       f'model.weights={config.model.weights!r} holds weights that stay frozen; method'
@@ -109,10 +117,11 @@ def make_plan(
   attachment, method = bind(config, task, outlined, shapes, rows_in_all, parts, begins)
   if record is None:
     _require_trained(config, outlined)
-    _require_read(config)
     if method.private:
       columns = task.splits['train'].columns
       divided(method.private, columns, config.train.batch, config.seed)
+  if is_new:
+    _require_read(config, method)
   _check_head_steps(config, outlined, method)
   # The method refuses a mesh that does not divide its rows.
   mesh = choose_mesh(config.mesh, rows, parts, method.rows)
@@ -144,8 +153,10 @@ def _require_trained(config: FinetuneConfig, outlined: Pretrained) -> None:
     )
 
 
-def _require_read(config: FinetuneConfig) -> None:
-  """Refuses a start that the method does not read."""
+def _require_read(config: FinetuneConfig, method: Method) -> None:
+  """Refuses settings that the method does not read."""
+  if isinstance(method, AdaPaD):
+    method.settings.require_shares(config.train.batch)
   init, default = config.adapter.init, AdapterConfig().init
   if config.method in DRAWN_OTHERWISE and init != default:
     raise ValueError(

@@ -45,7 +45,7 @@ def result_of(workdir: pathlib.Path, shape: Any) -> Any:
   if not (workdir / RESULT).is_file():
     raise ValueError(
       f'the run in {workdir} has not ended: there is no {RESULT}; the command that'
-      ' started it goes on from where it was saved last'
+      ' started it goes on with it'
     )
   return read_json(workdir / RESULT, shape)
 

@@ -190,6 +190,24 @@ def test_dry_run_refuses_a_workdir_that_holds_another_run(trained, data):
     run('train', request(values, trained, dry_run=True))
 
 
+def test_a_run_that_began_with_what_is_not_read_goes_on(data, tmp_path, monkeypatch):
+  """As an earlier version let it: its config cannot be changed any more."""
+  values = tiny.values(data, train={'steps': 2, 'evaluations': 1})
+  values['data']['prompt'] = 'unread'
+  values['adapad'] |= {'budget': 12}
+  begin = lambda: run('train', request(values, tmp_path / 'run'))
+  with pytest.raises(ValueError, match="data.prompt='unread' is not read by task"):
+    begin()
+  with monkeypatch.context() as patch:
+    patch.setattr('adapad_jax.training.plan.require_read', lambda config: None)
+    begin()
+  run('train', request(values, tmp_path / 'run', dry_run=True))
+  begin()
+  (tmp_path / 'run' / 'result.json').unlink()
+  begin()
+  assert result_of(tmp_path / 'run')['rounds'] == 2
+
+
 def test_dry_run_shows_the_timeline_and_writes_nothing(data, tmp_path, capsys):
   run('train', request(tiny.values(data), tmp_path / 'no', dry_run=True))
   out = capsys.readouterr().out

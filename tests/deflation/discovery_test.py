@@ -148,6 +148,8 @@ def test_of_components_that_are_there_only_the_rest_is_to_be_spent():
   settings.check(3, 6, begins=10)
   with pytest.raises(ValueError, match='12 is spent in round 6 at the earliest'):
     settings.check(3, 5, begins=10)
+  with pytest.raises(ValueError, match='budget .to 3 at least'):
+    settings.check(3, 4, begins=2)
   # What is derived spreads the rest, too.
   resolved = AdaPaDSettings(budget=12).resolve(3, 100, 8, begins=10)
   assert (resolved.grants_per_event, resolved.interval) == (1, 20)

@@ -1,5 +1,7 @@
 """Tests ../../adapad_jax/deflation/feeding.py."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -85,10 +87,16 @@ def test_rates_are_in_proportion_to_the_rows_that_train():
 
 
 def test_shares_that_would_not_be_read_are_refused():
+  settings = AdaPaDSettings(shares='first', r_max=5, joint=0.75)
   message = "'first' gives .* only 4 of 16 rows are shared out, which 5 workers .* turn"
   with pytest.raises(ValueError, match=message):
-    feeding(16, shares='first', r_max=5, joint=0.75)
-  assert feeding(16, shares='first', r_max=4, joint=0.75).counts(4).tolist() == [1] * 4
+    settings.require_shares(16)
+  settings.require_shares(20)
+  dataclasses.replace(settings, r_max=4).require_shares(16)
+  # A run of before is opened, in which all workers had as many.
+  fed = feeding(16, shares='first', r_max=5, joint=0.75)
+  factors, _ = fed.rate_factors(np.arange(5), 5, fed.own_rows)
+  np.testing.assert_allclose(factors, 1)
 
 
 @pytest.mark.parametrize('batch, live', [(8, 4), (8, 7), (8, 8), (9, 8)])

@@ -298,7 +298,7 @@ class Loop:
       return 1.0
     live = sum(any(self.live(n, j) for n in SHAPES) for j in range(s.r_max))
     own, joint = [self.own_rows / live] * live, batch - self.own_rows
-    if s.shares == 'first':
+    if s.shares == 'first' and self.own_rows >= s.r_max:
       own = self.m.feeding.counts(live)
     widths = self.widths(live)
     reached = sum(width > k for width in widths) / len(widths)

@@ -216,6 +216,14 @@ def test_variants_that_are_not_implemented_are_refused_by_name(family, changes, 
     read(family, **changes)
 
 
+def test_what_both_layouts_say_may_stand_in_both():
+  old = {'rope_scaling': {'type': 'linear', 'factor': 2.0}, 'rope_theta': 1e6}
+  new = {
+    ROPE: {'rope_type': 'linear', 'factor': 2.0, 'rope_theta': 1e6, 'beta_fast': None}
+  }
+  assert read('qwen3', **old, **new) == read('qwen3', **old) == read('qwen3', **new)
+
+
 def test_what_is_null_is_not_there():
   nothing = {'rope_type': None, 'type': None, 'factor': 2.0}
   plain = read('qwen3')

@@ -86,6 +86,15 @@ def test_a_finished_run_is_kept(tmp_path):
     run(config('exact', rank=2), tmp_path, dry_run=False)
 
 
+def test_a_fit_that_began_with_what_is_not_read_is_kept(tmp_path, monkeypatch):
+  values = config('exact', traffic__absent=0.9)
+  with monkeypatch.context() as patch:
+    patch.setattr('adapad_jax.regression.run.require_read', lambda config: None)
+    first = run(values, tmp_path, dry_run=False)
+  assert run(values, tmp_path, dry_run=False) == first
+  assert evaluate(tmp_path)['test_error'] == first['test_error']
+
+
 def test_a_run_that_another_start_began_in_the_meantime_is_no_ones_else(
   tmp_path, monkeypatch
 ):

@@ -234,7 +234,9 @@ def test_runs_are_compared(tiny_run, tmp_path, capsys):
   (tmp_path / 'both.html').unlink()
   with pytest.raises(ValueError, match=r'both-figures/.*png exists already'):
     ask('report', both, output=str(tmp_path / 'both.html'))
-  with pytest.raises(ValueError, match=r"report.html is what a run's own report is"):
+  with pytest.raises(
+    ValueError, match=r"report.html is where the run's own report lies"
+  ):
     ask('report', both, output=str(copies[0] / 'report.html'))
 
 

@@ -29,6 +29,9 @@ def table(values):
     (['10', '9', '-1'], ('-1', '9', '10')),
     ([2, 0, 1.0], ('0', '1', '2')),
     ([True, False], ('False', 'True')),
+    (['true', 'TRUE', 'False', False], ('False', 'true')),
+    ([True, 'true'], ('True',)),
+    (['true', 'True', 'no'], ('True', 'no', 'true')),
     (['1', 'x', '0'], ('0', '1', 'x')),
   ],
 )
@@ -57,6 +60,9 @@ def test_truth_values_are_the_same_however_a_file_spells_them():
   assert said.label_N.tolist() == [1, 0, 1, 0]
   said = Classes(('true', 'false')).encode(table([True, 'False']), 'label')
   assert said.label_N.tolist() == [0, 1]
+  mixed = table(['true', 'TRUE', 'False', False])
+  found = discover(mixed, 'label').encode(mixed, 'label')
+  assert found.label_N.tolist() == [1, 1, 0, 0]
   for others in (('True', 'False', 'unsure'), ('True', 'no')):
     with pytest.raises(ValueError, match="label 'true' .* is not one of"):
       Classes(others).encode(table(['true']), 'label')

@@ -11,7 +11,7 @@ from adapad_jax.tasks.config import (
   GenerationConfig,
   QaConfig,
 )
-from adapad_jax.tasks.load import READS, SOURCES, load_task
+from adapad_jax.tasks.load import READS, SOURCES, load_task, require_read
 
 # Of every field another value than its default.
 CHANGED = {
@@ -55,14 +55,14 @@ def test_every_field_is_tried():
 @pytest.mark.parametrize(
   'task', ['sst2', 'rotten_tomatoes', 'classification', 'regression', 'squad', 'sft']
 )
-def test_what_a_task_does_not_read_is_refused_before_its_data_are_looked_at(task, name):
+def test_what_a_task_does_not_read_is_refused_by_name(task, name):
   config = DataConfig(task=task, **{name: CHANGED[name]})
   if name in {*READS[task], *reads.ROWS}:
-    reads.require_read(config, READS[task])
+    require_read(config)
     return
   said = INSIDE.get(name, f'{name}={CHANGED[name]!r}')
   with pytest.raises(ValueError) as refused:
-    load_task(config, tokenizer=_Tokenizer())
+    require_read(config)
   assert f'data.{said} is not read by task {task!r}; what it reads of' in str(
     refused.value
   )
@@ -82,7 +82,9 @@ def test_a_task_of_ones_own_may_read_anything(monkeypatch):
 
   monkeypatch.setitem(SOURCES, 'mine', source)
   with pytest.raises(KeyError, match='topic'):
-    load_task(DataConfig(task='mine', label='topic'), tokenizer=_Tokenizer())
+    config = DataConfig(task='mine', label='topic')
+    require_read(config)
+    load_task(config, tokenizer=_Tokenizer())
 
 
 def test_every_task_says_what_it_reads():

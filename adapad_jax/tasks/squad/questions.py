@@ -23,8 +23,8 @@ class Questions:
     passage_Q: index of each question's passage.
     golds: every answer an annotator gave, as written; empty: unanswerable. None
       where the answers are not known.
-    span_Q2: (start, end) characters of the answer to train on: the one that most
-      annotators gave; (-1, -1) where there is none or it is not in the passage.
+    span_Q2: (start, end) characters of the answer to train on: of those in the passage
+      the one that most annotators gave; (-1, -1) where there is none.
     source: a file or dataset, for messages.
   """
 
