@@ -50,8 +50,9 @@ def values(name, **changes):
       found[group] = {**found[group], **SHORT.get(group, {}), **fields}
   for optimizer in ('optimizer', 'head_optimizer'):
     found[optimizer] = {**found[optimizer], 'warmup': 1.0}
-  qa = {'overlap': 8, 'max_question': 32, 'max_answer': 4}
-  found['data']['qa'] = {**found['data']['qa'], **qa}
+  if found['data']['task'].startswith('squad'):
+    qa = {'overlap': 8, 'max_question': 32, 'max_answer': 4}
+    found['data']['qa'] = {**found['data']['qa'], **qa}
   return found
 
 

@@ -44,8 +44,10 @@ def test_a_task_is_the_same_from_its_facts_and_reads_what_it_read(
   facts = build(Facts, as_dict(task.facts))
   assert facts == task.facts
   again = load_task(config, tokenizer, facts=facts)
-  for field in ('name', 'head', 'label_names', 'metric', 'suffix', 'facts'):
+  for field in ('name', 'head', 'label_names', 'metric', 'facts'):
     assert getattr(again, field) == getattr(task, field)
+  example = task.example('Said.')
+  assert again.example('Said.') == example and set(example.values()) == {'Said.'}
   assert again.baseline.metrics == pytest.approx(task.baseline.metrics, nan_ok=True)
   assert list(again.splits) == list(task.splits)
   for split in task.splits:
