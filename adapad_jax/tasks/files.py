@@ -1,7 +1,7 @@
 """Tables from csv, tsv, jsonl, json and parquet files and from folders of them."""
 
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from adapad_jax.tasks.delimited import read_csv, read_tsv
 from adapad_jax.tasks.json_rows import read_json, read_jsonl
@@ -19,6 +19,12 @@ READERS: dict[str, Callable[[pathlib.Path], Table]] = {
 }
 # What authors of data sets call the rows to validate on.
 VALIDATION = ('validation', 'dev', 'valid', 'val', 'eval')
+
+
+def ours(splits: Collection[str]) -> dict[str, str]:
+  """By split of a data set what it is called here: 'validation', or as it is."""
+  held = next((name for name in VALIDATION if name in splits), None)
+  return {name: 'validation' if name == held else name for name in splits}
 
 
 def read_table(path: str | pathlib.Path) -> Table:

@@ -14,7 +14,7 @@ from adapad_jax.hub import Repository
 from adapad_jax.origins import HubCommit
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.delimited import read_rows
-from adapad_jax.tasks.files import VALIDATION, existing_table, file_of_split
+from adapad_jax.tasks.files import existing_table, file_of_split, ours
 from adapad_jax.tasks.hub import (
   hub_datasets,
   is_on_hub,
@@ -192,6 +192,4 @@ def _of_datasets(
     files = saved_files(folder, split) if folder else ()
     return Rows(f'{source} [{split}]', 'row', read, digest, files, commit)
 
-  held = next((name for name in VALIDATION if name in loaded), None)
-  names = {name: 'validation' if name == held else name for name in loaded}
-  return {names[split]: [rows(split)] for split in loaded}
+  return {name: [rows(split)] for split, name in ours(loaded).items()}

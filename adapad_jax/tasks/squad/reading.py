@@ -15,10 +15,10 @@ from adapad_jax import hub
 from adapad_jax.tasks.cells import is_null, is_unicode, require_clean, require_plain
 from adapad_jax.tasks.config import DataConfig
 from adapad_jax.tasks.files import (
-  VALIDATION,
   existing,
   files_of_split,
   only_one,
+  ours,
   read_table,
 )
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
@@ -112,10 +112,9 @@ def _folder(folder: pathlib.Path, task: str, splits: Sequence[str]) -> dict[str,
 
 def _completed(tables: Mapping[str, Read]) -> dict[str, Read]:
   """Readers of the same splits, whose rows are checked and have all columns."""
-  held = next((name for name in VALIDATION if name in tables), 'validation')
-  ours = {name: 'validation' if name == held else name for name in tables}
   return {
-    ours[name]: as_reader(read).then(_with_columns) for name, read in tables.items()
+    name: as_reader(tables[split]).then(_with_columns)
+    for split, name in ours(tables).items()
   }
 
 
