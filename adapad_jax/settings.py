@@ -66,12 +66,27 @@ def check(settings: Any, where: str, **renamed: str) -> None:
     object.__setattr__(settings, name, convert(kind, value, said))
 
 
-def changed(settings: Any, default: Any) -> Iterator[tuple[str, Any]]:
+def unread(
+  settings: Any, default: Any, reads: Collection[str]
+) -> Iterator[tuple[str, Any]]:
+  """Fields that were set and are not read: (name, with a dot if in a group; value).
+
+  Args:
+    settings: the dataclass.
+    default: what its fields are when nobody sets them.
+    reads: what is read, by field, or by group for all that is in it.
+  """
+  for name, value in _changed(settings, default):
+    if not {name, name.partition('.')[0]} & {*reads}:
+      yield name, value
+
+
+def _changed(settings: Any, default: Any) -> Iterator[tuple[str, Any]]:
   """Fields with another value than the default's, those of groups with a dot."""
   for field in dataclasses.fields(settings):
     value, usual = getattr(settings, field.name), getattr(default, field.name)
     if dataclasses.is_dataclass(value):
-      yield from ((f'{field.name}.{name}', one) for name, one in changed(value, usual))
+      yield from ((f'{field.name}.{name}', one) for name, one in _changed(value, usual))
     elif value != usual:
       yield field.name, value
 

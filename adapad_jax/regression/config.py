@@ -30,7 +30,7 @@ from adapad_jax.regression.schedule import (
   perfect_traffic,
 )
 from adapad_jax.regression.solvers import Alternating, Gradient, Power, Solver
-from adapad_jax.settings import build, changed, check, renamed
+from adapad_jax.settings import build, check, renamed, unread
 
 METHODS = ('parallel', 'sequential', 'joint', 'exact', 'discover')
 OPTIMIZERS = {
@@ -259,12 +259,11 @@ def require_read(config: RegressionConfig) -> None:
       more absence than there can be.
   """
   reads = _READ[config.method]
-  for name, value in changed(config, RegressionConfig()):
-    if not {name, name.partition('.')[0]} & (reads | _BY_ALL):
-      raise ValueError(
-        f'{name}={value!r} is not read by method={config.method!r}, which reads'
-        f' {", ".join(sorted(reads))} beside the data, rank, seed and dtype'
-      )
+  for name, value in unread(config, RegressionConfig(), reads | _BY_ALL):
+    raise ValueError(
+      f'{name}={value!r} is not read by method={config.method!r}, which reads'
+      f' {", ".join(sorted(reads))} beside the data, rank, seed and dtype'
+    )
   traffic = config.traffic
   # Whoever comes back is there for a round at least.
   most = traffic.length / (traffic.length + 1)

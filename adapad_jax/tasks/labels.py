@@ -113,30 +113,31 @@ class Classes:
 
 
 # What files call the two truth values: json true, Python True, spreadsheets TRUE.
-_TRUTHS = tuple(
-  frozenset((name, name.title(), name.upper())) for name in ('true', 'false')
-)
+_TRUTH_OF = {
+  spelling: name
+  for name in ('true', 'false')
+  for spelling in (name, name.title(), name.upper())
+}
 
 
 def _truths(number: dict[str, int]) -> dict[str, int]:
   """Every spelling of classes that are truth values, and nothing of others."""
-  known = [{*number} & spellings for spellings in _TRUTHS]
-  if sum(map(len, known)) != len(number) or any(len(names) > 1 for names in known):
+  if not number.keys() <= _TRUTH_OF.keys():
     return {}
-  return {
-    spelling: number[name]
-    for names, spellings in zip(known, _TRUTHS, strict=True)
-    for name in names
-    for spelling in spellings
-  }
+  of = {_TRUTH_OF[name]: one for name, one in number.items()}
+  if len(of) < len(number):
+    return {}
+  return {spelling: of[name] for spelling, name in _TRUTH_OF.items() if name in of}
 
 
 def _folded(names: list[str]) -> list[str]:
   """The names, of truth values the spelling that comes first."""
-  if not {*names} <= set().union(*_TRUTHS):
+  if not {*names} <= _TRUTH_OF.keys():
     return names
-  of = lambda spellings: [name for name in names if name in spellings][:1]
-  return [name for spellings in _TRUTHS for name in of(spellings)]
+  first: dict[str, str] = {}
+  for name in names:
+    first.setdefault(_TRUTH_OF[name], name)
+  return [*first.values()]
 
 
 def discover(table: Table, column: str) -> Classes:

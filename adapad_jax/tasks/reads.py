@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from adapad_jax.settings import changed
+from adapad_jax.settings import unread
 from adapad_jax.tasks.config import DataConfig
 
 # Of every task.
@@ -37,9 +37,8 @@ def require_read(config: DataConfig, reads: Collection[str]) -> None:
     ValueError: naming the first such field, and what the task reads.
   """
   known = ROWS.union(reads)
-  for name, value in changed(config, DataConfig()):
-    if name.split('.')[0] not in known:
-      raise ValueError(
-        f'data.{name}={value!r} is not read by task {config.task!r}; what it reads of'
-        f' data is {", ".join(sorted(known))}'
-      )
+  for name, value in unread(config, DataConfig(), known):
+    raise ValueError(
+      f'data.{name}={value!r} is not read by task {config.task!r}; what it reads of'
+      f' data is {", ".join(sorted(known))}'
+    )
