@@ -29,12 +29,14 @@ def plan_in(
       what `make_plan` refuses.
   """
   require_same_run(workdir, config)
-  then = known_record(workdir)
+  begun = (workdir / CONFIG).is_file()
+  # The config comes last: what was ended before it has not begun.
+  then = known_record(workdir) if begun else None
   return make_plan(
     as_begun(workdir, config),
     commits=recorded(then),
     check=functools.partial(require_same_data, workdir, then),
     needs_weights=needs_weights,
     begins=then.begins if then else 0,
-    begun=(workdir / CONFIG).is_file(),
+    begun=begun,
   )

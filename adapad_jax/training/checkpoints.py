@@ -56,11 +56,11 @@ class Checkpoints:
     manager = self._manager(kind)
     if step in manager.all_steps():
       return
-    if kind == 'best' or are_several():
-      # What a run goes on from is not older than the best state before this one. And
-      # several processes meet at barriers that orbax names by the step alone: there
-      # `best` and `latest` of one step must not be under way at once.
-      self.wait()
+    # One save at a time, in the order in which they were asked for: what a run goes on
+    # from names the best state, which must be on disk before, and is not older than the
+    # best one before that. And several processes meet at barriers that orbax names by
+    # the step alone.
+    self.wait()
     with doing(f'saving round {step} in {self._root / kind}'):
       _saves().write(manager, step, state, meta)
 

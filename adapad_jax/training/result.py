@@ -42,7 +42,7 @@ def make_result(
   """
   plan, method = session.plan, session.plan.method
   traces = session.round._cache_size() if progress.first_step else 0
-  report, kept = method.report(progress.state), _best(session, workdir)
+  report, kept = method.report(progress.state), _best(session, progress, workdir)
   best = method.deploy(kept)
   with timed(progress.phases, 'truncation curve'):
     curve = truncation_curve(session, best, progress.validation)
@@ -100,10 +100,22 @@ def adapter_parameters(plan: Plan, deployed: Deployed) -> int:
   return changed - plan.head_parameters()
 
 
-def _best(session: Session, workdir: pathlib.Path) -> Any:
-  """The method's state when the metric was best."""
+def _best(session: Session, progress: Progress, workdir: pathlib.Path) -> Any:
+  """The method's state when the metric was best; the best that can be read is named.
+
+  Raises:
+    ValueError: if none is there.
+  """
   with contextlib.closing(Checkpoints(workdir / CHECKPOINTS)) as checkpoints:
-    return session.saved(checkpoints, 'best').state
+    found = session.saved(checkpoints, 'best')
+  if found is None:
+    raise ValueError(
+      f'{workdir / CHECKPOINTS} has no best state any more, which round'
+      f' {progress.best["step"]} had saved; put it back, or train in a new workdir'
+    )
+  if found.step != progress.best['step']:  # It was lost or damaged since.
+    progress.best, progress.validation = found.best, None
+  return found.state
 
 
 def spectra(adapter: Adapter) -> dict[str, dict[str, Any]]:

@@ -140,11 +140,9 @@ def test_best_is_not_saved_before_the_latest_is_on_disk(saved, monkeypatch):
   assert order == ['waited', 'saved']
 
 
-@pytest.mark.parametrize('several', [True, False])
-def test_of_several_processes_one_save_is_under_way(tmp_path, monkeypatch, several):
-  """Both kinds of one step would meet at the same barriers."""
+def test_one_save_is_under_way(tmp_path, monkeypatch):
+  """`latest` names the best state, and processes would meet at the same barriers."""
   there, under_way = Checkpoints(tmp_path), set()
-  monkeypatch.setattr(checkpoints, 'are_several', lambda: several)
   together = []
   for kind in checkpoints.KINDS:
     manager = there._manager(kind)
@@ -160,6 +158,5 @@ def test_of_several_processes_one_save_is_under_way(tmp_path, monkeypatch, sever
     monkeypatch.setattr(manager, 'wait_until_finished', wait)
   for kind in ('best', 'latest', 'best', 'latest'):
     there.save(kind, 60, STATE, {})
-  # Alone, `latest` need not wait for `best`.
-  assert together == ([1, 1, 1, 1] if several else [1, 2, 1, 2])
+  assert together == [1, 1, 1, 1]
   there.close()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import pathlib
+import shutil
 import signal
 import time
 
@@ -174,6 +175,50 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     train(finetune_config(values), tmp_path)
   assert 'latest/60 of step 60 is damaged' in caplog.text
   assert_same(final_state(values, tmp_path)[1], final_state(values, whole)[1])
+
+
+@pytest.mark.parametrize('damage', ['lost', 'damaged', 'all lost'])
+def test_the_outcome_is_of_a_best_state_that_is_there(data, tmp_path, damage):
+  """Of the evaluations after rounds 20, 40 and 60, two that were the best are kept."""
+  config = finetune_config(tiny.values(data))
+  result = train(config, tmp_path)
+  (tmp_path / 'result.json').unlink()
+  best = tmp_path / 'checkpoints/best'
+  saves = sorted(best.iterdir(), key=lambda path: int(path.name))
+  assert result['best']['step'] == int(saves[-1].name) and len(saves) == 2
+  if damage == 'damaged':
+    for path in filter(pathlib.Path.is_file, saves[1].rglob('*')):
+      path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  for save in {'lost': saves[1:], 'damaged': [], 'all lost': saves}[damage]:
+    shutil.rmtree(save)
+  if damage == 'all lost':
+    with pytest.raises(
+      ValueError, match='best state any more, which round .* had saved'
+    ):
+      train(config, tmp_path)
+    return
+  again = train(config, tmp_path)
+  assert again['best']['step'] == int(saves[0].name) < result['best']['step']
+  metric, run = result['metric'], restore(tmp_path)
+  assert run.evaluate()[metric] == pytest.approx(again['best']['metrics'][metric])
+  assert again['prefixes'][-1] == pytest.approx(again['best']['metrics'][metric])
+
+
+def test_what_was_ended_before_it_had_a_config_has_not_begun(data, tmp_path):
+  """Whatever was recorded by then may change."""
+  rows = tmp_path / 'data'
+  shutil.copytree(data, rows)
+  few = {'train': {'steps': 2, 'evaluations': 1}, 'adapad': {'budget': 12}}
+  values, workdir = tiny.values(rows, **few), tmp_path / 'run'
+  claim_workdir(
+    workdir, finetune_config(values), make_record(make_plan(finetune_config(values)))
+  )
+  (workdir / 'config.json').unlink()
+  train_file = next(rows.rglob('train*'))
+  train_file.write_text(
+    train_file.read_text() + train_file.read_text().splitlines()[-1] + '\n'
+  )
+  assert train(finetune_config(values), workdir)['rounds'] == 2
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(data, tmp_path):
