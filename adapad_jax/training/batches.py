@@ -35,19 +35,23 @@ def epoch_order(
     batch: rows of a batch.
     lengths_N: puts rows of like length into the same batch, so that little padding
       is computed. Batches come in random order, and rows inside one too, since their
-      place tells which worker trains on them.
+      place tells which worker trains on them. Only the batch that two epochs share
+      has rows of any length.
   """
   rng = np.random.default_rng((seed, epoch))
   order = rng.permutation(rows)
   if lengths_N is None:
     return order
-  grouped = []
-  for start in range(0, rows, _GROUPED * batch):
-    chunk = order[start : start + _GROUPED * batch]
+  # Rows that fill the last batch of the epoch before, and those of whole batches.
+  first = min(-epoch * rows % batch, rows)
+  last = rows - (rows - first) % batch
+  grouped = [order[:first]]
+  for start in range(first, last, _GROUPED * batch):
+    chunk = order[start : min(start + _GROUPED * batch, last)]
     chunk = chunk[np.argsort(lengths_N[chunk], kind='stable')]
-    parts = np.split(chunk, range(batch, len(chunk), batch))
+    parts = chunk.reshape(-1, batch)
     grouped += [rng.permutation(parts[i]) for i in rng.permutation(len(parts))]
-  return np.concatenate(grouped)
+  return np.concatenate([*grouped, order[last:]])
 
 
 class Order:

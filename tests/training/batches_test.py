@@ -1,6 +1,7 @@
 """Tests ../../adapad_jax/training/batches.py."""
 
 import numpy as np
+import pytest
 
 from adapad_jax.sharding import shard_order
 from adapad_jax.training.batches import (
@@ -35,6 +36,24 @@ def test_rows_of_like_length_share_a_batch_in_random_places():
   # A row's place tells its worker: neither end of a batch may hold the short rows.
   ranks = [np.argsort(np.argsort(lengths_N[grouped.batch(i)])) for i in range(40)]
   assert np.ptp(np.mean(ranks, axis=0)) < 8
+
+
+@pytest.mark.parametrize('rows, batch', [(1000, 32), (37, 16), (7, 16), (640, 16)])
+def test_rows_of_like_length_share_batches_in_every_epoch(rows, batch):
+  """The batch that two epochs share is the only one of any lengths."""
+  lengths_N = np.random.default_rng(0).integers(1, 1000, rows)
+  order, epochs = Order(rows, batch, 5, lengths_N), 7
+  steps = epochs * rows // batch
+  seen = np.concatenate([order.batch(step) for step in range(steps + 1)])
+  for epoch in range(epochs):
+    assert sorted(seen[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+  within = [
+    s for s in range(steps) if s * batch // rows == (s * batch + batch - 1) // rows
+  ]
+  groups = [set(order.batch(step)) for step in within]
+  inner = lambda group: np.ptp(lengths_N[[*group]])
+  if rows > 2 * batch:
+    assert np.mean([inner(group) for group in groups]) < 2.5 * 1000 * batch / rows
 
 
 def test_batches_are_cut_to_the_bucket_that_holds_them():
