@@ -124,6 +124,7 @@ def adapt(
     seed=recipe.seed,
   )
   method = build(recipe.adapad, problem)
+  method.require_kept()
   mesh = make_mesh(recipe.worker, recipe.data)
   with jax.set_mesh(mesh):
     return _train(method, params, head, columns, recipe, mesh)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Annotated
 
+from adapad_jax.deflation.schedule import most_allocations
 from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf, Share
 from adapad_jax.settings import check
 
@@ -124,19 +125,26 @@ class AdaPaDSettings:
       )
 
   def resolve(
-    self, modules: int, rounds: int, batch: int, begins: int = 0
+    self,
+    modules: int,
+    rounds: int,
+    batch: int,
+    begins: int = 0,
+    most: int | None = None,
   ) -> 'AdaPaDSettings':
     """What is left open filled in for so many modules, rounds and rows of a batch.
 
-    Growth begins with so many components over all modules; 0: one of each.
+    Growth begins with so many components over all modules; 0: one of each. The modules
+    have room for at most so many; None: `r_max` of each.
     """
-    budget = self.budget or 2 * modules
+    most = modules * self.r_max if most is None else most
+    budget = self.budget or min(2 * modules, most)
     left = max(budget - (begins or modules), 0)
     start = self.start or max(rounds // 10, 1)
     # Few rounds, as with many local steps, have room for fewer allocations.
     room = max(min(10, rounds // 2 - start), 1)
-    grants = self.grants_per_event or max(-(-left // room), 1)
-    events = -(-left // grants)
+    grants = self.grants_per_event or min(max(-(-left // room), 1), modules)
+    events = -(-left // min(grants, modules))
     interval = self.interval or max((rounds // 2 - start) // max(events, 1), 1)
     joint, polish = self._joint_parts(batch)
     found = dataclasses.replace(
@@ -182,12 +190,12 @@ class AdaPaDSettings:
     return joint, 0.25 if polish is None else polish
 
   def check(
-    self, modules: int, rounds: int, begins: int = 0, most: int | None = None
+    self, modules: int, rounds: int, begins: int = 0, limits: tuple[int, ...] = ()
   ) -> None:
     """Refuses a resolved budget that this many modules or rounds cannot spend.
 
     Of a run that begins with so many components the rest alone is to be spent. What
-    begins with one of each grows to at most so many in all; None: `r_max` of each.
+    begins with one of each grows to at most these limits; empty: `r_max` of each.
 
     Raises:
       ValueError: naming the bound that is violated and what would work.
@@ -202,7 +210,9 @@ class AdaPaDSettings:
         f'adapad.budget {self.budget} exceeds r_max x modules = {self.r_max} x'
         f' {modules} = {modules * self.r_max}; lower it or raise adapad.r_max'
       )
-    if most is not None and not begins and self.budget > most:
+    limits = limits or (self.r_max,) * modules
+    most = sum(limits)
+    if not begins and self.budget > most:
       raise ValueError(
         f'adapad.budget {self.budget} exceeds the {most} components that the {modules}'
         f' modules have room for: adapad.r_max = {self.r_max} of each, or as many as a'
@@ -217,17 +227,39 @@ class AdaPaDSettings:
     if spent > rounds:
       raise ValueError(
         f'the budget of {self.budget} is spent in round {spent} at the earliest, but'
-        f' training ends after {rounds}: {self._remedies(rounds, max(begins, modules))}'
+        f' training ends after {rounds}:'
+        f' {self._remedies(rounds, modules, max(begins, modules))}'
       )
 
-  def _remedies(self, rounds: int, least: int) -> str:
+  def require_spent(self, rounds: int, limits: tuple[int, ...]) -> None:
+    """Refuses a resolved schedule that may leave a part of the budget.
+
+    Args:
+      rounds: of the run.
+      limits: the most components that each module grows to, from one.
+
+    Raises:
+      ValueError: if modules may be full so early that later allocations fall short.
+    """
+    modules, rooms = len(limits), [limit - 1 for limit in limits]
+    needed = most_allocations(rooms, self.budget - modules, self.grants_per_event)
+    latest = self.start + (needed - 1) * self.interval + 1
+    if needed and latest > rounds:
+      raise ValueError(
+        f'the budget of {self.budget} may be spent as late as in round {latest}, since'
+        f' modules that are full get no more, but training ends after {rounds}:'
+        f' {self._remedies(rounds, modules, modules)}'
+      )
+
+  def _remedies(self, rounds: int, modules: int, least: int) -> str:
     """What makes room for the budget in a run of so many rounds."""
     ways = [f'lower adapad.budget (to {least} at least)']
     if rounds > 1:  # The first grants come after one.
-      ways += [
-        f'raise adapad.grants_per_event (now {self.grants_per_event})',
-        f'lower adapad.interval ({self.interval}) or adapad.start ({self.start})',
-      ]
+      if self.grants_per_event < modules:  # Each gets one at once.
+        ways.append(f'raise adapad.grants_per_event (now {self.grants_per_event})')
+      ways.append(
+        f'lower adapad.interval ({self.interval}) or adapad.start ({self.start})'
+      )
     if self.local_steps > 1:
       ways.append(f'lower adapad.local_steps ({self.local_steps})')
     return f'{", ".join(ways)}, or train longer'

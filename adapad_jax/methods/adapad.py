@@ -145,6 +145,13 @@ class AdaPaD:
       grants=ledger(self.problem.modules, ranks.granted_MR, ranks.score_MR),
     )
 
+  def require_kept(self) -> None:
+    """Refuses shares of rows that nobody has, and a budget that may not be spent."""
+    self.settings.require_shares(self.problem.batch)
+    if not self.problem.begins:
+      limits = limits_of(self.settings, self.problem)
+      self.settings.require_spent(self.rounds, limits)
+
   def timeline(self) -> list[tuple[int, int]]:
     """Growth at full speed."""
     return self.settings.timeline(len(self.problem.modules), self.problem.begins)
@@ -181,9 +188,9 @@ def build(settings: AdaPaDSettings, problem: Problem) -> AdaPaD:
       shared among the workers.
   """
   modules, rounds = len(problem.shapes), rounds_of(settings, problem)
-  resolved = settings.resolve(modules, rounds, problem.batch, problem.begins)
-  most = sum(limits_of(resolved, problem))
-  resolved.check(modules, rounds, problem.begins, most)
+  limits, begins = limits_of(settings, problem), problem.begins
+  resolved = settings.resolve(modules, rounds, problem.batch, begins, sum(limits))
+  resolved.check(modules, rounds, begins, limits)
   return AdaPaD(Deflation(problem, resolved))
 
 

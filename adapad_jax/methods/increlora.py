@@ -13,12 +13,13 @@ stay out are listed in docs/methods.md.
 """
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adapad_jax.deflation.schedule import most_allocations
 from adapad_jax.lowrank import Deployed
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
@@ -79,10 +80,10 @@ class IncreLoRASettings:
 
   def resolve(self, modules: int, steps: int) -> 'IncreLoRASettings':
     """Every zero filled in for so many modules and steps."""
-    budget = self.budget or 2 * modules
-    start = self.start or max(steps // 10, 1)
-    grants = self.grants_per_event or max(-(-(budget - modules) // (10 * self.gain)), 1)
-    events = max(-(-(budget - modules) // (grants * self.gain)), 1)
+    budget = self.budget or min(2, self.r_max) * modules
+    start, each, left = self.start or max(steps // 10, 1), self._each, budget - modules
+    grants = self.grants_per_event or min(max(-(-left // (10 * each)), 1), modules)
+    events = max(-(-left // (min(grants, modules) * each)), 1)
     interval = self.interval or max((steps // 2 - start) // events, 1)
     return dataclasses.replace(
       self, budget=budget, start=start, interval=interval, grants_per_event=grants
@@ -101,20 +102,49 @@ class IncreLoRASettings:
       )
     spent = self.timeline(modules)[-1][0]
     if spent > steps:
-      raise ValueError(
-        f'the budget of {self.budget} is spent in step {spent} at the earliest, but'
-        f' training ends after {steps}: raise increlora.grants_per_event'
-        f' (now {self.grants_per_event}) or lower increlora.interval'
-        f' ({self.interval}) or increlora.start'
-      )
+      self._refuse(f'is spent in step {spent} at the earliest', steps)
+
+  def require_spent(self, modules: int, steps: int) -> None:
+    """Refuses a resolved schedule that may leave a part of the budget.
+
+    Raises:
+      ValueError: if modules may be full so early that later allocations fall short.
+    """
+    # What is left at the end would take so many turns at least.
+    turns, spare = (
+      -(-(self.r_max - 1) // self._each),
+      modules * self.r_max - self.budget,
+    )
+    wanted = modules * turns - -(-spare // self._each)
+    needed = most_allocations([turns] * modules, wanted, self.grants_per_event)
+    latest = self._first + (needed - 1) * self.interval + 1
+    if needed and latest > steps:
+      why = 'since modules that are full get no more'
+      self._refuse(f'may be spent as late as in step {latest}, {why}', steps)
+
+  def _refuse(self, when: str, steps: int) -> NoReturn:
+    raise ValueError(
+      f'the budget of {self.budget} {when}, but training ends after {steps}: raise'
+      f' increlora.grants_per_event (now {self.grants_per_event}) or lower'
+      f' increlora.interval ({self.interval}) or increlora.start'
+    )
+
+  @property
+  def _each(self) -> int:
+    """The most components that a module gets at once."""
+    return max(min(self.gain, self.r_max - 1), 1)
+
+  @property
+  def _first(self) -> int:
+    """The step, from zero, of the first allocation."""
+    return (self.start // self.interval + 1) * self.interval
 
   def timeline(self, modules: int) -> list[tuple[int, int]]:
     """(step from one, total rank after it) of every allocation, at full speed."""
-    events, total = [(0, modules)], modules
-    when = (self.start // self.interval + 1) * self.interval
+    events, total, when = [(0, modules)], modules, self._first
     while total < self.budget:
       chosen = min(self.grants_per_event, self.budget - total, modules)
-      total = min(total + chosen * self.gain, self.budget)
+      total = min(total + chosen * self._each, self.budget)
       events.append((when + 1, total))
       when += self.interval
     return events
@@ -346,6 +376,10 @@ class IncreLoRA(Rule):
       uncertainty_M=auxiliary.uncertainty_M,
       grants=ledger(self.problem.modules, auxiliary.granted_MR, auxiliary.score_MR),
     )
+
+  def require_kept(self) -> None:
+    """Refuses a schedule that may leave a part of the budget."""
+    self.settings.require_spent(len(self.problem.modules), self.problem.steps)
 
   def timeline(self) -> list[tuple[int, int]]:
     """Growth at full speed."""

@@ -81,6 +81,9 @@ class Rule:
   # Batches that it is shown before the first round.
   looks: int = 0
 
+  def require_kept(self) -> None:
+    """Refuses, of a new run, settings that it may not keep to: as a rule none."""
+
   def start(self, key: jax.Array) -> Tuned:
     """Parameters that change nothing yet, with their optimiser and statistics."""
     raise NotImplementedError
@@ -226,6 +229,10 @@ class Joint:
     active_MS = jax.device_get(self.deploy(state).active_MS)
     auxiliary = jax.device_get(state.tuned.auxiliary)
     return self.rule.report(active_MS.sum(axis=1).astype(np.int32), auxiliary)
+
+  def require_kept(self) -> None:
+    """What the rule refuses of a new run."""
+    self.rule.require_kept()
 
   def timeline(self) -> list[tuple[int, int]]:
     """The rule's plan."""

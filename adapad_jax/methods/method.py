@@ -102,6 +102,13 @@ class Method(Protocol):
   def report(self, state: Any) -> RankReport:
     """The rank distribution and how it came about."""
 
+  def require_kept(self) -> None:
+    """Refuses, of a new run, settings that it may not keep to.
+
+    Raises:
+      ValueError: naming them. Runs of earlier versions may have them, and open.
+    """
+
   def timeline(self) -> list[tuple[int, int]]:
     """(round from one, total rank after it) of every allocation that is planned."""
 

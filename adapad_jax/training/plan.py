@@ -12,7 +12,6 @@ from adapad_jax import models, sharding
 from adapad_jax.adapters import Attachment, adapted_problem, choose
 from adapad_jax.adapters.locate import linears
 from adapad_jax.methods import DRAWN_OTHERWISE, METHODS, Method
-from adapad_jax.methods.adapad import AdaPaD
 from adapad_jax.models import Head, Pretrained, Source
 from adapad_jax.tasks import Task, expected_head, load_task
 from adapad_jax.tasks.load import require_read
@@ -154,9 +153,8 @@ def _require_trained(config: FinetuneConfig, outlined: Pretrained) -> None:
 
 
 def _require_read(config: FinetuneConfig, method: Method) -> None:
-  """Refuses settings that the method does not read."""
-  if isinstance(method, AdaPaD):
-    method.settings.require_shares(config.train.batch)
+  """Refuses settings that the method does not read, or may not keep to."""
+  method.require_kept()
   init, default = config.adapter.init, AdapterConfig().init
   if config.method in DRAWN_OTHERWISE and init != default:
     raise ValueError(

@@ -105,9 +105,49 @@ def test_a_module_does_not_grow_beyond_its_dimensions():
   live_MR = d.masks(ranks)[1]
   assert live_MR.tolist() == [[1, 1, 0, 0], [1, 1, 1, 0]]
   with pytest.raises(ValueError, match=r'7 exceeds the 6 components .* choose 2\.\.6'):
-    dataclasses.replace(schedule, budget=7).check(2, 20, most=6)
+    dataclasses.replace(schedule, budget=7).check(2, 20, limits=(2, 4))
   # An imported adapter may have more.
-  dataclasses.replace(schedule, budget=7).check(2, 20, begins=7, most=6)
+  dataclasses.replace(schedule, budget=7).check(2, 20, begins=7, limits=(2, 4))
+
+
+def test_a_new_run_is_refused_whose_full_modules_may_leave_a_part_of_the_budget():
+  settings = AdaPaDSettings(budget=12, start=2, interval=2, grants_per_event=2)
+  d = Discovery(settings)
+  # One after the other takes all that it may have.
+  _, totals = grow(d, np.tile([[3.0, 2.0, 1.0]], (13, 1)))
+  assert settings.timeline(3)[-1] == (11, 12) and totals[10:] == [11, 11, 12]
+  settings.require_spent(13, (4, 4, 4))
+  message = r'as late as in round 13, .* ends after 12: .*grants_per_event \(now 2\)'
+  with pytest.raises(ValueError, match=message):
+    settings.require_spent(12, (4, 4, 4))
+  # Runs of earlier versions are opened.
+  settings.check(3, 12)
+
+
+@pytest.mark.parametrize(
+  'modules, rounds, fields, events, end',
+  [
+    (2, 200, {'r_max': 64, 'budget': 128}, 63, 83),
+    (1, 60, {'r_max': 16, 'budget': 16}, 15, 21),
+    (1, 60, {'r_max': 32, 'budget': 32}, 31, 37),
+    (3, 60, {'r_max': 1}, 0, 0),
+  ],
+)
+def test_what_is_derived_fits_few_modules_and_small_ones(
+  modules, rounds, fields, events, end
+):
+  settings = AdaPaDSettings(**fields).resolve(modules, rounds, 32)
+  settings.check(modules, rounds)
+  settings.require_spent(rounds, (settings.r_max,) * modules)
+  planned = settings.timeline(modules)
+  assert (len(planned) - 1, planned[-1][0]) == (events, end)
+
+
+def test_more_grants_than_modules_are_no_remedy():
+  settings = AdaPaDSettings(budget=8, start=2, interval=9, grants_per_event=2)
+  with pytest.raises(ValueError, match='lower adapad.interval') as caught:
+    settings.check(2, 20)
+  assert 'grants_per_event' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +156,9 @@ def test_a_module_does_not_grow_beyond_its_dimensions():
     ({'budget': 2}, 99, 'budget 2 is below one component for each of the 3'),
     ({'budget': 13}, 99, r'13 exceeds r_max x modules = 4 x 3 = 12'),
     (
-      {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 3},
-      15,
-      r'in round 16 .* \(now 3\), lower adapad.interval \(5\) .*, or train longer$',
+      {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 2},
+      25,
+      r'in round 26 .* \(now 2\), lower adapad.interval \(5\) .*, or train longer$',
     ),
     (
       {'budget': 12, 'start': 1},

@@ -83,6 +83,28 @@ def test_growth_keeps_the_budget_whatever_the_ties(ranks, scores, gain, grants, 
   assert got.tolist() == want
 
 
+def test_a_new_run_is_refused_whose_full_modules_may_leave_a_part_of_the_budget():
+  fields = dict(budget=12, r_max=4, start=1, interval=2, grants_per_event=2)
+  method = toy.build('increlora', fields, steps=13)
+  assert method.timeline()[-1] == (11, 12)
+  method.require_kept()
+  with pytest.raises(
+    ValueError, match='as late as in step 13, .* ends after 12: raise'
+  ):
+    toy.build('increlora', fields, steps=12).require_kept()
+
+
+@pytest.mark.parametrize(
+  'fields, end', [(dict(gain=4, r_max=2), 6), (dict(r_max=1), 3), (dict(r_max=4), 6)]
+)
+def test_what_is_derived_can_be_spent(fields, end):
+  method = toy.build('increlora', fields, steps=30)
+  method.require_kept()
+  run = toy.run(method, keep=[30], data=toy.batches(steps=30))
+  rank_M = run.states[30].tuned.auxiliary.rank_M
+  assert int(rank_M.sum()) == end == method.timeline()[-1][1]
+
+
 def test_growth_begins_after_the_start_and_not_in_it():
   """As in the authors' code: in the first multiple of the interval beyond `start`."""
   settings = dict(budget=4, r_max=3, start=6, interval=3, grants_per_event=1)
