@@ -30,14 +30,14 @@ def gaussian(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
 def orthonormal(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """Rows orthogonal to their predecessors, of the norm that `kaiming` has on average.
 
-  Raises:
-    ValueError: if there are more components than input features.
+  No more rows than dimensions can be; the others, which no module grows to, are as
+  `kaiming` draws them.
   """
-  if shape[0] > shape[1]:
-    raise ValueError(f'{shape[0]} rows cannot be orthogonal in {shape[1]} dimensions')
   draw = lambda k: jax.random.normal(jax.random.fold_in(key, k), shape[1:])
-  q_IR, upper_RR = linalg.qr(jax.vmap(draw)(jnp.arange(shape[0])).T)
-  return (q_IR * jnp.sign(jnp.diagonal(upper_RR))[None]).T / math.sqrt(3)
+  rows = min(shape)
+  q_IR, upper_RR = linalg.qr(jax.vmap(draw)(jnp.arange(rows)).T)
+  found_RI = (q_IR * jnp.sign(jnp.diagonal(upper_RR))[None]).T / math.sqrt(3)
+  return jnp.concatenate([found_RI, kaiming(key, shape)[rows:]])
 
 
 def along_gradient(g_IO: jax.Array, drawn_RI: jax.Array) -> jax.Array:

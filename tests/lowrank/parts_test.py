@@ -130,5 +130,8 @@ def test_updates_start_at_zero_and_rows_do_not_depend_on_their_number(how):
   if how == 'orthonormal':
     gram = many.a_RI @ many.a_RI.T
     np.testing.assert_allclose(gram, np.eye(4) / 3, atol=1e-5)
+    wide = init_updates(key, {'m': (2, 3)}, 4, how)['m'].a_RI
+    np.testing.assert_allclose(wide[:2] @ wide[:2].T, np.eye(2) / 3, atol=1e-5)
+    assert np.isfinite(wide).all() and wide.shape == (4, 2)
   with pytest.raises(ValueError, match="unknown init 'zeros'; choose from"):
     init_updates(key, shapes, 2, 'zeros')
