@@ -101,7 +101,8 @@ def _device_round(
     ranks=ranks,
     step=state.step + 1,
   )
-  kept = train_step.settle(state, updated, stats.broken == 0)
+  has_rows = jnp.any(stats.weight_R > 0)
+  kept = train_step.settle(state, updated, stats.broken == 0, has_rows)
   loss_R = stats.loss_R / stats.weight_R
   index_R = jnp.arange(len(loss_R))
   last = jnp.max(index_R * ((stats.weight_R > 0) & (index_R < work.live)))

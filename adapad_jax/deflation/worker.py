@@ -101,11 +101,12 @@ def local_step(
   with jax.named_scope('worker_step'):
     moved_rMP = local_rMP if local_steps > 1 else None
     sums = gradients(work, moved_rMP, batch, h)
-  grads_rMP = mean_gradients(sums)
+  active_Mr = target.part(target.active_MS, 1)
+  trained_rM = trained_by(sums, active_Mr)
+  grads_rMP = mean_gradients(sums.local_rMP, trained_rM)
   norm_r = jnp.sqrt(jnp.sum(jnp.square(grads_rMP), axis=(1, 2)))
   step = work.state.step * local_steps + h
-  active_Mr = target.part(target.active_MS, 1)
-  gate_rM = (target.part(target.live_MS, 1).T > 0) & (trained_by(sums, active_Mr) > 0)
+  gate_rM = (target.part(target.live_MS, 1).T > 0) & (trained_rM > 0)
   optimizer, rate_rM = method.problem.optimizer, rates(work, age_rM, active_Mr, step)
   # Clips by worker, then steps every component with its own moments and rate.
   new_rMP, new_moments = jax.vmap(jax.vmap(optimizer.step))(
@@ -114,7 +115,8 @@ def local_step(
   place = lambda x_r: jax.lax.dynamic_update_slice(
     jnp.zeros(target.active_MS.shape[1]), x_r.astype(jnp.float32), (target.first,)
   )
-  finite = jnp.all(jnp.isfinite(norm_r)) & jnp.isfinite(optax.tree.norm(sums.head))
+  number_r = norm_r + sums.loss_r
+  finite = jnp.all(jnp.isfinite(number_r)) & jnp.isfinite(optax.tree.norm(sums.head))
   stats = Statistics(
     head=sums.head,
     head_weight=sums.head_weight,
@@ -228,10 +230,18 @@ def trained_by(sums: Sums, active_Mr: jax.Array) -> jax.Array:
   return jnp.where(active_Mr.T > 0, sums.weight_r[:, None], sums.own_r[:, None])
 
 
-def mean_gradients(sums: Sums) -> jax.Array:
-  """Gradient of each worker's mean loss; zero where a worker saw no row, (r, M, P)."""
-  share_r = 1.0 / jnp.where(sums.weight_r > 0, sums.weight_r, jnp.inf)
-  return sums.local_rMP * share_r[:, None, None]
+def mean_gradients(sum_rMP: jax.Array, trained_rM: jax.Array) -> jax.Array:
+  """Gradient of the mean loss of the rows that train a component, zero without any.
+
+  The rows are each component's own number of them: what learns in advance has fewer
+  than its worker, and with a gradient as small as its share of those rows Adam would
+  overshoot when joint rows join in at the grant.
+
+  Args:
+    sum_rMP: gradient of the summed loss.
+    trained_rM: weight of the rows, see `trained_by`.
+  """
+  return sum_rMP / jnp.where(trained_rM > 0, trained_rM, jnp.inf)[:, :, None]
 
 
 def judged(target: Target) -> jax.Array:

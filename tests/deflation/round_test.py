@@ -1,6 +1,7 @@
 """Tests ../../adapad_jax/deflation/round.py against a plain loop over workers."""
 
 import collections
+import dataclasses
 import functools
 import re
 
@@ -199,6 +200,31 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state():
   assert bad.step == 4
   np.testing.assert_array_equal(bad.stack_RMP, good.stack_RMP)
   jax.tree.map(np.testing.assert_array_equal, bad.head, good.head)
+
+
+def test_an_infinite_loss_with_finite_gradients_stops_too():
+  loss = lambda *args: (lambda loss_B, weight_B: (loss_B + args[4]['more'], weight_B))(
+    *toy.loss(*args)
+  )
+  m = toy.method(loss=loss)
+  batches = batches_for(m)
+  batches['more'] = np.zeros_like(batches['weight'])
+  batches['more'][3, 0, 0] = np.inf
+  bad, history, _ = toy.run(m, (2, 2), batches)
+  assert bad.failed == 3 and bad.step == 3
+  assert np.isfinite([one['loss'] for one in history[:3]]).all()
+
+
+def test_a_batch_that_weighs_nothing_changes_nothing_but_the_count():
+  m = toy.method(settings={'joint': 0.5})
+  batches = jax.tree.map(lambda x: x[:4], batches_for(m))
+  want, _, _ = toy.run(m, (2, 2), batches)
+  idle = jax.tree.map(lambda x: np.concatenate([x, x[:1]]), batches)
+  idle['weight'][4] = 0
+  got, history, _ = toy.run(m, (2, 2), idle)
+  assert got.step == 5 and history[-1]['failed'] == -1
+  got = dataclasses.replace(got, step=want.step)
+  jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
 @functools.cache

@@ -247,10 +247,11 @@ class Loop:
       self.age[key] += 1
 
   def with_joint_rows(self, k, grad, rows, batch):
-    """Worker k's mean gradient over its own rows and the joint ones, and the head's."""
+    """Worker k's mean gradients, each over the rows that train it, and the head's."""
     m, key = self.m, lambda n, j: (self.start_a[n, j], self.start_b[n, j])
     own = {n: key(n, k) for n in SHAPES if k < self.rank[n]}
     summed = jax.tree.map(lambda g: rows * g, grad)
+    trained_by = dict.fromkeys(summed, rows)
     head = jax.tree.map(jnp.zeros_like, self.head)
     workers = [
       j for j in range(m.settings.r_max) if any(self.live(n, j) for n in SHAPES)
@@ -267,11 +268,12 @@ class Loop:
       if m.settings.head_rows == 'all' or width == len(workers):
         head = jax.tree.map(jnp.add, head, of_head)
       if k < width:
-        rows += 1
+        trained_by |= {n: trained_by[n] + 1 for n in more}
         summed |= {n: jax.tree.map(jnp.add, summed[n], g) for n, g in more.items()}
     heads = max(self.joint_head_rows(workers), 1)
     head = jax.tree.map(lambda g: g / heads, head)
-    return jax.tree.map(lambda g: g / max(rows, 1), summed), head
+    mean = lambda n, g: jax.tree.map(lambda x: x / max(trained_by[n], 1), g)
+    return {n: mean(n, g) for n, g in summed.items()}, head
 
   def joint_head_rows(self, workers):
     """How many joint rows train the head."""
