@@ -47,6 +47,16 @@ _READERS = {
 }
 
 
+# Names that users of PEFT know.
+_PEFT = {
+  'r': 'config.lora.rank',
+  'alpha': 'config.adapter.scale, as alpha / r',
+  'lora_alpha': 'config.adapter.scale, as lora_alpha / r',
+  'target_modules': 'config.adapter.targets',
+  'use_rslora': 'config.lora.stabilized',
+}
+
+
 def take_none() -> None:
   """Lets `ml_collections` read None for fields of these types.
 
@@ -70,8 +80,9 @@ def checked(argv: Sequence[str]) -> list[str]:
     if found := next(filter(None, names), None):
       raise ValueError(
         f'--config.{found[1]} changes a field of --config=FILE, which was not given; a'
-        ' run in a --workdir keeps the config that it was begun with: eval and predict'
-        ' choose other rows by --split=NAME or --input=FILE'
+        ' run in a --workdir keeps the config that it was begun with, an imported one'
+        ' that of --mode=import; eval and predict choose other rows by --split=NAME or'
+        ' --input=FILE'
       )
     return argv
   config = load(given)
@@ -107,7 +118,7 @@ def load(given: str) -> ConfigDict:
     what = 'is a folder' if path.is_dir() else 'is not there'
     raise ValueError(
       f'--config={file}: the file {what}; give a Python file with a function'
-      ' get_config, such as configs/glue.py'
+      ' get_config, such as configs/glue.py in a clone of the project'
     )
   get_config = getattr(_execute(path), 'get_config', None)
   if not callable(get_config):
@@ -205,6 +216,8 @@ def _require_value(where: str, text: str, kind: type, optional: bool) -> None:
 
 def _elsewhere(config: ConfigDict, name: str) -> str:
   """Where else a field of that name is: '; there is config.train.batch'."""
+  if name in _PEFT:
+    return f'; what PEFT calls {name} is {_PEFT[name]}'
   found = [
     f'config.{group}.{name}'
     for group, fields in config.items()

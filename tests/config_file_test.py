@@ -67,6 +67,8 @@ FIELDS = {
   '--config.model.scan=maybe': "must be of type bool or None, got 'maybe'",
   '--config.model.head_dropout=no': 'head_dropout must be of type float or None, got',
   '--config.train.batch=None': "config.train.batch must be of type int, got 'None'",
+  '--config.lora.r=8': 'config.lora.r; what PEFT calls r is config.lora.rank',
+  '--config.lora.lora_alpha=8': 'PEFT calls lora_alpha is config.adapter.scale, as',
   '--config.full.x=1': r'config.full.x; choose from \[\]',
 }
 

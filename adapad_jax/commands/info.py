@@ -52,8 +52,7 @@ def run(request: Request) -> None:
     },
   }
   if (config := _config(request)) is not None:
-    begun = request.workdir if request.config is None else None
-    found |= _of_config(config, begun_with(begun) if begun else LATEST)
+    found |= _of_config(config, _commits(request))
   say(json.dumps(found, indent=2))
 
 
@@ -91,6 +90,14 @@ def _config(request: Request) -> 'FinetuneConfig | RegressionConfig | None':
 
     return build(RegressionConfig, values)
   return finetune_config(values)
+
+
+def _commits(request: Request) -> Commits:
+  """Those of the run that is asked about; a regression has none."""
+  workdir = request.workdir
+  if request.config is not None or workdir is None or is_regression(workdir):
+    return LATEST
+  return begun_with(workdir)
 
 
 def _of_config(

@@ -262,7 +262,7 @@ class AdaPaDSettings:
       )
     if self.local_steps > 1:
       ways.append(f'lower adapad.local_steps ({self.local_steps})')
-    return f'{", ".join(ways)}, or train longer'
+    return f'{", ".join(ways)}, or train longer (more epochs or steps)'
 
   def timeline(self, modules: int, begins: int = 0) -> list[tuple[int, int]]:
     """(round from one, total rank after it) of every allocation, at full speed.

@@ -80,11 +80,11 @@ def _about(release: Release, kind: str) -> str:
     'gguf': 'Ranks differ by module; adapter.gguf is for llama.cpp.',
     'merged': 'The update is added to the weights; nothing else is needed.',
   }[kind]
+  beside = ' beside the head' if release.base.head_modules else ''
   return (
     f'A low-rank update of `{release.base_name}`{at}: {sum(ranks)} rank-one'
     f' components in {used} of {len(ranks)} modules,'
-    f' {release.adapter.parameters():,} parameters'
-    f' beside the head. {form}{length}\n'
+    f' {release.adapter.parameters():,} parameters{beside}. {form}{length}\n'
   )
 
 

@@ -107,15 +107,14 @@ def file_of_split(
 ) -> pathlib.Path | None:
   """The file of a folder that is named after a split, None if there is none.
 
-  Rows to validate on have the first name in `VALIDATION` that a file has.
+  Rows to validate on have any name of `VALIDATION`.
 
   Raises:
-    ValueError: if there are several of a name.
+    ValueError: if there are several.
   """
-  for stem in VALIDATION if split == 'validation' else (split,):
-    if paths := files_of_split(folder, [stem], suffixes):
-      return only_one(paths, split)
-  return None
+  stems = VALIDATION if split == 'validation' else (split,)
+  paths = files_of_split(folder, stems, suffixes)
+  return only_one(paths, split) if paths else None
 
 
 def folder_tables(folder: pathlib.Path, names: Iterable[str]) -> dict[str, Reader]:

@@ -116,7 +116,9 @@ def _parsed(parse: Any, text: str, where: str, *at: int) -> Any:
   try:
     return parse(text, *at)
   except json.JSONDecodeError as error:
-    raise ValueError(f'{where}: not JSON ({error})') from None
+    is_list = '.jsonl' in where and text.lstrip().startswith('[')
+    hint = '; a file with one list of objects is named .json' if is_list else ''
+    raise ValueError(f'{where}: not JSON ({error}){hint}') from None
   except _Repeated as error:
     raise ValueError(f'{where}: {error}') from None
   except RecursionError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from adapad_jax.hub import Repository
 from adapad_jax.tasks import metrics
 from adapad_jax.tasks.config import DataConfig
-from adapad_jax.tasks.files import VALIDATION, folder_tables, read_table
+from adapad_jax.tasks.files import folder_tables, ours, read_table
 from adapad_jax.tasks.hub import hub_tables, is_saved, place_of, saved_tables
 from adapad_jax.tasks.labels import Classes, discover
 from adapad_jax.tasks.reader import Read, Reader, Readers, as_reader
@@ -79,7 +79,7 @@ def _tables(config: DataConfig) -> dict[str, Read]:
   if isinstance(place, Repository):
     found |= _from_hub(place, config.subset)
   elif place is not None and is_saved(place):
-    found |= saved_tables(place)
+    found |= _named(saved_tables(place))
   elif place is not None:
     unnamed = [name for name in _SPLITS if not getattr(config, name)]
     found |= folder_tables(place, unnamed)
@@ -90,18 +90,34 @@ def _tables(config: DataConfig) -> dict[str, Read]:
   if 'train' not in found:
     raise ValueError(
       f'task {config.task!r} needs data.train=FILE, or data.path=FOLDER with a file'
-      ' such as train.csv'
+      f' such as train.csv{_instead(place)}'
     )
   return found
+
+
+def _instead(place: pathlib.Path | Repository | None) -> str:
+  """What a folder without training data holds, if it was saved by `datasets`."""
+  if not isinstance(place, pathlib.Path):
+    return ''
+  if is_saved(place):
+    return f'; {place} is a saved DatasetDict without a split of that name'
+  if (place / 'state.json').is_file() and (place / 'dataset_info.json').is_file():
+    return (
+      f'; {place} is one saved Dataset: save DatasetDict(train=...) instead, so that'
+      ' splits have names'
+    )
+  return ''
+
+
+def _named(found: Mapping[str, Read]) -> dict[str, Read]:
+  """The splits of a data set, the one to validate on under that name."""
+  return {name: found[split] for split, name in ours(found).items()}
 
 
 def _from_hub(repository: Repository, subset: str) -> dict[str, Read]:
   instead = f'give a folder as data.path; there is none of the name {repository.name}'
   found = hub_tables(repository, subset, instead)
-  known = {name: found[name] for name in _SPLITS if name in found}
-  held = next((name for name in VALIDATION if name in found), None)
-  if held is not None:
-    known['validation'] = found[held]
+  known = {name: one for name, one in _named(found).items() if name in _SPLITS}
   if 'train' not in known:
     raise ValueError(
       f"{repository} has no split 'train', which is what is trained on; it has"

@@ -90,9 +90,11 @@ def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:
     return
   # Read through the settings, so that a field which is newer than the run has its
   # default there.
-  mine = as_dict(settled(as_begun(workdir, config)))
-  there = as_dict(settled(read_workdir(workdir)))
-  require_same_config(workdir, mine, there, _FREE)
+  mine, there = settled(as_begun(workdir, config)), settled(read_workdir(workdir))
+  # Settings of two methods have nothing in common.
+  free = (*_FREE, 'settings') if mine.method != there.method else _FREE
+  group = {'settings.': f'{mine.method}.'}
+  require_same_config(workdir, as_dict(mine), as_dict(there), free, group)
 
 
 def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:

@@ -173,10 +173,9 @@ def summarise(result: dict[str, Any], workdir: str) -> str:
 def _size(result: dict[str, Any]) -> str:
   """Components at the end; of the best state too, where that was saved before."""
   total, best = result['rank_total'], result.get('best_rank_total')
-  size = (
-    f'{result["adapter_parameters"]:,} parameters (+ {result["head_parameters"]:,}'
-    ' in the head)'
-  )
+  head = result['head_parameters']
+  of_head = f' (+ {head:,} in the head)' if head else ''
+  size = f'{result["adapter_parameters"]:,} parameters{of_head}'
   of_budget = f'{total} of {result["budget"]} components'
   if best in (None, total):
     return f'rank of every module, {of_budget}, {size}:'

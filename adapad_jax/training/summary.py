@@ -18,6 +18,8 @@ from adapad_jax.training.terminal import kind_of, table
 
 _SHOWN_EVENTS = 6
 _SHOWN_CLASSES = 20
+# Values beyond it take a head many steps to reach.
+_LARGE_LABEL = 10
 
 
 def describe(plan: Plan) -> str:
@@ -50,7 +52,40 @@ def describe(plan: Plan) -> str:
       f'note: {train.truncated:,} training rows are longer than data.max_length='
       f'{config.data.max_length} tokens and were cut'
     )
+  lines += [*_size_of_labels(plan), *_same_files(plan)]
   return '\n'.join([*lines, *plan.task.about()])
+
+
+def _size_of_labels(plan: Plan) -> list[str]:
+  """A note on values to fit that a head is slow to reach."""
+  label_B = plan.task.splits['train'].columns.get('label_B')
+  if label_B is None or not np.issubdtype(np.asarray(label_B).dtype, np.floating):
+    return []
+  mean, spread = float(np.mean(label_B)), float(np.std(label_B))
+  if max(abs(mean), spread) <= _LARGE_LABEL:
+    return []
+  return [
+    f'note: labels have a mean of {mean:.4g} and a standard deviation of {spread:.4g};'
+    ' the head begins at 0 and learns numbers of about 1 best: subtract the mean and'
+    ' divide by the deviation in the files'
+  ]
+
+
+def _same_files(plan: Plan) -> list[str]:
+  """A note on rows that are trained on and validated on."""
+  sources = plan.task.facts.sources if plan.task.facts else {}
+  digests = {
+    name: {file.digest: file.path for file in sources[name].files}
+    for name in ('train', 'validation')
+    if name in sources
+  }
+  if len(digests) < 2:
+    return []
+  return [
+    f'note: {digests["validation"][one]} is trained on too: its metrics say nothing of'
+    ' other rows'
+    for one in digests['validation'].keys() & digests['train'].keys()
+  ]
 
 
 def _rounds(plan: Plan) -> str:
@@ -72,9 +107,11 @@ def _trained(plan: Plan) -> str:
   method, head = plan.method, plan.head_parameters()
   if method.capacity:
     one = method.parameters // method.capacity
-    return f'{one:,} for one component in every module, {head:,} in the head'
+    of_head = f', {head:,} in the head' if head else ''
+    return f'{one:,} for one component in every module{of_head}'
   if method.parameters:
-    return f'all {method.parameters:,} of the model, {head:,} of them in the head'
+    of_head = f', {head:,} of them in the head' if head else ''
+    return f'all {method.parameters:,} of the model{of_head}'
   return f'{head:,} in the head, nothing else'
 
 

@@ -64,4 +64,6 @@ def test_the_config_of_a_run_will_do(data, capsys, tmp_path):
   assert found['mesh'] == {'worker': 2, 'data': 2, 'model': 1}
   assert found['model']['source'] == str(data / 'model')
   write_json(tmp_path / 'fitted/config.json', get_config().to_dict() | {'devices': 3})
+  # As a fit leaves it.
+  write_json(tmp_path / 'fitted/run.json', {'program': 'regression', 'versions': {}})
   assert info(capsys, workdir=tmp_path / 'fitted')['mesh']['worker'] == 3

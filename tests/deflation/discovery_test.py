@@ -158,17 +158,17 @@ def test_more_grants_than_modules_are_no_remedy():
     (
       {'budget': 12, 'start': 5, 'interval': 5, 'grants_per_event': 2},
       25,
-      r'in round 26 .* \(now 2\), lower adapad.interval \(5\) .*, or train longer$',
+      r'in round 26 .* \(now 2\), lower adapad.interval \(5\) .*, or train longer ',
     ),
     (
       {'budget': 12, 'start': 1},
       1,
-      r' ends after 1: lower adapad.budget \(to 3 at .*, or train longer$',
+      r' ends after 1: lower adapad.budget \(to 3 at .*, or train longer .more .*$',
     ),
     (
       {'budget': 12, 'start': 1, 'local_steps': 9},
       1,
-      r'after 1: .*, lower adapad.local_steps \(9\), or train longer$',
+      r'after 1: .*, lower adapad.local_steps \(9\), or train longer ',
     ),
   ],
 )

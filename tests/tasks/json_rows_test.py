@@ -54,6 +54,11 @@ def test_rows_and_their_lines(tmp_path, name, text, expected):
     ),
     ('a.jsonl', '{"a": 1}\nnull\n', 'line 2: expected one JSON object'),
     ('a.jsonl', json.dumps(ROWS), 'one list of objects is named .json'),
+    (
+      'a.jsonl',
+      json.dumps(ROWS, indent=1),
+      'JSON .*one list of objects is named .json',
+    ),
     ('a.json', lines(ROWS), 'one object a line is named .jsonl'),
     ('a.json', '[{"a": 1}, 2]', r'row 1 \(.*line 1\) must be a JSON object, got 2'),
     ('a.json', '[{"a": 1} {"a": 2}]', 'row 0 .*no comma or ]'),

@@ -161,11 +161,15 @@ def test_truncated_rows_are_counted(tmp_path, tokenizer):
 
 
 def test_folder_of_files(tmp_path, tokenizer):
-  write(tmp_path / 'train.jsonl', rows(4))
-  write(tmp_path / 'validation.jsonl', rows(2))
   given = config(tmp_path, train='', validation='', path=str(tmp_path))
-  task = load_task(given, tokenizer)
-  assert len(task.splits['validation']) == 2
+  assert len(load_task(given, tokenizer).splits['validation']) == 6
+  write(tmp_path / 'validation.jsonl', rows(2))
+  with pytest.raises(
+    ValueError, match="2 files for the split 'validation': .'dev.json"
+  ):
+    load_task(given, tokenizer)
+  (tmp_path / 'dev.jsonl').unlink()
+  assert len(load_task(given, tokenizer).splits['validation']) == 2
 
 
 @pytest.mark.parametrize(
@@ -304,8 +308,7 @@ def test_outputs_that_are_no_numbers_are_not_written(tmp_path, tokenizer, bad):
 
 
 def test_a_folder_with_two_training_files_needs_one_named(tmp_path, tokenizer):
-  write(tmp_path / 'validation.jsonl', rows(4))
-  train = write(tmp_path / 'train.jsonl', rows(4))
+  train = str(tmp_path / 'train.jsonl')
   write(tmp_path / 'train.json', [])
   given = config(tmp_path, train='', validation='', path=str(tmp_path))
   with pytest.raises(ValueError, match="2 files for the split 'train'"):
@@ -322,6 +325,32 @@ def test_a_saved_dataset_beside_files_is_ambiguous(tmp_path, tokenizer):
   write(tmp_path / 'saved' / 'train.jsonl', rows(4))
   with pytest.raises(ValueError, match=r"saved dataset .*'train.jsonl'"):
     load_task(given, tokenizer)
+
+
+@pytest.mark.parametrize('name', ['dev', 'val', 'valid', 'eval'])
+def test_a_saved_dataset_may_call_its_validation_split_otherwise(
+  tmp_path, tokenizer, name
+):
+  datasets = pytest.importorskip('datasets')
+  split = datasets.Dataset.from_dict({'body': ['a', 'b'], 'stars': ['no', 'yes']})
+  saved = tmp_path / 'saved'
+  datasets.DatasetDict({'train': split, name: split}).save_to_disk(saved)
+  given = config(tmp_path, train='', validation='', path=str(saved))
+  assert len(load_task(given, tokenizer).splits['validation']) == 2
+
+
+def test_a_saved_dataset_without_names_of_splits_is_told(tmp_path, tokenizer):
+  datasets = pytest.importorskip('datasets')
+  split = datasets.Dataset.from_dict({'body': ['a', 'b'], 'stars': ['no', 'yes']})
+  split.save_to_disk(tmp_path / 'one')
+  datasets.DatasetDict(other=split).save_to_disk(tmp_path / 'many')
+  for name, message in (
+    ('one', 'is one saved Dataset'),
+    ('many', 'is a saved DatasetDict without'),
+  ):
+    given = config(tmp_path, train='', path=str(tmp_path / name))
+    with pytest.raises(ValueError, match=f'needs data.train=FILE, .*{name} {message}'):
+      load_task(given, tokenizer)
 
 
 def test_cells_of_a_saved_dataset_are_checked(tmp_path, tokenizer):

@@ -45,3 +45,27 @@ def test_batches_that_fill_no_round_are_told(steps, want, data):
   lines = describe(make_plan(finetune_config(values))).splitlines()
   (line,) = [x for x in lines if ' rounds of ' in x]
   assert line.partition(' rounds are whole')[0] == want
+
+
+def test_labels_far_from_what_a_head_learns_are_noted(data, tmp_path):
+  tiny_rows = lambda scale: (
+    'text,label\n' + ''.join(f'good film,{scale * i}\n' for i in range(40))
+  )
+  for scale, is_noted in ((1000, True), (0.1, False)):
+    (tmp_path / 'train.csv').write_text(tiny_rows(scale))
+    (tmp_path / 'dev.csv').write_text(tiny_rows(scale) + 'poor plot,1\n')
+    values = tiny.values(data)
+    values['data'] |= {'task': 'regression', 'path': str(tmp_path)}
+    said = describe(make_plan(finetune_config(values)))
+    assert ('note: labels have a mean of 1.95e+04 and' in said) == is_noted
+
+
+def test_validating_on_what_is_trained_on_is_noted(data, tmp_path):
+  rows = 'text,label\n' + 'good film,1\npoor plot,0\n' * 20
+  for name in ('train', 'dev'):
+    (tmp_path / f'{name}.csv').write_text(rows)
+  values = tiny.values(data)
+  values['data'] |= {'path': str(tmp_path)}
+  note = f'note: {tmp_path / "dev.csv"} is trained on too'
+  assert note in describe(make_plan(finetune_config(values)))
+  assert 'trained on too' not in describe(make_plan(finetune_config(tiny.values(data))))

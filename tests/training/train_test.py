@@ -274,6 +274,14 @@ def test_another_config_in_the_same_workdir_is_refused(finished, data):
     ValueError, match='optimizer.learning_rate is 0.5, there it is 0.02; seed'
   ):
     train(finetune_config(values), workdir)
+  values = tiny.values(data, adapad={'budget': 17})
+  with pytest.raises(ValueError, match='config: adapad.budget is 17, there it is 18;'):
+    train(finetune_config(values), workdir)
+  values = tiny.values(data, method='lora')
+  with pytest.raises(
+    ValueError, match="config: method is 'lora', there it is 'adapad';"
+  ):
+    train(finetune_config(values), workdir)
 
 
 def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):

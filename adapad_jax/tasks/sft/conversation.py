@@ -160,8 +160,9 @@ def _message(message: Any, place: int) -> dict[str, Any]:
   made['content'] = text_of(message.get('content'), f'content of message {place}')
   if calls := message.get('tool_calls'):
     made['tool_calls'] = [call_of(call, place) for call in calls]
-  if made['role'] == 'assistant' and not calls and not made['content'].strip():
-    raise BadRow(f'message {place}, of the assistant, is empty')
+  role = made['role']
+  if role in ('user', 'assistant') and not calls and not made['content'].strip():
+    raise BadRow(f'message {place}, of the {role}, is empty')
   return made
 
 

@@ -291,11 +291,13 @@ def _alpaca(row: Row) -> Conversation:
   instruction = text_of(row['instruction'], "'instruction'")
   more = text_of(row.get('input'), "'input'")
   asked = f'{instruction}\n{more}' if more else instruction
-  return conversation([*messages, *_exchange(asked, row['output'])], **_more(row))
+  said = text_of(row['output'], "'output'")
+  return conversation([*messages, *_exchange(asked, said)], **_more(row))
 
 
 def _question(row: Row) -> Conversation:
-  messages = [*_system(row), *_exchange(row['question'], row['answer'])]
+  asked, said = (text_of(row[key], repr(key)) for key in ('question', 'answer'))
+  messages = [*_system(row), *_exchange(asked, said)]
   return conversation(messages, prompt=len(messages) - 1, **_more(row))
 
 

@@ -1,5 +1,6 @@
 """What a plan says of rows: layouts, counts, and one of them with what is learned."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adapad_jax.tasks.ragged import Ragged
+from adapad_jax.tasks.sft.conversation import BadRow
+from adapad_jax.tasks.sft.layouts import Columns, find_layout
+from adapad_jax.tasks.sft.reading import Rows
 from adapad_jax.tasks.sft.rows import Documents, padding_of
 from adapad_jax.tasks.sft.template import end_left_out
 from adapad_jax.tasks.sft.tokenise import first_bad
@@ -30,6 +34,12 @@ def describe(source: 'Source') -> list[str]:
   ]
   how = source.tokenisation
   lines += [f'chat template: {how.template.name}; loss on {how.loss}']
+  lines += [
+    f'note: rows of {rows.source} are plain strings, which no template is put around; a'
+    ' chat with the model, and questions to it, would be in another form'
+    for rows in files
+    if _is_plain(rows, how.columns)
+  ]
   if how.loss in ('assistant', 'last') and (end := end_left_out(how.template)):
     lines += [
       f'note: the {{% generation %}} marks of this template leave out {end!r}, which'
@@ -44,6 +54,14 @@ def describe(source: 'Source') -> list[str]:
   lines += [f'the first training row, what is learned of it in {OPEN} {CLOSE}:']
   shown = marked(source.chat.tokenizer, *tokens_of(train, 0))
   return [*lines, *(f'  {line}' for line in shortened(shown).splitlines())]
+
+
+def _is_plain(rows: Rows, columns: Columns) -> bool:
+  """Whether the first row that can be read has no turns."""
+  for _, row in rows.read():
+    with contextlib.suppress(BadRow):
+      return bool(find_layout(row, columns, rows.source)(row).strings)
+  return False
 
 
 def counts(rows: Documents) -> str:

@@ -206,6 +206,13 @@ def test_calls_of_tools_in_both_spellings():
     ),
     ({'prompt': json.dumps([ASK]), 'completion': 'A'}, 'both lists .* list and str'),
     ({'text': ' '}, "'text' is empty"),
+    ({'messages': [{**ASK, 'content': None}, SAY]}, 'message 0, of the user, is empty'),
+    ({'question': ' ', 'answer': 'A'}, 'message 0, of the user, is empty'),
+    (
+      {'question': 'Q', 'answer': 4},
+      "^'answer' must be text or a list of parts, got 4",
+    ),
+    ({'instruction': 'Q', 'output': True}, "^'output' must be text .* got True"),
     (
       {'conversations': [HUMAN, {'from': 'function_call', 'value': '{'}]},
       'must be JSON',

@@ -52,6 +52,16 @@ def test_a_plan_says_what_is_read_and_learned(folder):
   assert '⟦' in lines and '<|im_end|>⟧' in lines and '0 cut, 0 dropped' in lines
 
 
+def test_a_plan_says_where_no_template_is_used(folder, tokens, tmp_path):
+  path = tmp_path / 'pairs.jsonl'
+  path.write_text('{"prompt": "Who?", "completion": " I."}\n' * 40)
+  note = f'note: rows of {path} are plain strings, which no template is put around'
+  told = lambda **chat: '\n'.join(
+    load(folder, tokens, train=str(path), chat=chat).about()
+  )
+  assert note in told() and note not in told(strings='turns')
+
+
 def round_of(config, batch, mesh=(1, 1), **train):
   """One round from the start on these rows: its metrics, the components after it."""
   groups = config | {'mesh': {'worker': mesh[0], 'data': mesh[1]}}
