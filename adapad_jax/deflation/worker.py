@@ -91,12 +91,9 @@ def local_step(
   work: Work, carry: tuple[jax.Array, Any, jax.Array], xs: tuple[jax.Array, Any]
 ) -> tuple[tuple[jax.Array, Any, jax.Array], Statistics]:
   """One optax step of this device's workers on their own components."""
-  method, target, (local_rMP, moments, age_rM), (h, batch) = (
-    work.method,
-    work.target,
-    carry,
-    xs,
-  )
+  method, target = work.method, work.target
+  local_rMP, moments, age_rM = carry
+  h, batch = xs
   local_steps = method.settings.local_steps
   with jax.named_scope('worker_step'):
     moved_rMP = local_rMP if local_steps > 1 else None

@@ -78,7 +78,6 @@ class Rule:
   """
 
   capacity: int
-  # Batches that it is shown before the first round.
   looks: int = 0
 
   def require_kept(self) -> None:

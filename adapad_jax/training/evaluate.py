@@ -132,10 +132,6 @@ class Evaluator:
     found = self.generator.outputs(params, deployed, rows, prefix) if some else {}
     return asked.evaluate(rows, found)
 
-  def validate(self, params: Any, deployed: Deployed, prefix: int) -> dict[str, float]:
-    """Metrics of all validation splits together; see `validation`."""
-    return self.validation(params, deployed, prefix).metrics
-
   def validation(self, params: Any, deployed: Deployed, prefix: int) -> Validation:
     """Metrics of all validation splits together, and what they come from.
 

@@ -224,7 +224,8 @@ def score(session: Session, adapter: Adapter) -> dict[str, float]:
     watchdog=train.watchdog,
   )
   deployed = deploy_adapter(adapter, modules)
-  return evaluator.validate(session.params, deployed, max(adapter.ranks.values()))
+  largest = max(adapter.ranks.values())
+  return evaluator.validation(session.params, deployed, largest).metrics
 
 
 def release_of(

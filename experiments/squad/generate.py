@@ -141,7 +141,7 @@ def untrained(saved: SavedRun) -> dict[str, float]:
   """The official metrics of the model alone: the update cut to no components."""
   session = saved.session
   with jax.set_mesh(session.plan.mesh):
-    return session.evaluator.validate(session.params, saved.deployed, 0)
+    return session.evaluator.validation(session.params, saved.deployed, 0).metrics
 
 
 EXPERIMENT = Experiment(

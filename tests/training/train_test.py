@@ -296,7 +296,7 @@ def test_buckets_compile_once_a_length_and_leave_metrics_alone(data, tmp_path):
   whole = dataclasses.replace(cut, program=dataclasses.replace(cut.program, buckets=()))
   with jax.set_mesh(run.plan.mesh):
     for evaluator in (cut, whole):
-      metrics = evaluator.validate(run.session.params, run.deployed, 3)
+      metrics = evaluator.validation(run.session.params, run.deployed, 3).metrics
       assert metrics == result['last']['metrics']
 
 
