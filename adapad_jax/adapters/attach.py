@@ -14,6 +14,7 @@ from flax import nnx
 
 from adapad_jax.adapters.locate import linears, parent_of
 from adapad_jax.adapters.trained_head import HeadParams, TrainedLinear
+from adapad_jax.adapters.unadaptable import places, refuse
 from adapad_jax.models.quantised import kernel_shape
 from adapad_jax.models.split import Division, gather_on_use
 from adapad_jax.sharding import MODEL
@@ -115,15 +116,19 @@ def split_model(
   """Takes a model apart into (attachment, frozen parameters, head parameters).
 
   Raises:
-    ValueError: if a head module has no linear layer, or a path does not exist.
+    ValueError: if a head module has no linear layer or one that cannot be trained
+      whole, or a path does not exist.
   """
   params = nnx.state(model)
   found = linears(model)
+  shared = places(model, whole=True) if head_modules else {}
   head: HeadParams = {}
   for module in head_modules:
-    names = [n for n in found if n == module or n.startswith(f'{module}.')]
+    inside = lambda name, part=module: name == part or name.startswith(f'{part}.')
+    names = [n for n in found if any(map(inside, (n, *shared.get(n, ()))))]
     if not names:
       raise ValueError(f'head module {module!r} has no linear layer in the model')
+    refuse(model, names, whole=True)
     head |= {name: _params(found[name]) for name in names}
   return Attachment.of(model), params, head
 

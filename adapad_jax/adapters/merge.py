@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears, parent_of
+from adapad_jax.adapters.unadaptable import refuse
 from adapad_jax.lowrank import Adapter
 from adapad_jax.models.quantised import PackedLinear
 
@@ -13,7 +14,7 @@ def merge(model: nnx.Module, adapter: Adapter) -> nnx.Module:
 
   Raises:
     ValueError: if the model has no such layer, an update has another shape than its
-      kernel, or that is quantised.
+      kernel, or that is quantised or cannot be adapted.
   """
   have = linears(model)
   for name in (*adapter.modules, *adapter.head):
@@ -21,6 +22,8 @@ def merge(model: nnx.Module, adapter: Adapter) -> nnx.Module:
       raise ValueError(
         f'the adapter is of another model: this one has no linear layer {name}'
       )
+  refuse(model, adapter.modules)
+  refuse(model, adapter.head, whole=True)
   for name, update in adapter.modules.items():
     parent, leaf, layer = parent_of(model, name)
     if isinstance(linear := getattr(parent, leaf), PackedLinear):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears
+from adapad_jax.adapters.unadaptable import refuse, unadaptable
 from adapad_jax.models.quantised import kernel_shape
 from adapad_jax.ranges import Natural, Text
 from adapad_jax.settings import check
@@ -40,7 +41,12 @@ class Targets:
 
 
 def linear_shapes(model: nnx.Module) -> dict[str, tuple[int, int]]:
-  """(in, out) features of every linear layer, by dotted name."""
+  """(in, out) features of every linear layer that can be adapted, by dotted name."""
+  cannot = unadaptable(model)
+  return {name: shape for name, shape in _shapes(model).items() if name not in cannot}
+
+
+def _shapes(model: nnx.Module) -> dict[str, tuple[int, int]]:
   return {name: kernel_shape(layer)[-2:] for name, layer in linears(model).items()}
 
 
@@ -59,12 +65,13 @@ def choose(
     head_modules: paths of modules that are trained whole and never adapted.
 
   Raises:
-    ValueError: if a pattern or a layer matches nothing, with the nearest names.
+    ValueError: if a pattern or a layer matches nothing, with the nearest names, or a
+      linear layer that is chosen cannot be adapted.
   """
   outside = (*head_modules, *OUTPUT_LAYERS)
   shapes = {
     name: shape
-    for name, shape in linear_shapes(model).items()
+    for name, shape in _shapes(model).items()
     if not any(name == part or name.startswith(f'{part}.') for part in outside)
   }
   if not shapes:
@@ -80,6 +87,7 @@ def choose(
   kept -= {name for pattern in targets.exclude for name in find(pattern)}
   if not kept:
     raise ValueError(f'adapter.exclude={targets.exclude} leaves nothing to adapt')
+  refuse(model, [name for name in shapes if name in kept])
   return {name: shape for name, shape in shapes.items() if name in kept}
 
 
