@@ -9,6 +9,10 @@ from collections.abc import Collection
 from flax import nnx
 
 from adapad_jax.adapters.locate import linears
+from adapad_jax.models.quantised import PackedLinear
+
+# Another call may do more than the product, and the update would not go through it.
+_CALLS = nnx.Linear.__call__, PackedLinear.__call__
 
 
 def refuse(model: nnx.Module, names: Collection[str], whole: bool = False) -> None:
@@ -33,8 +37,11 @@ def unadaptable(model: nnx.Module, whole: bool = False) -> dict[str, str]:
   """Why linear layers cannot be adapted, or be trained whole, by name."""
   found = {}
   shared = places(model, whole)
-  for name in linears(model):
-    if name in shared:
+  for name, layer in linears(model).items():
+    if type(layer).__call__ not in _CALLS:
+      kind = type(layer).__name__
+      found[name] = f'(a {kind}, whose call is not that of nnx.Linear)'
+    elif name in shared:
       found[name] = f'(shared: at {", ".join(shared[name])})'
   return found
 

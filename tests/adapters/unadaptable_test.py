@@ -113,3 +113,29 @@ def test_layers_of_a_shared_block_are_adapted_wherever_it_is():
 @pytest.mark.parametrize('scan', [False, True])
 def test_nothing_is_wrong_with_listed_and_scanned_layers(scan):
   assert not unadaptable(Net(scan=scan), whole=True)
+
+
+class Scaled(nnx.Linear):
+  """A subclass with a call of its own."""
+
+  def __call__(self, x):
+    """3 tanh(x W + c)."""
+    return 3 * jnp.tanh(super().__call__(x))
+
+
+class Named(nnx.Linear):
+  """A subclass that is called like any linear layer."""
+
+
+def test_layers_with_a_call_of_their_own_are_refused():
+  make = lambda kind, **fields: kind(4, 4, rngs=nnx.Rngs(0), **fields)
+  model = Model(
+    own=make(Scaled), lora=make(nnx.LoRALinear, lora_rank=1), named=make(Named)
+  )
+  assert list(linear_shapes(model)) == ['named', 'plain']
+  told = 'lora .a LoRALinear, whose call is .*, own .a Scaled, whose call is not that'
+  with pytest.raises(ValueError, match=f'cannot be adapted .*: {told}'):
+    choose(model, Targets())
+  assert list(choose(model, Targets(exclude=('own', 'lora')))) == ['named', 'plain']
+  with pytest.raises(ValueError, match='cannot be trained whole: own .a Scaled'):
+    split_model(model, ('own',))
