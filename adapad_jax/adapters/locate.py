@@ -20,10 +20,8 @@ def linears(model: nnx.Module) -> dict[str, Linear]:
   The linear of a scanned stack appears under the name of each of its layers.
   """
   found: dict[str, Linear] = {}
-  for path, module in nnx.iter_modules(model):
-    if isinstance(module, Linear):
-      for name in _names(model, path):
-        found[name] = module
+  for _, names, layer in _named(model):
+    found |= dict.fromkeys(names, layer)
   return dict(sorted(found.items(), key=lambda item: _natural(item[0])))
 
 
@@ -32,13 +30,11 @@ def stacks(model: nnx.Module, names: Collection[str]) -> dict[str, tuple[str, ..
 
   Only those of which every layer is among the names.
   """
-  found = {}
-  for path, module in nnx.iter_modules(model):
-    if isinstance(module, Linear) and STACKED in map(str, path):
-      layers = tuple(_names(model, path))
-      if all(name in names for name in layers):
-        found['.'.join(map(str, path))] = layers
-  return found
+  return {
+    name: layers
+    for name, layers, _ in _named(model)
+    if layers != (name,) and all(layer in names for layer in layers)
+  }
 
 
 def _natural(name: str) -> list[tuple[int, str | int]]:
@@ -47,15 +43,18 @@ def _natural(name: str) -> list[tuple[int, str | int]]:
   return [(1, int(p)) if p.isdigit() else (0, p) for p in parts]
 
 
-def _names(model: nnx.Module, path: tuple[Any, ...]) -> Iterator[str]:
-  parts = [str(part) for part in path]
-  if STACKED not in parts:
-    yield '.'.join(parts)
-    return
-  at = parts.index(STACKED)
-  size = follow(model, parts[:at]).size
-  for i in range(size):
-    yield '.'.join([*parts[:at], str(i), *parts[at + 1 :]])
+def _named(model: nnx.Module) -> Iterator[tuple[str, tuple[str, ...], Linear]]:
+  """Each linear layer: its own name, those of the unrolled model, and itself."""
+  modules = list(nnx.iter_modules(model))
+  # A module of one's own may have an attribute of this name, too, and be no stack.
+  sizes = {path: stack.size for path, stack in modules if isinstance(stack, Stacked)}
+  for path, layer in modules:
+    if isinstance(layer, Linear):
+      parts = [str(part) for part in path]
+      at = parts.index(STACKED) if STACKED in parts else len(parts)
+      numbers = range(sizes.get(path[:at], 0))
+      layers = [[*parts[:at], str(i), *parts[at + 1 :]] for i in numbers] or [parts]
+      yield '.'.join(parts), tuple(map('.'.join, layers)), layer
 
 
 def follow(module: Any, parts: list[str]) -> Any:

@@ -8,11 +8,13 @@ from collections.abc import Collection
 
 from flax import nnx
 
-from adapad_jax.adapters.locate import linears
-from adapad_jax.models.quantised import PackedLinear
+from adapad_jax.adapters.locate import linears, parent_of
+from adapad_jax.models.quantised import Linear, PackedLinear, kernel_shape
 
 # Another call may do more than the product, and the update would not go through it.
 _CALLS = nnx.Linear.__call__, PackedLinear.__call__
+_BARE = '(the model itself, which has no name: make it an attribute of a module)'
+_ELSEWHERE = '(in no attribute of that name: use nnx.List, or nnx.Dict and plain names)'
 
 
 def refuse(model: nnx.Module, names: Collection[str], whole: bool = False) -> None:
@@ -27,7 +29,7 @@ def refuse(model: nnx.Module, names: Collection[str], whole: bool = False) -> No
     ValueError: naming each that cannot, and why.
   """
   reasons = unadaptable(model, whole)
-  told = [f'{name} {reasons[name]}' for name in names if name in reasons]
+  told = [f'{name} {reasons[name]}'.strip() for name in names if name in reasons]
   if told:
     what = 'be trained whole' if whole else 'be adapted and must be excluded'
     raise ValueError(f'linear layers that cannot {what}: {", ".join(told)}')
@@ -43,6 +45,10 @@ def unadaptable(model: nnx.Module, whole: bool = False) -> dict[str, str]:
       found[name] = f'(a {kind}, whose call is not that of nnx.Linear)'
     elif name in shared:
       found[name] = f'(shared: at {", ".join(shared[name])})'
+    elif not _stands(model, name, layer):
+      found[name] = _ELSEWHERE if name else _BARE
+    elif len(kernel_shape(layer)) != 2 + (parent_of(model, name)[2] is not None):
+      found[name] = f'(many layers in one: its kernel is {kernel_shape(layer)})'
   return found
 
 
@@ -65,3 +71,12 @@ def places(model: nnx.Module, whole: bool = False) -> dict[str, tuple[str, ...]]
     if several:
       found[name] = tuple(several[0])
   return found
+
+
+def _stands(model: nnx.Module, name: str, layer: Linear) -> bool:
+  """Whether the name leads to the layer, as an attribute that may be replaced."""
+  try:
+    parent, leaf, _ = parent_of(model, name)
+  except (AttributeError, LookupError, TypeError, ValueError):
+    return False
+  return isinstance(parent, nnx.Module) and getattr(parent, leaf, None) is layer

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from adapad_jax.adapters import Targets, choose, linear_shapes, merge, split_model
+from adapad_jax.adapters.locate import stacks
 from adapad_jax.adapters.unadaptable import unadaptable
 from adapad_jax.lowrank import Adapter, Delta, LowRank
 from tests.adapters.net import Block, Net
@@ -125,6 +126,47 @@ class Scaled(nnx.Linear):
 
 class Named(nnx.Linear):
   """A subclass that is called like any linear layer."""
+
+
+class Several(nnx.Module):
+  """Three layers made as one, which a scan runs."""
+
+  def __init__(self):
+    self.plain = dense()
+    make = nnx.split_rngs(splits=3)(nnx.vmap(lambda rngs: nnx.Linear(4, 4, rngs=rngs)))
+    self.many = make(nnx.Rngs(0))
+
+
+def test_many_layers_in_one_are_refused():
+  model = Several()
+  assert list(linear_shapes(model)) == ['plain']
+  told = r'many .many layers in one: its kernel is \(3, 4, 4\)'
+  with pytest.raises(ValueError, match=f'cannot be adapted .*: {told}'):
+    choose(model, Targets())
+  with pytest.raises(ValueError, match=f'cannot be trained whole: {told}'):
+    split_model(model, ('many',))
+
+
+@pytest.mark.parametrize(
+  ('model', 'told'),
+  [
+    (dense(), ': .the model itself, which has no name'),
+    (nnx.Dict({'q.w': dense()}), ': q.w .in no attribute of that name'),
+    (nnx.Dict({'0': Model()}), ': 0.plain .in no attribute'),
+    (Model(a=nnx.data([dense()])), ': a.0 .in no attribute'),
+    (Model(a=nnx.data({'q': dense()})), ': a.q .in no attribute'),
+  ],
+)
+def test_layers_without_a_name_to_reach_them_are_refused(model, told):
+  assert list(linear_shapes(model)) in ([], ['plain'])
+  with pytest.raises(ValueError, match=f'cannot be adapted .*{told}'):
+    choose(model, Targets())
+
+
+def test_an_attribute_may_be_called_like_that_of_a_scanned_stack():
+  model = Model(stacked=Model(up=dense(4, 8)))
+  shapes = {'plain': (4, 4), 'stacked.plain': (4, 4), 'stacked.up': (4, 8)}
+  assert choose(model, Targets()) == shapes and not stacks(model, shapes)
 
 
 def test_layers_with_a_call_of_their_own_are_refused():
