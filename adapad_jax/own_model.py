@@ -184,6 +184,7 @@ def _loss_of_rows(
   loss: RowLoss, model: Any, batch: Any, keys_B: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """The caller's loss, every row weighing one; see `adapters.ModelLoss`."""
+  _reseed(model, keys_B[0])
   loss_B = loss(model, batch, keys_B)
   if jnp.shape(loss_B) != keys_B.shape:
     raise ValueError(
@@ -191,3 +192,14 @@ def _loss_of_rows(
       f' shape {jnp.shape(loss_B)}; leave the mean over rows out'
     )
   return loss_B, jnp.ones_like(loss_B)
+
+
+def _reseed(model: nnx.Module, key: jax.Array) -> None:
+  """Has the model's own random streams, which stay frozen, begin anew with a key."""
+  streams = (
+    node for _, node in nnx.iter_graph(model) if isinstance(node, nnx.RngStream)
+  )
+  for index, stream in enumerate(streams):
+    own = jax.random.fold_in(key, index)
+    shape = stream.key.shape
+    stream.key[...] = jax.random.split(own, shape) if shape else own

@@ -138,6 +138,58 @@ def test_a_round_that_takes_long_is_named(columns, capfd):
   np.testing.assert_array_equal(heard.loss_T, quiet.loss_T)
 
 
+class Between(Curve):
+  """A curve with something between its layers that flax rewrites in every call."""
+
+  def __init__(self, make):
+    super().__init__()
+    self.between = make(nnx.Rngs(1))
+
+  def __call__(self, x_BI):
+    hidden_BH = self.between(jnp.tanh(self.first(x_BI)))
+    return self.out(jnp.tanh(self.second(hidden_BH)))[:, 0]
+
+
+class Recomputed(Curve):
+  """A curve whose layers are computed again in the backward pass."""
+
+  __call__ = nnx.remat(Curve.__call__)
+
+
+class Compiled(Curve):
+  """A curve with a call that is compiled by itself."""
+
+  __call__ = nnx.jit(Curve.__call__)
+
+
+@pytest.mark.parametrize('kind', [Recomputed, Compiled])
+def test_a_transformed_call_is_adapted_like_a_plain_one(columns, kind):
+  plain, other = (
+    adapt(m, squared, columns, recipe(steps=8)) for m in (Curve(), kind())
+  )
+  np.testing.assert_allclose(other.loss_T, plain.loss_T, rtol=1e-4)
+
+
+def test_state_that_the_forward_pass_writes_stays_frozen(columns):
+  model = Between(lambda rngs: nnx.BatchNorm(6, rngs=rngs))
+  outcome = adapt(model, squared, columns, recipe(steps=8))
+  assert np.isfinite(outcome.loss_T).all()
+  norm = merge(nnx.clone(model), outcome.adapter).between
+  assert not norm.mean[...].any() and not (norm.var[...] - 1).any()
+
+
+def test_dropout_of_the_model_itself_draws_anew_in_every_step(columns):
+  model = Between(lambda rngs: nnx.Dropout(0.5, rngs=rngs))
+  same = {name: column[:1].repeat(16, 0) for name, column in columns.items()}
+  still = recipe(steps=8, optimizer=Optimizer(learning_rate=1e-9))
+  one, again = (adapt(model, squared, same, still).loss_T for _ in range(2))
+  np.testing.assert_array_equal(one, again)
+  assert len(set(one.round(5))) == 8
+  assert not model.between.rngs.count[...]
+  model.eval()
+  assert np.ptp(adapt(model, squared, same, still).loss_T) < 1e-5
+
+
 def test_mistakes_are_refused_by_name(columns):
   model = Curve()
   with pytest.raises(ValueError, match="'third' matches no.*first"):

@@ -106,7 +106,9 @@ class Attachment:
     """The model with these parameters, updates and head."""
     if self.divided:
       params = gather_on_use(params, self.divided, MODEL)
-    model = nnx.merge(self.graph, params)
+    # With variables of this trace, which the forward pass may write: those of `params`
+    # belong to the caller. The compiled program is the same.
+    model = nnx.merge(self.graph, params, copy=True)
     return attach(model, deltas, head, head_weight_B)
 
 
