@@ -186,12 +186,23 @@ def _loss_of_rows(
   """The caller's loss, every row weighing one; see `adapters.ModelLoss`."""
   _reseed(model, keys_B[0])
   loss_B = loss(model, batch, keys_B)
-  if jnp.shape(loss_B) != keys_B.shape:
+  if not isinstance(loss_B, jax.Array | np.ndarray):
+    raise ValueError(
+      f'the loss must give one array, a value for each of the {len(keys_B)} rows, it'
+      f' gave {_kind(loss_B)}'
+    )
+  if loss_B.shape != keys_B.shape:
     raise ValueError(
       f'the loss must give one value for each of the {len(keys_B)} rows, it gave'
-      f' shape {jnp.shape(loss_B)}; leave the mean over rows out'
+      f' shape {loss_B.shape}; leave the mean over rows out'
     )
   return loss_B, jnp.ones_like(loss_B)
+
+
+def _kind(result: Any) -> str:
+  """What a loss gave, in a word or two."""
+  several = isinstance(result, tuple | list | dict)
+  return f'a {type(result).__name__}{f" of {len(result)}" if several else ""}'
 
 
 def _reseed(model: nnx.Module, key: jax.Array) -> None:

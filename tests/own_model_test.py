@@ -199,6 +199,14 @@ def test_mistakes_are_refused_by_name(columns):
   mean = lambda model, batch, keys_B: squared(model, batch, keys_B).mean()
   with pytest.raises(ValueError, match=r'each of the 16 rows, it gave shape \(\)'):
     adapt(model, mean, columns, recipe())
+  for wrap, kind in [
+    (lambda loss_B: (loss_B, {}), 'tuple of 2'),
+    (list, 'list of 16'),
+    (lambda loss_B: None, 'NoneType'),
+  ]:
+    wrapped = lambda model, batch, keys_B: wrap(squared(model, batch, keys_B))  # noqa: B023
+    with pytest.raises(ValueError, match=f'one array, .* 16 rows, it gave a {kind}'):
+      adapt(model, wrapped, columns, recipe())
   endless = lambda model, batch, keys_B: squared(model, batch, keys_B) / 0.0
   with pytest.raises(Diverged, match='round 1 was not finite'):
     adapt(model, endless, columns, recipe())
