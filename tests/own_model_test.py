@@ -233,6 +233,12 @@ def test_a_model_without_layers_to_adapt_is_named(columns):
     adapt(Curve(), squared, columns, of_head)
 
 
+def test_a_batch_that_workers_cannot_share_is_told_in_rows(columns):
+  federated = AdaPaDSettings(budget=5, r_max=3, feeding='federated')
+  with pytest.raises(ValueError, match='a batch of 16 rows is no multiple of 3 work'):
+    adapt(Curve(), squared, columns, recipe(adapad=federated))
+
+
 def test_an_adapter_of_another_model_is_not_merged(columns):
   outcome = adapt(Curve(), squared, columns, recipe(steps=4))
   with pytest.raises(ValueError, match='another model: .* no linear layer first'):

@@ -197,7 +197,7 @@ class Federated(_WorkerByWorker):
     if self.batch % self.workers:
       raise ValueError(
         "adapad.feeding='federated' gives every worker as many rows, but"
-        f' train.batch={self.batch} is no multiple of {self.workers} workers'
+        f' a batch of {self.batch} rows is no multiple of {self.workers} workers'
         ' (adapad.r_max); choose one that is'
       )
 

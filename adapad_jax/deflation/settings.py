@@ -176,7 +176,7 @@ class AdaPaDSettings:
       raise ValueError(
         f'adapad.shares={self.shares!r} gives the first workers more rows, but only'
         f' {rows} of {batch} rows are shared out, which {self.r_max} workers have in'
-        " turn: must be 'equal', or use a larger train.batch, a smaller adapad.joint or"
+        " turn: must be 'equal', or use a larger batch, a smaller adapad.joint or"
         ' a smaller adapad.r_max'
       )
 

@@ -39,7 +39,7 @@ class Split:
     if self.own_rows < 1 and not self.nesting.share:
       raise ValueError(
         "adapad.feeding='split' needs a row that belongs to a worker, but all"
-        f' {self.batch} of a batch are joint: use a larger train.batch or a smaller'
+        f' {self.batch} of a batch are joint: use a larger batch or a smaller'
         ' adapad.joint'
       )
 

@@ -148,7 +148,7 @@ def test_shards_hold_rows_of_every_worker():
   [
     ({'feeding': 'spilt'}, "unknown adapad.feeding 'spilt'; did you mean 'split'"),
     ({'shares': 'last'}, "unknown adapad.shares 'last'; .*choose from"),
-    ({'joint': 0.99}, 'all 32 of a batch are joint: use a larger train.batch'),
+    ({'joint': 0.99}, 'all 32 of a batch are joint: use a larger batch'),
     ({'joint': 1.1}, 'adapad.joint must be in .0, 1., got 1.1'),
     ({'polish': -0.1}, 'adapad.polish must be in .0, 1., got -0.1'),
     (
