@@ -253,13 +253,12 @@ def _in_order(
       ' adapter: remove it to read the tensors alone'
     )
   return {
-    name: found[name].cut(rank) if name in found else _empty(name, base)
+    name: found[name].cut(rank) if name in found else _empty(*shapes[name])
     for name, rank in noted.items()
   }
 
 
-def _empty(name: str, base: Pretrained) -> LowRank:
-  inputs, outputs = linear_shapes(base.model)[name]
+def _empty(inputs: int, outputs: int) -> LowRank:
   return LowRank(np.zeros((0, inputs), np.float32), np.zeros((0, outputs), np.float32))
 
 
