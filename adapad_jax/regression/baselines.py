@@ -125,12 +125,9 @@ def sequential_fit(
     exact = program.exact_in(objective, rank) if measure_mismatch else None
     yy = np.asarray(moments.yy).astype(dtype)
     reference = rounds.Reference(yy, exact=exact)
-    start_RI = program.draw_start(seed, rank, moments.s_II.shape[0])
-    start_RI = start_RI if frame is None else solver.draw(frame, start_RI)
+    start_RI = program.start_of(seed, rank, objective, solver, frame)
     turn_L = np.repeat(np.arange(rank), rounds_R)
-    now, history = _in_turn(
-      objective, reference, start_RI.astype(dtype), turn_L, solver, local_steps
-    )
+    now, history = _in_turn(objective, reference, start_RI, turn_L, solver, local_steps)
     own = program.newest(objective, jax.tree.map(lambda x: x[None], now), solver, rank)
     found = on_host(own, history, rank, frame)
   # Every component in the last round that it was given.

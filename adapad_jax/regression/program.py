@@ -78,6 +78,22 @@ def draw_start(seed: int, workers: int, size: int) -> np.ndarray:
   return np.stack(draws) / np.sqrt(size)
 
 
+def start_of(
+  seed: int, workers: int, objective: Any, solver: Any, frame: Frame | None
+) -> np.ndarray:
+  """Where workers start; at zero, which they never leave, beyond the rank of X or Y.
+
+  To those the data leave nothing. Their terms would follow the errors of all before
+  them, each one twice those of the last, until the others have converged.
+  """
+  outputs, inputs = objective.c_OI.shape
+  start_RI = draw_start(seed, workers, inputs)
+  if frame is not None:
+    start_RI = solver.draw(frame, start_RI)
+    start_RI[min(frame.rank, outputs) :] = 0
+  return start_RI.astype(objective.c_OI.dtype)
+
+
 def place(moments: Moments, solver: Any, dtype: str) -> tuple[Any, Frame | None]:
   """The problem in the solver's coordinates, and the frame that leads back.
 
@@ -107,11 +123,9 @@ def begin(
   frame: Frame | None = None,
 ) -> rounds.Carry:
   """The workers before their first round; readers may be keep - 1 rounds late."""
-  start_RI = draw_start(seed, spec.workers, objective.c_OI.shape[1])
-  if frame is not None:
-    start_RI = spec.solver.draw(frame, start_RI)
+  start_RI = start_of(seed, spec.workers, objective, spec.solver, frame)
   by_worker = jax.NamedSharding(spec.mesh, jax.P(sharding.WORKER))
-  start_RI = jax.device_put(start_RI.astype(objective.c_OI.dtype), by_worker)
+  start_RI = jax.device_put(start_RI, by_worker)
   first = np.int32(spec.schedule.first(spec.rank))
   return _begin(objective, start_RI, first, spec.solver, spec.mesh, keep)
 

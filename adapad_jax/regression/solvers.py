@@ -35,17 +35,23 @@ class Objective:
     back_IO: what takes b to inputs: C^T, (C T)^T or, for `Alternating`, S^+ C^T.
       Stored for the sake of `times`, which wants contiguous rows.
     whitener: what made the inputs white, for solvers that do.
+    size: ||C T||_F, against which `Alternating` and `Power` tell what is rounding.
   """
 
   c_OI: jax.Array
   s_II: jax.Array | None = None
   back_IO: jax.Array | None = None
   whitener: Whitener | None = None
+  size: jax.Array | None = None
+
+
+# What is rounding, in units of ||C T||_F and of the dtype's epsilon.
+_ROUNDING = 8
 
 
 def white_objective(k_OI: jax.Array) -> Objective:
   """The problem in the inputs of a `Frame`, K = C T."""
-  return Objective(k_OI, back_IO=k_OI.T)
+  return Objective(k_OI, back_IO=k_OI.T, size=jnp.linalg.norm(k_OI))
 
 
 @jax.tree_util.register_dataclass
@@ -148,6 +154,31 @@ class Gradient:
     return LowRank(now.a_SI, now.b_SO)
 
 
+def _alternate(objective: Objective, view: View, state: State) -> State:
+  """Best b for a, then best a for b; a term that is rounding alone gets a zero b.
+
+  Where predecessors leave nothing, the length one of b would make a term of any
+  rounding, and those behind it would take the rounding of all. Its a goes on, so that
+  the component comes back once there is something left.
+  """
+  b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
+  a_rI = times(objective.back_IO, b_rO)
+  a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
+  # A zero a would stay zero whatever data came.
+  is_zero_r1 = jnp.all(a_rI == 0, 1, keepdims=True)
+  state = _place(objective, jnp.where(is_zero_r1, state.a_rI, a_rI), b_rO, None)
+  sa_rI = state.a_rI if state.g_rI is None else state.g_rI
+  energy_r1 = jnp.sum(state.a_rI * sa_rI, 1, keepdims=True)
+  least = _ROUNDING * jnp.finfo(a_rI.dtype).eps * objective.size
+  is_rounding_r1 = is_zero_r1 | (energy_r1 <= jnp.square(least))
+  return dataclasses.replace(state, b_rO=jnp.where(is_rounding_r1, 0, b_rO))
+
+
+def _nonzero(a_RI: jax.Array, b_RO: jax.Array) -> LowRank:
+  """Terms b a^T, of which a zero b makes a zero a as well."""
+  return LowRank(jnp.where(jnp.any(b_RO != 0, 1, keepdims=True), a_RI, 0), b_RO)
+
+
 @dataclasses.dataclass(frozen=True)
 class Alternating:
   """Alternating least squares: b the unit vector along D_k a, then a = S^+ D_k^T b.
@@ -167,7 +198,8 @@ class Alternating:
     """C, S and S^+ C^T."""
     white = whitener(moments.s_II)
     best_OI = white.restore(white.whiten(moments.c_OI))
-    return Objective(moments.c_OI, moments.s_II, best_OI.T)
+    size = jnp.sqrt(jnp.sum(moments.c_OI * best_OI))
+    return Objective(moments.c_OI, moments.s_II, best_OI.T, size=size)
 
   def start(self, objective: Objective, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -175,10 +207,7 @@ class Alternating:
 
   def step(self, objective: Objective, view: View, state: State) -> State:
     """Best b for a, then best a for b."""
-    b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = times(objective.back_IO, b_rO)
-    a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
-    return _place(objective, a_rI, b_rO, None)
+    return _alternate(objective, view, state)
 
   def rebase(self, objective: Objective, state: State) -> State:
     """The same components on changed data."""
@@ -187,7 +216,7 @@ class Alternating:
   def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The estimate in original coordinates."""
     del objective
-    return LowRank(now.a_SI, now.b_SO)
+    return _nonzero(now.a_SI, now.b_SO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +238,7 @@ class Power:
     """C T, its transpose and T."""
     white = whitener(moments.s_II)
     k_OI = white.whiten(moments.c_OI)
-    return Objective(k_OI, back_IO=k_OI.T, whitener=white)
+    return dataclasses.replace(white_objective(k_OI), whitener=white)
 
   def start(self, objective: Objective, a_rI: jax.Array) -> State:
     """The state at given inputs."""
@@ -217,16 +246,13 @@ class Power:
 
   def step(self, objective: Objective, view: View, state: State) -> State:
     """One multiplication by D_k S^+ D_k^T, split in two."""
-    b_rO = unit(state.h_rO - view.explained_outputs(state.a_rI))
-    a_rI = times(objective.back_IO, b_rO)
-    a_rI -= view.explained_inputs(b_rO, view.seen.a_SI)
-    return _place(objective, a_rI, b_rO, None)
+    return _alternate(objective, view, state)
 
   def component(self, objective: Objective, now: Estimate) -> LowRank:
     """The estimate in the coordinates of the moments."""
     if objective.whitener is None:
-      return LowRank(now.a_SI, now.b_SO)
-    return LowRank(objective.whitener.restore(now.a_SI), now.b_SO)
+      return _nonzero(now.a_SI, now.b_SO)
+    return _nonzero(objective.whitener.restore(now.a_SI), now.b_SO)
 
 
 Solver = Gradient | Alternating | Power

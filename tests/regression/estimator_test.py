@@ -125,3 +125,27 @@ def test_the_score_is_that_of_least_squares_far_from_zero(mean):
   pca = ParallelDeflationPCA(2, max_rounds=2000).fit(x_NI)
   variance_R = PCA(2).fit(x_NI.astype(np.float64)).explained_variance_
   np.testing.assert_allclose(pca.explained_variance_, variance_R, rtol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+@pytest.mark.parametrize('solver', ['power', 'alternating'])
+def test_components_beyond_the_rank_are_zero(dtype, solver):
+  """Few rows of many inputs, and targets without noise of a low rank."""
+  draw = np.random.default_rng(0)
+  wide_NI = draw.normal(size=(12, 60))
+  long_NI = draw.normal(size=(100, 60))
+  low_IO = draw.normal(size=(60, 3)) @ draw.normal(size=(3, 50))
+  cases = (
+    (wide_NI, wide_NI @ draw.normal(size=(60, 50)), 11),
+    (long_NI, long_NI @ low_IO, 3),
+  )
+  for x_NI, y_NO, rank in cases:
+    given = x_NI.astype(dtype), y_NO.astype(dtype)
+    model = ParallelDeflationRegressor(solver=solver).fit(*given)
+    assert model.score(*given) > 1 - 1e-5
+    size_R = np.linalg.norm(model.input_components_, axis=1)
+    size_R *= np.linalg.norm(model.output_components_, axis=1)
+    assert size_R[:rank].all()
+    # What moves by less than the tolerance may be left of targets, not of inputs.
+    least = 0 if x_NI is wide_NI else 1e-5 * size_R[0]
+    np.testing.assert_allclose(size_R[rank:], 0, atol=least)
