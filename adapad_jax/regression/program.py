@@ -94,6 +94,11 @@ def start_of(
   return start_RI.astype(objective.c_OI.dtype)
 
 
+def by_worker(x_RX: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
+  """Rows on the devices of their workers."""
+  return jax.device_put(x_RX, jax.NamedSharding(mesh, jax.P(sharding.WORKER)))
+
+
 def place(moments: Moments, solver: Any, dtype: str) -> tuple[Any, Frame | None]:
   """The problem in the solver's coordinates, and the frame that leads back.
 
@@ -124,8 +129,7 @@ def begin(
 ) -> rounds.Carry:
   """The workers before their first round; readers may be keep - 1 rounds late."""
   start_RI = start_of(seed, spec.workers, objective, spec.solver, frame)
-  by_worker = jax.NamedSharding(spec.mesh, jax.P(sharding.WORKER))
-  start_RI = jax.device_put(start_RI, by_worker)
+  start_RI = by_worker(start_RI, spec.mesh)
   first = np.int32(spec.schedule.first(spec.rank))
   return _begin(objective, start_RI, first, spec.solver, spec.mesh, keep)
 
@@ -178,6 +182,7 @@ def rebase(
   carry: rounds.Carry,
   spec: ProgramSpec,
   turn_II: jax.Array | None = None,
+  start_RI: jax.Array | None = None,
 ) -> rounds.Carry:
   """The same components on changed data: the products that travel along, anew.
 
@@ -186,12 +191,16 @@ def rebase(
     carry: the workers.
     spec: of the run.
     turn_II: what rows of old coordinates are multiplied by to get to the new ones.
+    start_RI: where workers of zero terms begin again, in the new coordinates; what
+      they have may lie where the new data leave nothing, or be zero.
   """
 
   def turned(x_SI: jax.Array) -> jax.Array:
     return x_SI if turn_II is None else einsum('...i,ij->...j', x_SI, turn_II)
 
-  def inside(objective: Any, carry: rounds.Carry) -> rounds.Carry:
+  def inside(
+    objective: Any, carry: rounds.Carry, start_rI: jax.Array | None
+  ) -> rounds.Carry:
     kept, state = carry.kept, carry.state
     a_VSI = turned(kept.a_SI)
     g_VSI = objective.s_II
@@ -199,11 +208,15 @@ def rebase(
       g_VSI = einsum('vsi,ij->vsj', a_VSI, objective.s_II)
     h_VSO = einsum('vsi,oi->vso', a_VSI, objective.c_OI)
     gain_VS = jnp.sum(h_VSO * kept.b_SO, 2)
-    state = dataclasses.replace(state, a_rI=turned(state.a_rI))
+    a_rI = turned(state.a_rI)
+    if start_rI is not None:
+      a_rI = jnp.where(jnp.any(state.b_rO != 0, 1, keepdims=True), a_rI, start_rI)
+    state = dataclasses.replace(state, a_rI=a_rI)
     return dataclasses.replace(
       carry,
       state=spec.solver.rebase(objective, state),
       kept=Estimate(a_VSI, kept.b_SO, gain_VS, g_VSI),
     )
 
-  return _on_mesh(inside, spec.mesh, (jax.P(), _specs()), _specs())(objective, carry)
+  in_specs = (jax.P(), _specs(), jax.P(sharding.WORKER))
+  return _on_mesh(inside, spec.mesh, in_specs, _specs())(objective, carry, start_RI)

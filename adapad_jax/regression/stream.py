@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from adapad_jax import sharding
+from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
 from adapad_jax.regression.fit import Fit, collect, precision, sums
 from adapad_jax.regression.frame import Frame
@@ -25,6 +26,7 @@ class Stream:
       the data so far; there is no warning, for the next batch goes on with it.
     frame: the coordinates of the workers; None for those of the inputs.
     centre: whether the running means are subtracted.
+    spec: rank, solver and devices of the last call.
   """
 
   moments: Moments
@@ -32,6 +34,7 @@ class Stream:
   fit: Fit
   frame: Frame | None = None
   centre: bool = False
+  spec: program.ProgramSpec | None = None
 
 
 def partial_fit(
@@ -64,7 +67,8 @@ def partial_fit(
     dtype: 'float32' or 'float64'.
     decay: weight of all former batches; 1 treats all alike, 0 forgets them.
     centre: whether to subtract the running means.
-    seed: of the random start, used by the first call.
+    seed: of the random start, used by the first call, and by later ones for
+      components that the data so far have left at zero.
 
   Raises:
     ValueError: for data or settings that cannot be fitted.
@@ -82,7 +86,7 @@ def partial_fit(
   with precision(dtype):
     moments = sums(x_NI, y_NO, rank, dtype, centre=centre)
     if stream is not None:
-      _check_same(stream, moments, rank, dtype, centre)
+      _check_same(stream, moments, spec, dtype, centre)
       with precision('float64'):
         moments = merge(stream.moments, moments, decay)
     objective, frame = program.place(moments, solver, dtype)
@@ -90,14 +94,18 @@ def partial_fit(
       carry = program.begin(objective, seed, spec, frame=frame)
     else:
       turn_II = _turn(stream.frame, frame, dtype)
-      carry = program.rebase(objective, stream.carry, spec, turn_II)
+      start_RI = None
+      if frame is not None:
+        start_RI = program.start_of(seed, spec.workers, objective, solver, frame)
+        start_RI = program.by_worker(start_RI, spec.mesh)
+      carry = program.rebase(objective, stream.carry, spec, turn_II, start_RI)
     traffic = perfect_traffic(schedule.rounds, rank)
     yy = np.asarray(moments.yy).astype(dtype)
     carry, history = program.advance(
       objective, rounds.Reference(yy), traffic, carry, spec
     )
     found = collect(spec, (objective, frame), carry, history, yy)
-    return Stream(moments, carry, found, frame, centre)
+    return Stream(moments, carry, found, frame, centre, spec)
 
 
 def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None:
@@ -108,7 +116,11 @@ def _turn(old: Frame | None, new: Frame | None, dtype: str) -> np.ndarray | None
 
 
 def _check_same(
-  stream: Stream, batch: Moments, rank: int, dtype: str, centre: bool
+  stream: Stream,
+  batch: Moments,
+  spec: program.ProgramSpec,
+  dtype: str,
+  centre: bool,
 ) -> None:
   """Refuses a batch that does not belong to the stream.
 
@@ -116,12 +128,19 @@ def _check_same(
     ValueError: naming what changed.
   """
   kept, new = stream.moments.c_OI, batch.c_OI
-  old_rank = stream.fit.a_RI.shape[0]
+  old = stream.spec
   for name, before, now in (
-    ('rank', old_rank, rank),
+    ('rank', old.rank, spec.rank),
+    ('solver', type(old.solver).__name__, type(spec.solver).__name__),
+    ('mesh', old.mesh, spec.mesh),
     ('(outputs, inputs)', kept.shape, new.shape),
     ('dtype', stream.fit.b_RO.dtype.name, dtype),
     ('centre', stream.centre, centre),
   ):
     if before != now:
       raise ValueError(f'{name} was {before} in the last call and is {now} in this one')
+  # Not its settings, such as the rate: optax makes new functions in every call.
+  if isinstance(spec.solver, Gradient):
+    begun = spec.solver.tx.init(LowRank(stream.fit.a_RI[0], stream.fit.b_RO[0]))
+    if jax.tree.structure(begun) != jax.tree.structure(stream.carry.state.opt):
+      raise ValueError('solver has another optimiser in this call than in the last one')

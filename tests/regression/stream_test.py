@@ -88,6 +88,30 @@ def test_batches_that_do_not_belong_together_are_refused():
     partial_fit(x_NI[:, :2], y_NO, 1, start())
   with pytest.raises(ValueError, match='dtype was float32 .* is float64'):
     partial_fit(x_NI, y_NO, 1, start(), dtype='float64')
+  with pytest.raises(ValueError, match='^solver was .*Alternating.* is .*Gradient'):
+    partial_fit(x_NI, y_NO, 1, start(), solver=Gradient(optax.sgd(0.1)))
+  stream = partial_fit(x_NI, y_NO, 1, solver=Gradient(optax.sgd(0.1)))
+  with pytest.raises(ValueError, match='^solver has another optimiser'):
+    partial_fit(x_NI, y_NO, 1, stream, solver=Gradient(optax.adam(0.1)))
+  with pytest.raises(ValueError, match="^mesh was .*'worker': 1.* is .*'worker': 2"):
+    partial_fit(x_NI, y_NO, 1, start(), mesh=sharding.make_mesh(2))
+
+
+@pytest.mark.parametrize('mesh', [1, 2])
+@pytest.mark.parametrize('zero', ['inputs', 'outputs', 'rows'])
+def test_components_that_a_batch_left_at_zero_come_back(zero, mesh):
+  """After a batch of zeros, or of fewer rows than there are components."""
+  x_NI = np.random.default_rng(0).normal(size=(40, 4))
+  y_NO = x_NI[:, :2].copy()
+  first = slice(1 if zero == 'rows' else 20)
+  if zero != 'rows':
+    (x_NI if zero == 'inputs' else y_NO)[first] = 0
+  given = {'mesh': sharding.make_mesh(mesh), 'schedule': Schedule(rounds=200)}
+  stream = partial_fit(x_NI[first], y_NO[first], 2, **given)
+  rest = slice(first.stop, None)
+  stream = partial_fit(x_NI[rest], y_NO[rest], 2, stream, **given)
+  want_OI = np.linalg.lstsq(x_NI, y_NO, rcond=None)[0].T
+  np.testing.assert_allclose(stream.fit.weight(), want_OI, atol=1e-5)
 
 
 def test_bad_settings_are_named():
