@@ -112,7 +112,7 @@ def sequential_fit(
     measure_mismatch: see `fit`.
 
   Raises:
-    ValueError: for data or settings that cannot be fitted.
+    ValueError: for data or settings that cannot be fitted, or a fit that diverged.
   """
   rank, solver = len(rounds_R), solver or Power()
   if min(rounds_R, default=0) < 1 or local_steps < 1:
@@ -222,7 +222,7 @@ def joint_fit(
     measure_mismatch: see `fit`.
 
   Raises:
-    ValueError: for data or settings that cannot be fitted.
+    ValueError: for data or settings that cannot be fitted, or a fit that diverged.
   """
   if rounds_in_all < 1 or local_steps < 1:
     raise ValueError(

@@ -270,7 +270,7 @@ def fit(
       components are computed.
 
   Raises:
-    ValueError: for data or settings that cannot be fitted.
+    ValueError: for data or settings that cannot be fitted, or a fit that diverged.
 
   Warns:
     sklearn.exceptions.ConvergenceWarning: if the limit of rounds ended the fit, see
@@ -360,8 +360,13 @@ def collect(
 def on_host(
   own: LowRank, history: rounds.History, active: int, frame: Frame | None = None
 ) -> Fit:
-  """Components and the rounds that were run, copied to the host."""
+  """Components and the rounds that were run, copied to the host.
+
+  Raises:
+    ValueError: if the fit diverged.
+  """
   own, history = sharding.fetch((own, history))
+  _check_not_diverged(own, history)
   a_RI = own.a_RI if frame is None else frame.restore(own.a_RI)
   done_L = ~np.isnan(history.moved_LR[:, 0])
   cut = lambda x_LR: None if x_LR is None else x_LR[done_L]
@@ -375,3 +380,19 @@ def on_host(
     movement=0.0,
     converged=True,
   )
+
+
+def _check_not_diverged(own: LowRank, history: rounds.History) -> None:
+  """Refuses a fit whose numbers have left what the dtype holds.
+
+  Raises:
+    ValueError: if so.
+  """
+  # Rounds that were not run are NaN throughout; the first of all was.
+  objective_LR = history.objective_LR[~np.isnan(history.objective_LR).all(1)]
+  parts = own.a_RI, own.b_RO, objective_LR
+  if not len(objective_LR) or not all(np.isfinite(part).all() for part in parts):
+    raise ValueError(
+      'the fit diverged: its values are not finite any more; lower'
+      ' solver.learning_rate, the step length of the solver'
+    )

@@ -58,8 +58,8 @@ def run(config: Mapping[str, Any], workdir: pathlib.Path, dry_run: bool) -> dict
 
   Raises:
     ValueError: for unknown fields, values out of range, fields that the method does
-      not read, data that cannot be fitted, or a workdir that holds a run with another
-      config or other data.
+      not read, data that cannot be fitted, a fit that diverged, or a workdir that holds
+      a run with another config or other data.
   """
   settings = settled(build(RegressionConfig, config))
   workdir = at(workdir)

@@ -71,7 +71,7 @@ def partial_fit(
       components that the data so far have left at zero.
 
   Raises:
-    ValueError: for data or settings that cannot be fitted.
+    ValueError: for data or settings that cannot be fitted, or a fit that diverged.
   """
   solver = solver or Alternating()
   if not hasattr(solver, 'rebase'):

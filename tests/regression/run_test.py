@@ -58,6 +58,19 @@ def test_every_method_comes_close_to_the_exact_fit(arg, tmp_path):
   assert saved['mean_I'].shape == (inputs,) and saved['mean_O'].shape == (outputs,)
 
 
+@pytest.mark.parametrize(
+  ('arg', 'rate', 'local_steps'),
+  [('parallel', 1.0, 20), ('parallel', 10.0, 2), ('joint', 10.0, 2)],
+)
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_a_run_that_diverges_is_not_finished(arg, rate, local_steps, dtype, tmp_path):
+  values = config(arg, dtype=dtype, schedule__local_steps=local_steps)
+  values['solver'] |= {'name': 'sgd', 'learning_rate': rate}
+  with pytest.raises(ValueError, match=r'the fit diverged: .* solver\.learning_rate'):
+    run(values, tmp_path, dry_run=False)
+  assert not (tmp_path / 'result.json').exists()
+
+
 def test_ones_own_files(tmp_path):
   draw = np.random.default_rng(0)
   x_NI = draw.normal(1, 1, (40, 4))

@@ -121,6 +121,12 @@ def test_bad_settings_are_named():
     partial_fit(*data(9, 3, 2), 1, decay=2, solver=Alternating())
 
 
+def test_steps_that_diverge_are_refused():
+  solver = Gradient(optax.sgd(1e3))
+  with pytest.raises(ValueError, match='the fit diverged'):
+    partial_fit(*data(20, 4, 3), 2, solver=solver, schedule=Schedule(rounds=30))
+
+
 def test_means_are_subtracted_always_or_never():
   x_NI, y_NO = data(40, 4, 3)
   stream = partial_fit(x_NI, y_NO, 2, centre=True)
