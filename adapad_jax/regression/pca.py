@@ -66,7 +66,10 @@ def _apart(
   anything was left (Giraud, Langou & Rozloznik 2005).
   """
   a_SI = view.seen.a_SI
-  size = lambda x_rI: jnp.linalg.norm(x_rI, axis=1, keepdims=True)
+
+  def size(x_rI: jax.Array) -> jax.Array:
+    # Along the unit vector: squares of small float32 rows would underflow.
+    return jnp.sum(x_rI * unit(x_rI), 1, keepdims=True)
 
   def off(x_rI: jax.Array) -> jax.Array:
     along_rT = einsum('ri,ti->rt', x_rI, a_SI) * view.sees_rT

@@ -93,6 +93,16 @@ def test_data_whose_squares_vanish_are_refused(data, dtype, scale):
     ParallelDeflationPCA().fit(x_NI * tiny)
 
 
+@pytest.mark.parametrize('scale', [1e-12, 1e12])
+def test_principal_components_of_small_float32_data_are_found(scale):
+  draw = np.random.default_rng(0)
+  x_NI = (scale * draw.normal(size=(100, 5)) * [5, 4, 3, 2, 1]).astype(np.float32)
+  got = ParallelDeflationPCA(2).fit(x_NI)
+  want_RI = PCA(2).fit(x_NI / np.float32(scale)).components_
+  overlap_R = np.abs(np.sum(got.components_ * want_RI, 1))
+  np.testing.assert_allclose(overlap_R, 1, atol=1e-4)
+
+
 def test_a_grid_search_over_a_pipeline_takes_the_true_rank(data):
   steps = make_pipeline(StandardScaler(), ParallelDeflationRegressor())
   name = 'paralleldeflationregressor__n_components'
