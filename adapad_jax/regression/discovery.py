@@ -22,6 +22,7 @@ def discover(
   *,
   noise: float | None = None,
   level: float = 0.01,
+  centred: bool = False,
   solver: Power | Alternating | None = None,
   schedule: Schedule | None = None,
   mesh: jax.sharding.Mesh | None = None,
@@ -39,8 +40,11 @@ def discover(
     y_NO: outputs.
     max_rank: components at most.
     noise: standard deviation of the noise in every output; None estimates it from
-      what full-rank regression leaves over, for which n must exceed the rank of X.
+      what full-rank regression leaves over, for which n must exceed the rank of X,
+      and by two if `centred`.
     level: chance of finding a component in noise alone.
+    centred: whether the data have had their means subtracted, which takes one degree
+      of freedom from what is left over.
     solver: local steps.
     schedule: the rounds; its activation and `advance` are not used.
     mesh: devices.
@@ -68,7 +72,7 @@ def discover(
     inputs, left = _residual(moments, dtype)
     count, outputs = float(moments.count), moments.c_OI.shape[0]
     if noise is None:
-      noise = _noise_left(left, count - inputs, outputs)
+      noise = _noise_left(left, count - inputs - centred, outputs)
     floor = noise_floor(noise, inputs, outputs, level)
     # Rounding leaves some energy even where there is no noise.
     floor = max(floor, outputs * float(np.finfo(dtype).eps) * float(moments.yy))
@@ -119,7 +123,7 @@ def _noise_left(left: float, freedom: float, outputs: int) -> float:
   """The deviation estimated from the residual.
 
   Raises:
-    ValueError: if there are not more examples than independent inputs.
+    ValueError: if there are not more examples than independent inputs and means.
   """
   if freedom < 1:
     raise ValueError(

@@ -188,6 +188,7 @@ def _discover(settings: RegressionConfig, data: Split) -> Fit:
     data.y_NO,
     settings.rank,
     level=settings.level,
+    centred=settings.data.centre,
     solver=settings.solver.build(pca=False),
     schedule=settings.schedule,
     mesh=sharding.make_mesh(settings.devices),

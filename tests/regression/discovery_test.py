@@ -1,5 +1,7 @@
 """Rank discovery against data of known rank and noise."""
 
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -55,6 +57,22 @@ def test_noise_must_be_known_when_it_cannot_be_estimated():
   x_NI, y_NO = data(1, 0.1, 0)
   with pytest.raises(ValueError, match='pass noise='):
     discover(x_NI[:5], y_NO[:5], 2)
+
+
+@pytest.mark.parametrize('centred', [False, True])
+def test_means_that_were_subtracted_take_a_degree_of_freedom(centred, monkeypatch):
+  x_NI, y_NO = data(0, 0.5, 0)
+  x_NI, y_NO = x_NI[: INPUTS + 3], y_NO[: INPUTS + 3]
+  if centred:
+    x_NI, y_NO = x_NI - x_NI.mean(0), y_NO - y_NO.mean(0)
+  left = np.linalg.lstsq(x_NI, y_NO, rcond=None)[1].sum()
+  module, asked = sys.modules['adapad_jax.regression.discovery'], []
+  monkeypatch.setattr(module, 'noise_floor', lambda *given: asked.append(given) or 1e9)
+  discover(x_NI, y_NO, 1, centred=centred, dtype='float64')
+  assert asked[0][0] == pytest.approx(np.sqrt(left / ((3 - centred) * OUTPUTS)))
+  if centred:
+    with pytest.raises(ValueError, match='pass noise='):
+      discover(x_NI[: INPUTS + 1], y_NO[: INPUTS + 1], 1, centred=True)
 
 
 @pytest.mark.parametrize(

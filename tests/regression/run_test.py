@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from adapad_jax.regression import discover
 from adapad_jax.regression.evaluate import evaluate
 from adapad_jax.regression.run import COMPONENTS, run
 from adapad_jax.report import write_report
@@ -69,6 +70,19 @@ def test_a_run_that_diverges_is_not_finished(arg, rate, local_steps, dtype, tmp_
   with pytest.raises(ValueError, match=r'the fit diverged: .* solver\.learning_rate'):
     run(values, tmp_path, dry_run=False)
   assert not (tmp_path / 'result.json').exists()
+
+
+@pytest.mark.parametrize('centre', [False, True])
+def test_discovery_knows_whether_the_means_were_subtracted(
+  centre, tmp_path, monkeypatch
+):
+  module, asked = sys.modules['adapad_jax.regression.run'], []
+  spy = lambda *given, **named: (
+    asked.append(named['centred']) or discover(*given, **named)
+  )
+  monkeypatch.setattr(module, 'discover', spy)
+  run(config('discover', data__centre=centre), tmp_path, dry_run=False)
+  assert asked == [centre]
 
 
 def test_ones_own_files(tmp_path):
