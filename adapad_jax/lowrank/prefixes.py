@@ -4,6 +4,7 @@ M counts modules below.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -16,8 +17,10 @@ def cut_to_rank(adapter: Adapter, max_rank: int) -> Adapter:
   """The first `max_rank` components of every module.
 
   Raises:
-    ValueError: if `max_rank` is below one.
+    ValueError: if `max_rank` is below one, or no whole number.
   """
+  if isinstance(max_rank, bool) or not isinstance(max_rank, numbers.Integral):
+    raise ValueError(f'max_rank must be a whole number, got {max_rank!r}')
   if max_rank < 1:
     raise ValueError(f'max_rank must be at least 1, got {max_rank}')
   return cut_to_ranks(adapter, dict.fromkeys(adapter.modules, max_rank))

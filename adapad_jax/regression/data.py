@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from adapad_jax.regression import planted
+from adapad_jax.regression.checks import checked
 from adapad_jax.regression.config import DataConfig, RegressionConfig
-from adapad_jax.regression.fit import checked, precision
+from adapad_jax.regression.fit import precision
 
 
 @dataclasses.dataclass(frozen=True)

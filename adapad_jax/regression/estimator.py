@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from adapad_jax import sharding
+from adapad_jax.regression.checks import check_count
 from adapad_jax.regression.convergence import warn_unless
 from adapad_jax.regression.fit import Fit, fit_moments, precision, sums
 from adapad_jax.regression.pca import Eigen
@@ -39,6 +40,12 @@ _CONSTRAINTS = {
 
 class _ParallelDeflation(BaseEstimator):
   """The settings and the fit that regression and PCA share."""
+
+  def _validate_params(self) -> None:
+    # The constraints of scikit-learn take True for 1.
+    if isinstance(self.n_components, bool):
+      check_count('n_components', self.n_components)
+    super()._validate_params()
 
   def _schedule(self) -> Schedule:
     return Schedule(
@@ -156,11 +163,12 @@ class ParallelDeflationRegressor(MultiOutputMixin, RegressorMixin, _ParallelDefl
     """Outputs for inputs, by the first `n_components` or all of them.
 
     Raises:
-      ValueError: for a negative number of components, or inputs that do not fit.
+      ValueError: for components that are no number from zero on, or inputs that do not
+        fit.
     """
     check_is_fitted(self)
-    if n_components is not None and n_components < 0:
-      raise ValueError(f'n_components={n_components} must not be negative')
+    if n_components is not None:
+      check_count('n_components', n_components, least=0)
     X = validate_data(self, X, dtype=FLOATS, reset=False)
     keep = slice(n_components)
     latent_NR = (X - self._mean_I) @ self._input_RI[keep].T
@@ -231,6 +239,16 @@ class ParallelDeflationPCA(
     return (X - self._mean_I) @ self.components_.T
 
   def inverse_transform(self, X: ArrayLike) -> np.ndarray:
-    """Points with given coordinates."""
+    """Points with given coordinates.
+
+    Raises:
+      ValueError: if there is not one coordinate for every component.
+    """
     check_is_fitted(self)
-    return np.asarray(X) @ self.components_ + self.mean_
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[1] != self.n_components_:
+      raise ValueError(
+        f'expected rows of {self.n_components_} coordinates, one a component, got'
+        f' shape {X.shape}'
+      )
+    return X @ self.components_ + self.mean_

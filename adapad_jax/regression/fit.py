@@ -2,16 +2,20 @@
 
 import contextlib
 import dataclasses
-import numbers
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax import sharding
 from adapad_jax.lowrank import LowRank
 from adapad_jax.regression import program, rounds
+from adapad_jax.regression.checks import (
+  check_count,
+  check_finite,
+  check_not_tiny,
+  checked,
+)
 from adapad_jax.regression.convergence import limit_of, share_moved, warn_unless
 from adapad_jax.regression.frame import Frame, reciprocal_condition
 from adapad_jax.regression.moments import (
@@ -62,15 +66,30 @@ class Fit:
   converged: bool
 
   def weight(self, rank: int | None = None) -> np.ndarray:
-    """W = sum_k b_k a_k^T, (O, I), of the first `rank` active components."""
-    rank = self.active if rank is None else min(rank, self.active)
+    """W = sum_k b_k a_k^T, (O, I), of the first `rank` active components.
+
+    Raises:
+      ValueError: for a rank that is no number from zero on.
+    """
+    rank = self._kept(rank)
     return self.b_RO[:rank].T @ self.a_RI[:rank]
 
   def predict(self, x_NI: np.ndarray, rank: int | None = None) -> np.ndarray:
-    """The outputs (N, O) for inputs (N, I), without forming W."""
-    rank = self.active if rank is None else min(rank, self.active)
+    """The outputs (N, O) for inputs (N, I), without forming W.
+
+    Raises:
+      ValueError: for a rank that is no number from zero on.
+    """
+    x_NI, rank = np.asarray(x_NI), self._kept(rank)
     y_NO = latent(x_NI, self.a_RI[:rank]) @ self.b_RO[:rank]
     return y_NO.astype(np.result_type(x_NI, self.b_RO))
+
+  def _kept(self, rank: int | None) -> int:
+    """Active components of those asked for."""
+    if rank is None:
+      return self.active
+    check_count('rank', rank, least=0)
+    return min(rank, self.active)
 
 
 def latent(x_NI: np.ndarray, a_RI: np.ndarray) -> np.ndarray:
@@ -94,70 +113,6 @@ def precision(dtype: str) -> contextlib.AbstractContextManager:
   if dtype not in DTYPES:
     raise ValueError(f'dtype={dtype!r} is not one of {DTYPES}')
   return jax.enable_x64(True) if dtype == 'float64' else contextlib.nullcontext()
-
-
-def checked(
-  x_NI: np.ndarray, y_NO: np.ndarray | None, rank: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-  """The data as arrays, in a dtype that may still be another.
-
-  Raises:
-    ValueError: for a rank that is no number from one on, values that are no real
-      numbers, or shapes that do not belong together.
-  """
-  x_NI = np.asarray(x_NI)
-  same, y_NO = y_NO is None, x_NI if y_NO is None else np.asarray(y_NO)
-  if not isinstance(rank, numbers.Integral) or rank < 1:
-    raise ValueError(f'rank={rank!r} must be a whole number, at least 1')
-  for name, z_NX in (('inputs', x_NI), ('outputs', y_NO)):
-    if z_NX.dtype.kind not in 'fiubO':
-      raise ValueError(f'the {name} hold {z_NX.dtype}, not real numbers')
-  if x_NI.ndim != 2 or y_NO.ndim != 2 or x_NI.shape[0] != y_NO.shape[0]:
-    raise ValueError(
-      'expected inputs (n, d) and outputs (n, m) with one example a row, got'
-      f' {x_NI.shape} and {y_NO.shape}'
-    )
-  if 0 in x_NI.shape + y_NO.shape:
-    raise ValueError(f'no data: inputs {x_NI.shape}, outputs {y_NO.shape}')
-  return x_NI, None if same else y_NO
-
-
-def check_finite(moments: Moments, dtype: str) -> None:
-  """Refuses sums that are not finite, which takes no second pass over the data.
-
-  Raises:
-    ValueError: if an input or an output was NaN or infinite, or too large to square.
-  """
-  largest = float(np.finfo(dtype).max)
-  sizes = jax.device_get((jnp.diag(moments.s_II), moments.yy))
-  is_good = lambda size: bool(np.all(size <= largest))  # False for NaN
-  found = zip(('inputs', 'outputs'), map(is_good, sizes), strict=True)
-  if bad := [name for name, good in found if not good]:
-    raise ValueError(
-      f'the {" and the ".join(bad)} contain NaN, infinity or values whose squares'
-      f' overflow {dtype}; clean or rescale the data'
-    )
-
-
-def check_not_tiny(
-  moments: Moments, x_NI: np.ndarray, y_NO: np.ndarray | None, dtype: str
-) -> None:
-  """Refuses values whose squares are so small that rounding would take over.
-
-  A sum of zero needs a look at the values, whose squares may all have vanished.
-
-  Raises:
-    ValueError: if there are such, and not all are zero.
-  """
-  info = np.finfo(dtype)
-  totals = jax.device_get((jnp.trace(moments.s_II), moments.yy))
-  given = x_NI, x_NI if y_NO is None else y_NO
-  for name, total, z_NX in zip(('inputs', 'outputs'), totals, given, strict=True):
-    if total < float(info.tiny) / float(info.eps) ** 2 and np.any(z_NX):
-      raise ValueError(
-        f'the {name} are too small for {dtype}: their squares sum up to'
-        f' {total:.1e}; rescale them'
-      )
 
 
 def sums(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adapad_jax.ranges import Count, NonNegative, OneOf
+from adapad_jax.regression.checks import check_count
 from adapad_jax.settings import check
 
 
@@ -122,7 +123,11 @@ def late_traffic(
     rank: number of workers.
     bound: the staleness tau in rounds.
     seed: None for the fixed delay; else each worker draws anew every round.
+
+  Raises:
+    ValueError: for a bound that is no number from zero on.
   """
+  check_count('bound', bound, least=0)
   late_LR = np.full((rounds, rank), bound, np.int32)
   if seed is not None:
     draw = np.random.default_rng(seed)
@@ -137,7 +142,13 @@ def absent_traffic(
 
   Each worker leaves with such a probability that it misses about `share` of the
   rounds.
+
+  Raises:
+    ValueError: for a share outside [0, 1), or a length that is no number from one on.
   """
+  check_count('length', length)
+  if not 0 <= share < 1:
+    raise ValueError(f'share={share!r} must be at least 0 and below 1')
   # On average 1/p rounds present, then `length` absent: share = length/(length+1/p).
   leave = share / max(length * (1 - share), 1e-9)
   draw = np.random.default_rng(seed)

@@ -129,6 +129,9 @@ def test_senseless_sizes_are_refused():
   adapter = draw(2, [2, 2])
   with pytest.raises(ValueError, match='max_rank must be at least 1, got 0'):
     cut_to_rank(adapter, 0)
+  for wrong in (1.5, True):
+    with pytest.raises(ValueError, match=f'max_rank must be a whole .* {wrong}'):
+      cut_to_rank(adapter, wrong)
   with pytest.raises(ValueError, match='at least 1 component, got 0'):
     cut_to_budget(adapter, 0)
   with pytest.raises(ValueError, match=r"those of \['two'\] are not"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
@@ -103,6 +104,13 @@ def test_principal_components_of_small_float32_data_are_found(scale):
   np.testing.assert_allclose(overlap_R, 1, atol=1e-4)
 
 
+def test_coordinates_of_other_components_are_refused(data):
+  pca = ParallelDeflationPCA(2).fit(data[0])
+  for shape in ((3, 5), (2,)):
+    with pytest.raises(ValueError, match=r'expected rows of 2 coordinates.*got shape'):
+      pca.inverse_transform(np.ones(shape))
+
+
 def test_a_grid_search_over_a_pipeline_takes_the_true_rank(data):
   steps = make_pipeline(StandardScaler(), ParallelDeflationRegressor())
   name = 'paralleldeflationregressor__n_components'
@@ -116,8 +124,14 @@ def test_prefixes_predict_and_bad_numbers_are_refused(data):
   errors = [np.sum((y_NO - model.predict(x_NI, k)) ** 2) for k in range(4)]
   assert errors == sorted(errors, reverse=True)
   np.testing.assert_allclose(model.predict(x_NI, 0), np.tile(y_NO.mean(0), (40, 1)))
-  with pytest.raises(ValueError, match='n_components=-1'):
-    model.predict(x_NI, -1)
+  for wrong in (-1, 2.0, '2', True):
+    with pytest.raises(ValueError, match=f'n_components={wrong!r} must be a whole'):
+      model.predict(x_NI, wrong)
+  for kind in (ParallelDeflationRegressor, ParallelDeflationPCA):
+    with pytest.raises(ValueError, match='n_components=True must be a whole'):
+      kind(True).fit(x_NI, y_NO)
+  with pytest.raises(ValueError, match='the outputs are a sparse csr_matrix'):
+    model.fit(x_NI, scipy.sparse.csr_matrix(y_NO))
   with pytest.raises(ValueError, match='activation'):
     ParallelDeflationRegressor(activation='above_noise').fit(x_NI, y_NO)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +135,7 @@ def test_values_that_are_not_finite_are_refused(bad, where):
   [
     ({'rank': 0}, 'rank=0'),
     ({'rank': 2.5}, 'rank=2.5'),
+    ({'rank': True}, 'rank=True'),
     ({'rank': 1, 'dtype': 'float16'}, 'float16'),
     ({'rank': 1, 'mesh': (0, 1)}, 'worker=0'),
     ({'rank': 1, 'schedule': {'activation': 'stagered'}}, "did you mean 'staggered'"),
@@ -148,6 +150,25 @@ def test_bad_settings_are_named(settings, message):
     if 'mesh' in settings:
       settings = settings | {'mesh': sharding.make_mesh(*settings['mesh'])}
     fit(*data(10, 3, 2), **settings)
+
+
+def test_a_fit_takes_lists_and_refuses_ranks_that_there_are_not():
+  x_NI, y_NO = data(20, 3, 3)
+  got = fit(x_NI, y_NO, 2, schedule=LONG, dtype='float64')
+  np.testing.assert_array_equal(got.predict(x_NI.tolist()), got.predict(x_NI))
+  for wrong in (-1, 1.0, '1', True):
+    with pytest.raises(ValueError, match=f'rank={wrong!r} must be a whole number'):
+      got.predict(x_NI, wrong)
+    with pytest.raises(ValueError, match=f'rank={wrong!r} must be a whole number'):
+      got.weight(wrong)
+
+
+@pytest.mark.parametrize('where', ['inputs', 'outputs'])
+def test_sparse_matrices_are_refused(where):
+  given = dict(zip(('inputs', 'outputs'), data(10, 3, 2), strict=True))
+  given[where] = scipy.sparse.csr_array(given[where])
+  with pytest.raises(ValueError, match=f'the {where} are a sparse csr_array'):
+    fit(*given.values(), 1)
 
 
 @pytest.mark.parametrize(

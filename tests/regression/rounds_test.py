@@ -177,3 +177,21 @@ def test_a_run_waits_for_the_worker_that_is_next_in_line():
   assert every.active == 1 and alone + 5 < both < 199
   stopped = floored((x_NI, y_NO), tolerance=1e-4, **settings)
   assert len(stopped.moved_LR) == both + 1 and stopped.converged
+
+
+@pytest.mark.parametrize(
+  ('draw', 'message'),
+  [
+    (lambda: late_traffic(50, 2, -3), 'bound=-3 must be a whole number, at least 0'),
+    (lambda: late_traffic(50, 2, 1.5), 'bound=1.5 must be a whole number'),
+    (
+      lambda: absent_traffic(50, 2, 1.5, 5, 0),
+      'share=1.5 must be at least 0',
+    ),
+    (lambda: absent_traffic(50, 2, -0.1, 5, 0), 'share=-0.1 must be at least 0'),
+    (lambda: absent_traffic(50, 2, 0.1, 0, 0), 'length=0 must be a whole .* least 1'),
+  ],
+)
+def test_traffic_that_cannot_be_is_refused(draw, message):
+  with pytest.raises(ValueError, match=message):
+    draw()
