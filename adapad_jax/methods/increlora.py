@@ -13,17 +13,17 @@ stay out are listed in docs/methods.md.
 """
 
 import dataclasses
-from typing import Annotated, Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adapad_jax.deflation.schedule import most_allocations
 from adapad_jax.lowrank import Deployed
 from adapad_jax.lowrank.svd import by_singular_values
 from adapad_jax.lowrank.update import check_rank
 from adapad_jax.methods.adapad import ledger
+from adapad_jax.methods.increlora_settings import IncreLoRASettings
 from adapad_jax.methods.joint import Joint, Rule, Tuned
 from adapad_jax.methods.method import RankReport
 from adapad_jax.methods.triplets import (
@@ -35,119 +35,8 @@ from adapad_jax.methods.triplets import (
 from adapad_jax.methods.weight_gradient import Probed
 from adapad_jax.optim import step_stacks
 from adapad_jax.problem import Problem
-from adapad_jax.ranges import Count, Fraction, Natural, NonNegative, OneOf
-from adapad_jax.settings import check
 
-SCORES = ('full', 'proxy')
 _RESERVE = 1e-5
-
-
-@dataclasses.dataclass(frozen=True)
-class IncreLoRASettings:
-  """Settings of IncreLoRA. A zero stands for what is derived.
-
-  Attributes:
-    budget: components over all modules in the end; 0 means twice their number.
-    r_max: the most components of one module; the original knows no such bound.
-    start: steps before growth; 0 means a tenth of the run.
-    interval: growth happens in steps that it divides; 0 spreads it up to half of the
-      run.
-    grants_per_event: modules selected at once; 0 makes about ten allocations.
-    gain: components that a selected module gets, and size of its reserve.
-    beta1, beta2: decay of the moving averages; published constants.
-    score: 'full' forms G, at the cost of one more matrix product for every module while
-      ranks grow; 'proxy' takes the absolute value of sum_ij dW_ij G_ij, which the
-      values' gradients tell.
-    advance: whether the reserve trains.
-    orthogonal: weight of the regulariser; the published scripts have 0.1, RTE and STS-B
-      0.3.
-  """
-
-  budget: Natural = 0
-  r_max: Count = 8
-  start: Natural = 0
-  interval: Natural = 0
-  grants_per_event: Natural = 0
-  gain: Count = 1
-  beta1: Fraction = 0.85
-  beta2: Fraction = 0.85
-  score: Annotated[str, OneOf(SCORES)] = 'full'
-  advance: bool = True
-  orthogonal: NonNegative = 0.1
-
-  def __post_init__(self) -> None:
-    check(self, 'increlora')
-
-  def resolve(self, modules: int, steps: int) -> 'IncreLoRASettings':
-    """Every zero filled in for so many modules and steps."""
-    budget = self.budget or min(2, self.r_max) * modules
-    start, each, left = self.start or max(steps // 10, 1), self._each, budget - modules
-    grants = self.grants_per_event or min(max(-(-left // (10 * each)), 1), modules)
-    events = max(-(-left // (min(grants, modules) * each)), 1)
-    interval = self.interval or max((steps // 2 - start) // events, 1)
-    return dataclasses.replace(
-      self, budget=budget, start=start, interval=interval, grants_per_event=grants
-    )
-
-  def check(self, modules: int, steps: int) -> None:
-    """Refuses a resolved schedule that cannot be kept.
-
-    Raises:
-      ValueError: naming the bound that is violated.
-    """
-    if not modules <= self.budget <= modules * self.r_max:
-      raise ValueError(
-        f'increlora.budget is {self.budget}; must be in {modules}..'
-        f'{modules * self.r_max} for {modules} modules and r_max {self.r_max}'
-      )
-    spent = self.timeline(modules)[-1][0]
-    if spent > steps:
-      self._refuse(f'is spent in step {spent} at the earliest', steps)
-
-  def require_spent(self, modules: int, steps: int) -> None:
-    """Refuses a resolved schedule that may leave a part of the budget.
-
-    Raises:
-      ValueError: if modules may be full so early that later allocations fall short.
-    """
-    # What is left at the end would take so many turns at least.
-    turns, spare = (
-      -(-(self.r_max - 1) // self._each),
-      modules * self.r_max - self.budget,
-    )
-    wanted = modules * turns - -(-spare // self._each)
-    needed = most_allocations([turns] * modules, wanted, self.grants_per_event)
-    latest = self._first + (needed - 1) * self.interval + 1
-    if needed and latest > steps:
-      why = 'since modules that are full get no more'
-      self._refuse(f'may be spent as late as in step {latest}, {why}', steps)
-
-  def _refuse(self, when: str, steps: int) -> NoReturn:
-    raise ValueError(
-      f'the budget of {self.budget} {when}, but training ends after {steps}: raise'
-      f' increlora.grants_per_event (now {self.grants_per_event}) or lower'
-      f' increlora.interval ({self.interval}) or increlora.start'
-    )
-
-  @property
-  def _each(self) -> int:
-    """The most components that a module gets at once."""
-    return max(min(self.gain, self.r_max - 1), 1)
-
-  @property
-  def _first(self) -> int:
-    """The step, from zero, of the first allocation."""
-    return (self.start // self.interval + 1) * self.interval
-
-  def timeline(self, modules: int) -> list[tuple[int, int]]:
-    """(step from one, total rank after it) of every allocation, at full speed."""
-    events, total, when = [(0, modules)], modules, self._first
-    while total < self.budget:
-      chosen = min(self.grants_per_event, self.budget - total, modules)
-      total = min(total + chosen * self._each, self.budget)
-      events.append((when + 1, total))
-      when += self.interval
-    return events
 
 
 @jax.tree_util.register_dataclass
@@ -197,17 +86,7 @@ class IncreLoRA(Rule):
     moments = {
       name: (init(_directions(t)), init(t.e_R)) for name, t in triplets.items()
     }
-    M = len(shapes)
-    auxiliary = Growth(
-      rank_M=jnp.ones(M, jnp.int32),
-      importance_M=jnp.zeros(M),
-      uncertainty_M=jnp.zeros(M),
-      age_MR=jnp.zeros((M, width), jnp.int32),
-      value_age_MR=jnp.zeros((M, width), jnp.int32),
-      granted_MR=jnp.full((M, width), -1, jnp.int32).at[:, 0].set(0),
-      score_MR=jnp.zeros((M, width)),
-    )
-    return Tuned(triplets, moments, auxiliary)
+    return Tuned(triplets, moments, _before_growth(len(shapes), width))
 
   def growing(self, auxiliary: Growth) -> jax.Array:
     """Whether the budget is not spent yet."""
@@ -275,8 +154,8 @@ class IncreLoRA(Rule):
     self, params: Any, grads: Any, active_MR: jax.Array, live_MR: jax.Array
   ) -> dict[str, Triplet]:
     """The clipped gradient of the whole loss; values in reserve have none."""
-    modules = self.problem.modules
-    penalty = lambda x: self.settings.orthogonal * orthogonality(modules, x, live_MR)
+    modules, weight = self.problem.modules, self.settings.orthogonal
+    penalty = lambda x: weight * orthogonality(modules, x, live_MR)
     total = jax.tree.map(jnp.add, grads, jax.grad(penalty)(params))
     fixed = {
       name: dataclasses.replace(total[name], e_R=total[name].e_R * active_MR[m])
@@ -344,8 +223,7 @@ class IncreLoRA(Rule):
 
   def grants(self, rank_M: jax.Array, score_M: jax.Array) -> jax.Array:
     """Components for each module, (M,): the best get `gain`, never over the budget."""
-    s = self.settings
-    left = s.budget - jnp.sum(rank_M)
+    s, left = self.settings, self.settings.budget - jnp.sum(rank_M)
     room_M = jnp.minimum(s.gain, s.r_max - rank_M)
     # A stable sort of the negated score: ties go to the lower module index.
     order_M = jnp.argsort(jnp.where(room_M > 0, -score_M, jnp.inf), stable=True)
@@ -384,6 +262,20 @@ class IncreLoRA(Rule):
   def timeline(self) -> list[tuple[int, int]]:
     """Growth at full speed."""
     return self.settings.timeline(len(self.problem.modules))
+
+
+def _before_growth(modules: int, width: int) -> Growth:
+  """One component in every module."""
+  ages = lambda: jnp.zeros((modules, width), jnp.int32)
+  return Growth(
+    rank_M=jnp.ones(modules, jnp.int32),
+    importance_M=jnp.zeros(modules),
+    uncertainty_M=jnp.zeros(modules),
+    age_MR=ages(),
+    value_age_MR=ages(),
+    granted_MR=jnp.full((modules, width), -1, jnp.int32).at[:, 0].set(0),
+    score_MR=jnp.zeros((modules, width)),
+  )
 
 
 def _directions(triplet: Triplet) -> tuple[jax.Array, jax.Array]:
