@@ -213,8 +213,8 @@ class _Scorer:
     """What the run that ended in this state came to."""
     plan, params = self.session.plan, self.session.params
     method, metric = plan.method, plan.task.metric
-    deployed, validate = method.deploy(state), self.session.evaluator.validate
-    score = lambda update, k: validate(params, update, k)
+    deployed, validation = method.deploy(state), self.session.evaluator.validation
+    score = lambda update, k: validation(params, update, k).metrics
     metrics = score(deployed, method.capacity)
     prefixes, spectral = [], []
     if self.curves and deployed.changes is None:

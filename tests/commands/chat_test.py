@@ -47,8 +47,8 @@ def talk(chat_run, monkeypatch, capsys):
 
 def answer(workdir, *messages, **cut):
   """What a batch says."""
-  roles = ('user', 'assistant')
-  turns = [{'role': roles[i % 2], 'content': text} for i, text in enumerate(messages)]
+  roles = {'role': 'user'}, {'role': 'assistant', 'weight': 0}
+  turns = [roles[i % 2] | {'content': text} for i, text in enumerate(messages)]
   decoding = Decoding(max_new_tokens=8)
   run = restore(workdir)
   return complete(run, [('row', {'messages': turns})], decoding, **cut)['prediction'][0]

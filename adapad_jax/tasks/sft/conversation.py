@@ -161,7 +161,10 @@ def _message(message: Any, place: int) -> dict[str, Any]:
   if calls := message.get('tool_calls'):
     made['tool_calls'] = [call_of(call, place) for call in calls]
   role = made['role']
-  if role in ('user', 'assistant') and not calls and not made['content'].strip():
+  # What a model said itself, and is not to learn, may be nothing.
+  said = role == 'assistant' and any(message.get(flag) == 0 for flag in _FLAGS)
+  is_needed = role in ('user', 'assistant') and not calls and not said
+  if is_needed and not made['content'].strip():
     raise BadRow(f'message {place}, of the {role}, is empty')
   return made
 

@@ -98,6 +98,14 @@ def test_every_layout_of_chats_has_a_system_message_tools_and_options(row):
   assert (one.tools, one.options) == (TOOLS, {'x': 1})
 
 
+def test_an_answer_that_is_not_learned_may_be_empty():
+  nothing = {**SAY, 'content': ' ', 'weight': 0}
+  _, messages, _ = read({'messages': [ASK, nothing, ASK, SAY]})
+  assert messages == [('user', 'Q'), ('assistant', ' '), *PAIR]
+  with pytest.raises(BadRow, match='message 1, of the assistant, is empty'):
+    read({'messages': [ASK, {**nothing, 'weight': 1}, ASK, SAY]})
+
+
 @pytest.mark.parametrize('more', [{'system': 'S'}, {'tools': TOOLS}])
 def test_plain_strings_have_no_place_for_a_system_message_nor_for_tools(more):
   row = {'prompt': 'Q', 'completion': 'A', **more}
