@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from adapad_jax.models import sources
 from adapad_jax.processes import first_does
@@ -92,9 +93,17 @@ def require_same_run(workdir: pathlib.Path, config: FinetuneConfig) -> None:
   # default there.
   mine, there = settled(as_begun(workdir, config)), settled(read_workdir(workdir))
   # Settings of two methods have nothing in common.
-  free = (*_FREE, 'settings') if mine.method != there.method else _FREE
-  group = {'settings.': f'{mine.method}.'}
-  require_same_config(workdir, as_dict(mine), as_dict(there), free, group)
+  differ = (
+    (f'{mine.method}.', f'{there.method}.') if mine.method != there.method else ()
+  )
+  require_same_config(workdir, _named(mine), _named(there), (*_FREE, *differ))
+
+
+def _named(config: FinetuneConfig) -> dict[str, Any]:
+  """The config as users write it, the settings of its method under that name."""
+  values = as_dict(config)
+  settings = values.pop('settings')
+  return values | {config.method: settings}
 
 
 def read_workdir(workdir: pathlib.Path) -> FinetuneConfig:

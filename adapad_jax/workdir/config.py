@@ -1,7 +1,6 @@
 """The config of the run in a workdir: written once, and compared ever after."""
 
 import pathlib
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +61,6 @@ def require_same_config(
   mine: Mapping[str, Any],
   there: Mapping[str, Any],
   free: tuple[str, ...] = (),
-  said: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
   """Refuses to go on with a run under another config.
 
@@ -71,15 +69,13 @@ def require_same_config(
     mine: what is asked for.
     there: what the run was begun with.
     free: how names of fields begin that may differ.
-    said: how names begin -> how they begin for users.
 
   Raises:
     ValueError: naming the fields that differ.
   """
   flat_mine, flat_there = _flat(mine), _flat(there)
   differ = [
-    f'{_said(name, said)} is {flat_mine.get(name)!r}, there it is'
-    f' {flat_there.get(name)!r}'
+    f'{name} is {flat_mine.get(name)!r}, there it is {flat_there.get(name)!r}'
     for name in sorted(flat_mine | flat_there)
     if flat_mine.get(name) != flat_there.get(name) and not name.startswith(free)
   ]
@@ -88,12 +84,6 @@ def require_same_config(
       f'{workdir} holds a run with another config: {"; ".join(differ)};'
       ' choose another --workdir, or remove that one'
     )
-
-
-def _said(name: str, said: Mapping[str, str]) -> str:
-  found = ((old, new) for old, new in said.items() if name.startswith(old))
-  old, new = next(found, ('', ''))
-  return new + name.removeprefix(old)
 
 
 def _flat(value: Any, prefix: str = '') -> dict[str, Any]:
